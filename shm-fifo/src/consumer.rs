@@ -1,0 +1,157 @@
+//! The reading end of a FIFO.
+
+use crate::error::{Corrupt, SharedWord};
+use crate::layout::{FifoHeader, MAILBOX_BYTES};
+use crate::memory::RingBytes;
+use crate::park::{self, DataWatch};
+use crate::position::{advance, distance};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::fence;
+
+/// The reading end of a FIFO. One thread at a time uses it.
+#[derive(Debug)]
+pub struct Consumer<'m> {
+    header: &'m FifoHeader,
+    bytes: RingBytes<'m>,
+    /// Own position. Never read back from the header.
+    head: u64,
+    /// The producer's position when it was last looked at; possibly stale.
+    cached_tail: u64,
+    /// Own position when the producer's parked word was last looked at.
+    head_at_space_check: u64,
+}
+
+impl<'m> Consumer<'m> {
+    pub(crate) fn new(header: &'m FifoHeader, bytes: RingBytes<'m>, position: u64) -> Self {
+        Self { header, bytes, head: position, cached_tail: position, head_at_space_check: position }
+    }
+
+    /// Bytes the FIFO can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// How many bytes were ever read, modulo 2^64.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.head
+    }
+
+    /// Bytes that can be read now. May grow at any time, never shrinks but by
+    /// reading.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the producer's position is impossible.
+    pub fn available_bytes(&mut self) -> Result<usize, Corrupt> {
+        // ORDERING E1 (data ready), Acquire: pairs with the Release store in
+        // `Producer::publish`. Weaker: we could copy bytes before they are written.
+        let tail = self.header.producer.tail.load(Acquire);
+        match distance(tail, self.head, self.capacity()) {
+            // A tail behind one seen before would take bytes back: impossible too.
+            Some(available) if available >= self.available_by_cache() => {
+                self.cached_tail = tail;
+                Ok(available)
+            }
+            _ => Err(Corrupt { word: SharedWord::Tail, value: tail, own: self.head }),
+        }
+    }
+
+    /// Reads what there is, at most `target.len()` bytes, and gives their space
+    /// back. Returns how many bytes that were, 0 if the FIFO is empty.
+    ///
+    /// Afterwards [`Consumer::must_ring`] says whether the producer sleeps.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the producer's position is impossible.
+    pub fn read(&mut self, target: &mut [u8]) -> Result<usize, Corrupt> {
+        let mut available = self.available_by_cache();
+        if available < target.len() {
+            available = self.available_bytes()?;
+            if available <= target.len() && self.take_mail(&mut target[..available]) {
+                self.release(available);
+                return Ok(available);
+            }
+        }
+        let length = available.min(target.len());
+        self.bytes.copy_out(self.head, &mut target[..length]);
+        self.release(length);
+        Ok(length)
+    }
+
+    /// After reading: whether the producer sleeps for space and its doorbell
+    /// must be rung.
+    ///
+    /// It looks once for each half ring that was read. That is enough: a
+    /// producer sleeps only with more than three quarters of the ring unread, so
+    /// at least one look comes after it fell asleep and before the ring is empty.
+    /// A consumer that stops reading earlier calls [`Consumer::must_ring_now`].
+    #[must_use = "a producer that is not rung sleeps on"]
+    pub fn must_ring(&mut self) -> bool {
+        let since_check = self.head.wrapping_sub(self.head_at_space_check);
+        since_check >= self.capacity() as u64 / 2 && self.must_ring_now()
+    }
+
+    /// As [`Consumer::must_ring`], looking in any case: for a consumer that is
+    /// about to sleep or to do something else for a while.
+    #[must_use = "a producer that is not rung sleeps on"]
+    pub fn must_ring_now(&mut self) -> bool {
+        self.head_at_space_check = self.head;
+        park::take(&self.header.producer_wait.parked)
+    }
+
+    /// Ends the stream: the producer learns that nobody reads any more.
+    pub fn close(&self) {
+        // ORDERING E4 (close), Release: pairs with the Acquire load in
+        // `SpaceWatch::consumer_closed`.
+        self.header.consumer.closed.store(1, Release);
+    }
+
+    /// The view that pollers use.
+    #[must_use]
+    pub fn watch(&self) -> DataWatch<'m> {
+        DataWatch::new(self.header)
+    }
+
+    fn available_by_cache(&self) -> usize {
+        distance(self.cached_tail, self.head, self.capacity()).unwrap_or(0)
+    }
+
+    /// Takes `target.len()` bytes out of the mailbox, if it holds the message
+    /// of exactly that length which starts at the head.
+    ///
+    /// The tail was loaded (Acquire) before: the words are at least as new.
+    fn take_mail(&self, target: &mut [u8]) -> bool {
+        let line = &self.header.producer;
+        if target.is_empty() || target.len() > MAILBOX_BYTES {
+            return false;
+        }
+        let mut message = [0_u8; MAILBOX_BYTES];
+        let (chunks, _) = message.as_chunks_mut::<8>();
+        for (chunk, shared) in chunks.iter_mut().zip(&line.mail) {
+            // ORDERING E5, Relaxed: validated by `mail_start` below.
+            *chunk = shared.load(Relaxed).to_ne_bytes();
+        }
+        // ORDERING E5 (mailbox), Acquire: pairs with the Release fence in
+        // `Producer::fill_mailbox`. If a word above came from a later message,
+        // the load below sees that message's start. Weaker: a torn message.
+        fence(Acquire);
+        let whole = line.mail_start.load(Relaxed) == self.head;
+        if whole {
+            target.copy_from_slice(&message[..target.len()]);
+        }
+        whole
+    }
+
+    /// Gives the space of the next `length` bytes back to the producer.
+    fn release(&mut self, length: usize) {
+        if length == 0 {
+            return;
+        }
+        self.head = advance(self.head, length);
+        // ORDERING E2 (space free), Release: the bytes were copied before.
+        // Pairs with the Acquire load in `Producer::free_bytes`. Weaker: the
+        // producer could overwrite bytes that are still being copied.
+        self.header.consumer.head.store(self.head, Release);
+    }
+}

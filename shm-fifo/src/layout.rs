@@ -1,0 +1,147 @@
+//! The shared header of one FIFO, byte for byte as in `docs/layout.md`.
+//!
+//! Each of the four groups of words has one writer and a pair of cache lines
+//! of its own (x86-64 prefetches lines in pairs), so that a side which writes
+//! often never disturbs a word that the other side only watches.
+
+use crate::sync::{AtomicU32, AtomicU64};
+use crossbeam_utils::CachePadded;
+
+/// Bytes of one [`FifoHeader`].
+pub const FIFO_HEADER_BYTES: usize = 512;
+
+/// The longest message that travels inside the producer's line.
+pub const MAILBOX_BYTES: usize = MAILBOX_WORDS * 8;
+
+pub(crate) const MAILBOX_WORDS: usize = 6;
+
+/// What the producer writes with every message.
+///
+/// The first 64 bytes are one cache line: tail and mailbox reach the consumer
+/// in a single transfer.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct TailLine {
+    /// Position at which the mailbox's message starts.
+    pub(crate) mail_start: AtomicU64,
+    /// A copy of the last message, if it had at most [`MAILBOX_BYTES`].
+    pub(crate) mail: [AtomicU64; MAILBOX_WORDS],
+    /// The producer's position.
+    pub(crate) tail: AtomicU64,
+    /// Not 0 once the producer has ended.
+    pub(crate) closed: AtomicU32,
+    reserved: [AtomicU32; 15],
+}
+
+/// What the consumer writes with every read.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct HeadLine {
+    /// The consumer's position.
+    pub(crate) head: AtomicU64,
+    /// Not 0 once the consumer has ended.
+    pub(crate) closed: AtomicU32,
+    reserved: [AtomicU32; 29],
+}
+
+/// What one side writes when it starts to wait, and its peer watches.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct WaitLine {
+    /// Not 0 while this side sleeps or is about to; taken back by either side.
+    pub(crate) parked: AtomicU32,
+    /// The CPU this side ran on when it last waited, plus one; 0 is unknown.
+    pub(crate) cpu: AtomicU32,
+    reserved: [AtomicU32; 30],
+}
+
+/// The words that the two ends of a FIFO share.
+///
+/// All of them are atomics: a peer may write any of them at any time. A zeroed
+/// header is an empty FIFO whose ends are awake.
+#[derive(Debug)]
+#[repr(C)]
+pub struct FifoHeader {
+    pub(crate) producer: CachePadded<TailLine>,
+    pub(crate) consumer: CachePadded<HeadLine>,
+    pub(crate) consumer_wait: CachePadded<WaitLine>,
+    pub(crate) producer_wait: CachePadded<WaitLine>,
+}
+
+impl FifoHeader {
+    /// The header of an empty FIFO.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// The header of an empty FIFO through which `position` bytes have passed.
+    #[must_use]
+    pub fn starting_at(position: u64) -> Self {
+        Self {
+            producer: CachePadded::new(TailLine {
+                mail_start: AtomicU64::new(position),
+                mail: Default::default(),
+                tail: AtomicU64::new(position),
+                closed: AtomicU32::new(0),
+                reserved: Default::default(),
+            }),
+            consumer: CachePadded::new(HeadLine {
+                head: AtomicU64::new(position),
+                closed: AtomicU32::new(0),
+                reserved: core::array::from_fn(|_| AtomicU32::new(0)),
+            }),
+            consumer_wait: CachePadded::new(WaitLine::new()),
+            producer_wait: CachePadded::new(WaitLine::new()),
+        }
+    }
+}
+
+impl Default for FifoHeader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WaitLine {
+    fn new() -> Self {
+        Self {
+            parked: AtomicU32::new(0),
+            cpu: AtomicU32::new(0),
+            reserved: core::array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+}
+
+#[cfg(not(loom))]
+mod assertions {
+    use super::{FIFO_HEADER_BYTES, FifoHeader, HeadLine, TailLine, WaitLine};
+    use core::mem::offset_of;
+    use crossbeam_utils::CachePadded;
+    use static_assertions::{assert_eq_align, assert_eq_size, const_assert_eq};
+
+    // A line as large as its padded form must start at its first byte.
+    assert_eq_size!(TailLine, CachePadded<TailLine>, [u8; 128]);
+    assert_eq_size!(HeadLine, CachePadded<HeadLine>, [u8; 128]);
+    assert_eq_size!(WaitLine, CachePadded<WaitLine>, [u8; 128]);
+    assert_eq_align!(FifoHeader, CachePadded<u8>);
+    const_assert_eq!(size_of::<FifoHeader>(), FIFO_HEADER_BYTES);
+    const_assert_eq!(align_of::<FifoHeader>(), 128);
+
+    const_assert_eq!(offset_of!(FifoHeader, producer), 0);
+    const_assert_eq!(offset_of!(FifoHeader, consumer), 128);
+    const_assert_eq!(offset_of!(FifoHeader, consumer_wait), 256);
+    const_assert_eq!(offset_of!(FifoHeader, producer_wait), 384);
+
+    const_assert_eq!(offset_of!(TailLine, mail_start), 0);
+    const_assert_eq!(offset_of!(TailLine, mail), 8);
+    const_assert_eq!(offset_of!(TailLine, tail), 56);
+    const_assert_eq!(offset_of!(TailLine, closed), 64);
+    const_assert_eq!(offset_of!(HeadLine, head), 0);
+    const_assert_eq!(offset_of!(HeadLine, closed), 8);
+    const_assert_eq!(offset_of!(WaitLine, parked), 0);
+    const_assert_eq!(offset_of!(WaitLine, cpu), 4);
+}
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("shm-fifo's layout is defined for 64-bit targets only");

@@ -1,0 +1,78 @@
+//! A single-producer single-consumer byte FIFO in shared memory.
+//!
+//! The two ends may live in different processes that do not trust each other:
+//! whatever the peer writes into the shared bytes, this side answers with an
+//! error, never with undefined behaviour, a panic or an endless loop.
+//!
+//! * The core ([`Fifo`], [`Producer`], [`Consumer`]) is `no_std`, allocates
+//!   nothing and enters no operating system. It works on memory that the
+//!   caller provides.
+//! * With the feature `std` (the default, Linux) come [`Region`], a sealed
+//!   memfd with one FIFO in each direction, the passing of file descriptors,
+//!   waiting (learned spinning, then sleeping) and [`Channel`].
+//! * With the feature `virtual-fd` comes `vfd`, which lets a program use a
+//!   channel through an ordinary file descriptor.
+//!
+//! # Examples
+//!
+//! Two threads stand for two processes here; [`Region`] shares the memory
+//! between real ones.
+//!
+//! ```
+//! use shm_fifo::{Channel, Region};
+//! use std::io::{Read, Write};
+//! use std::os::unix::net::UnixStream;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let created = Region::create(64 * 1024)?;
+//! let attached = Region::attach(created.fd()?)?;
+//! let (here, there) = UnixStream::pair()?;
+//! let mut server = Channel::new(created.into_endpoint(), here.into());
+//! let mut client = Channel::new(attached.into_endpoint(), there.into());
+//!
+//! let echo = std::thread::spawn(move || -> std::io::Result<()> {
+//!     let mut buffer = [0; 32];
+//!     let length = server.read(&mut buffer)?;
+//!     server.write_all(&buffer[..length])
+//! });
+//!
+//! client.write_all(b"hello")?;
+//! let mut reply = [0; 5];
+//! client.read_exact(&mut reply)?;
+//! assert_eq!(&reply, b"hello");
+//! echo.join().expect("the echo thread ended")?;
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+#![deny(unsafe_code)]
+
+mod consumer;
+mod error;
+mod fifo;
+mod layout;
+mod memory;
+mod park;
+mod position;
+mod producer;
+mod sync;
+
+pub use consumer::Consumer;
+pub use error::{CapacityError, Corrupt, SharedWord};
+pub use fifo::Fifo;
+pub use layout::{FIFO_HEADER_BYTES, FifoHeader, MAILBOX_BYTES};
+pub use park::{DataWatch, SpaceWatch};
+pub use producer::Producer;
+
+#[cfg(feature = "std")]
+mod os;
+#[cfg(feature = "std")]
+pub use os::{
+    channel::{Channel, Interest},
+    doorbell, fd_passing,
+    region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES},
+    wait::{SpinPolicy, WaitMode},
+};
+
+#[cfg(feature = "virtual-fd")]
+pub mod vfd;

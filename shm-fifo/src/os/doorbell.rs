@@ -1,0 +1,62 @@
+//! Doorbells: single zero bytes on a socket that both ends have.
+//!
+//! A doorbell is a hint. One too many costs one look at an empty ring; the socket
+//! holds any number of them as one readiness. The end of the socket is the end of
+//! the peer.
+
+use super::sys;
+use std::io;
+use std::os::fd::RawFd;
+
+/// The only byte that may travel on a doorbell socket.
+pub const DOORBELL: u8 = 0;
+
+/// What a look at the doorbell socket found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing.
+    Nothing,
+    /// The doorbell rang; how many bytes that were.
+    Rung(usize),
+    /// The peer has ended, or its socket was lost.
+    End,
+    /// The peer sent this byte, which is no doorbell.
+    Violation(u8),
+}
+
+/// Rings the peer behind `socket`. Never waits.
+///
+/// A full socket means that doorbells are pending already; a dead one is noticed
+/// by whoever listens. So there is nothing to report.
+pub fn ring(socket: RawFd) {
+    drop(sys::send(socket, &[DOORBELL], libc::MSG_DONTWAIT));
+}
+
+/// Takes pending doorbells off `socket`, without waiting.
+#[must_use]
+pub fn listen(socket: RawFd) -> Heard {
+    // Bounded: a peer that floods gets one look per turn like everybody.
+    hear(socket, libc::MSG_DONTWAIT)
+}
+
+/// Waits for a doorbell as long as the socket's own mode and timeout say, and
+/// takes the pending ones. `Nothing` is a timeout or a signal.
+#[must_use]
+pub fn wait(socket: RawFd) -> Heard {
+    hear(socket, 0)
+}
+
+fn hear(socket: RawFd, flags: libc::c_int) -> Heard {
+    let mut bytes = [0_u8; 256];
+    match sys::recv(socket, &mut bytes, flags) {
+        Ok(0) => Heard::End,
+        Ok(count) => match bytes[..count].iter().find(|&&byte| byte != DOORBELL) {
+            None => Heard::Rung(count),
+            Some(&stranger) => Heard::Violation(stranger),
+        },
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Heard::Nothing,
+            _ => Heard::End,
+        },
+    }
+}

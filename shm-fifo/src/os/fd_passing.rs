@@ -1,0 +1,178 @@
+//! Passing one file descriptor with a message (`SCM_RIGHTS`, unix(7)).
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Space for the control message of up to this many descriptors: a peer that
+/// sends more than one is answered by closing them all.
+const MAX_FDS: usize = 4;
+
+/// A control buffer, aligned as `cmsghdr` wants.
+#[repr(C, align(8))]
+struct ControlBuffer([u8; 64]);
+
+/// An address of the abstract unix socket namespace, as the kernel's autobind
+/// gives them: a zero byte and five hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbstractAddress([u8; 5]);
+
+impl AbstractAddress {
+    /// The address with these five digits, without the leading zero byte.
+    ///
+    /// `None` if they are not five lower-case hexadecimal digits.
+    #[must_use]
+    pub fn from_digits(digits: &[u8]) -> Option<Self> {
+        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        let digits: [u8; 5] = digits.try_into().ok()?;
+        digits.iter().all(is_digit).then_some(Self(digits))
+    }
+
+    /// The five digits.
+    #[must_use]
+    pub fn digits(&self) -> &[u8; 5] {
+        &self.0
+    }
+
+    fn to_sockaddr(self) -> (libc::sockaddr_un, libc::socklen_t) {
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut address: libc::sockaddr_un = unsafe { zeroed() };
+        address.sun_family = ADDRESS_FAMILY;
+        for (target, digit) in address.sun_path[1..].iter_mut().zip(self.0) {
+            *target = digit.cast_signed();
+        }
+        (address, AUTOBIND_LENGTH)
+    }
+}
+
+/// `AF_UNIX`, of the type that addresses have.
+const ADDRESS_FAMILY: libc::sa_family_t = 1;
+/// Two bytes of family, the zero byte and the five digits.
+const AUTOBIND_LENGTH: libc::socklen_t = 8;
+
+/// Sends `bytes` and `fd` on a connected unix socket in one message, without
+/// waiting and without SIGPIPE. Returns how many bytes went; the descriptor goes
+/// with the first.
+///
+/// # Errors
+/// What `sendmsg(2)` says; `WouldBlock` if the socket's buffer is full.
+pub fn send_with_fd(socket: RawFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    send(socket, None, bytes, fd)
+}
+
+/// As [`send_with_fd`], from an unconnected datagram socket to `address`.
+///
+/// # Errors
+/// What `sendmsg(2)` says; `ConnectionRefused` if nobody has that address.
+pub fn send_with_fd_to(
+    socket: RawFd,
+    address: AbstractAddress,
+    bytes: &[u8],
+    fd: BorrowedFd<'_>,
+) -> io::Result<usize> {
+    send(socket, Some(address), bytes, fd)
+}
+
+fn send(
+    socket: RawFd,
+    address: Option<AbstractAddress>,
+    bytes: &[u8],
+    fd: BorrowedFd<'_>,
+) -> io::Result<usize> {
+    let mut name = address.map(AbstractAddress::to_sockaddr);
+    let mut span = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = ControlBuffer([0; 64]);
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    if let Some((address, length)) = &mut name {
+        message.msg_name = (&raw mut *address).cast();
+        message.msg_namelen = *length;
+    }
+    message.msg_iov = &raw mut span;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = control_space(1);
+    // SAFETY: the message has a control buffer with room for one header.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: that header lies in `control`, which is aligned for it.
+    let header = unsafe { &mut *header };
+    header.cmsg_level = libc::SOL_SOCKET;
+    header.cmsg_type = libc::SCM_RIGHTS;
+    header.cmsg_len = control_length(1);
+    // SAFETY: the data follows the header, inside the buffer.
+    let data = unsafe { libc::CMSG_DATA(&raw const *header) }.cast::<RawFd>();
+    // SAFETY: room for one descriptor, by `control_space(1)`.
+    unsafe { data.write_unaligned(fd.as_raw_fd()) };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: all that the message points to lives until the call returns.
+    let sent = unsafe { libc::syscall(libc::SYS_sendmsg, socket, &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Receives bytes and, if one came with them, a file descriptor (close-on-exec).
+///
+/// `Ok((0, None))` is the end of a stream. Descriptors beyond the first, and all
+/// of a message whose control part was cut, are closed: no peer can leak them
+/// into this process.
+///
+/// # Errors
+/// What `recvmsg(2)` says.
+pub fn recv_with_fd(
+    socket: RawFd,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut span = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = ControlBuffer([0; 64]);
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut span;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = control_space(MAX_FDS);
+    let flags = flags | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: all that the message points to lives until the call returns.
+    let got = unsafe { libc::syscall(libc::SYS_recvmsg, socket, &raw mut message, flags) };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    let mut fds = received_fds(&message).into_iter().flatten();
+    let (first, second) = (fds.next(), fds.next());
+    let exactly_one = second.is_none() && message.msg_flags & libc::MSG_CTRUNC == 0;
+    Ok((got, first.filter(|_| exactly_one)))
+}
+
+/// Takes ownership of the descriptors in a received message.
+fn received_fds(message: &libc::msghdr) -> [Option<OwnedFd>; MAX_FDS] {
+    let mut fds = [const { None }; MAX_FDS];
+    // SAFETY: the kernel filled the control buffer and its length.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const *message) };
+    // SAFETY: null, or a header inside the aligned control buffer.
+    let Some(header) = (unsafe { header.as_ref() }) else { return fds };
+    if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
+        return fds;
+    }
+    // SAFETY: the data follows the header.
+    let data = unsafe { libc::CMSG_DATA(&raw const *header) }.cast::<RawFd>();
+    let count = (header.cmsg_len - control_length(0)) / size_of::<RawFd>();
+    for (index, slot) in fds.iter_mut().enumerate().take(count) {
+        // SAFETY: the kernel wrote `count` descriptors there.
+        let fd = unsafe { data.add(index).read_unaligned() };
+        // SAFETY: the kernel just made it for this process; nobody else owns it.
+        *slot = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    fds
+}
+
+fn fds_bytes(fds: usize) -> libc::c_uint {
+    libc::c_uint::try_from(fds * size_of::<RawFd>()).unwrap_or(libc::c_uint::MAX)
+}
+
+fn control_space(fds: usize) -> usize {
+    // SAFETY: arithmetic only.
+    unsafe { libc::CMSG_SPACE(fds_bytes(fds)) as usize }
+}
+
+fn control_length(fds: usize) -> usize {
+    // SAFETY: arithmetic only.
+    unsafe { libc::CMSG_LEN(fds_bytes(fds)) as usize }
+}

@@ -1,0 +1,8 @@
+//! What Linux adds to the core: shared regions, doorbells and waiting.
+
+pub(crate) mod channel;
+pub mod doorbell;
+pub mod fd_passing;
+pub(crate) mod region;
+pub(crate) mod sys;
+pub(crate) mod wait;

@@ -1,0 +1,404 @@
+//! The memory that two processes share: a sealed memfd with a FIFO each way.
+//!
+//! Invariants: the file is as long as its geometry says and sealed against
+//! shrinking before anybody maps it, so no access ever traps; the mapping lives
+//! as long as the [`Endpoint`] that uses it; the geometry is read from the
+//! shared header once, validated, and kept in private memory.
+#![allow(unsafe_code)]
+
+use crate::consumer::Consumer;
+use crate::fifo::Fifo;
+use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
+use crate::producer::Producer;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The sizes, in bytes, that each of a region's two rings may have: powers of
+/// two in this range.
+pub const RING_BYTES_RANGE: RangeInclusive<usize> = 4096..=1 << 30;
+
+/// Bytes of a region's random token.
+pub const TOKEN_BYTES: usize = 16;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
+const LAYOUT_VERSION: u64 = 1;
+const HEADER_BYTES: usize = 4096;
+const TO_CREATOR_OFFSET: usize = 1024;
+const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
+
+/// The first words of a region. Written by the creator before it shares the
+/// file, read once by the attacher, never read again.
+#[repr(C)]
+struct RegionHeader {
+    magic: AtomicU64,
+    layout_version: AtomicU64,
+    ring_bytes: AtomicU64,
+    token: [AtomicU64; TOKEN_BYTES / 8],
+}
+
+static_assertions::const_assert!(size_of::<RegionHeader>() <= TO_CREATOR_OFFSET);
+static_assertions::const_assert!(TO_ATTACHER_OFFSET + FIFO_HEADER_BYTES <= HEADER_BYTES);
+
+/// Why a file descriptor is no region to attach to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// It cannot be examined or mapped at all.
+    Io(io::Error),
+    /// It is not sealed against shrinking: its owner could make us trap.
+    NotSealed,
+    /// It does not begin as a region does.
+    NotARegion,
+    /// It has a layout that this version does not know.
+    LayoutVersion(u64),
+    /// Its size is not the one its ring size asks for.
+    Geometry {
+        /// The ring size the header names, in bytes.
+        ring_bytes: u64,
+        /// The size of the file, in bytes.
+        file_bytes: u64,
+    },
+}
+
+impl std::fmt::Display for AttachError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "cannot map the shared memory: {error}"),
+            Self::NotSealed => f.write_str("the shared memory is not sealed against shrinking"),
+            Self::NotARegion => f.write_str("the file descriptor is not an shm-fifo region"),
+            Self::LayoutVersion(version) => {
+                write!(f, "layout version {version} is not {LAYOUT_VERSION}, the one known here")
+            }
+            Self::Geometry { ring_bytes, file_bytes } => {
+                write!(f, "rings of {ring_bytes} bytes do not make a file of {file_bytes} bytes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AttachError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for AttachError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<AttachError> for io::Error {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Io(error) => error,
+            other => Self::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Creator,
+    Attacher,
+}
+
+/// A mapped region: two rings, one in each direction, and a token.
+///
+/// One process creates it and passes [`Region::fd`] to the other, which attaches.
+/// The mapping is not inherited over `fork` and not part of core dumps.
+#[derive(Debug)]
+pub struct Region {
+    mapping: MmapRaw,
+    file: OwnedFd,
+    ring_bytes: usize,
+    side: Side,
+}
+
+impl Region {
+    /// Creates a region whose two rings hold `ring_bytes` bytes each.
+    ///
+    /// All its memory is allocated here, so that using it never fails.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `ring_bytes` is no power of two in [`RING_BYTES_RANGE`]
+    /// or exceeds the limit on file sizes; otherwise what the kernel says: no
+    /// memory, no file descriptors.
+    pub fn create(ring_bytes: usize) -> io::Result<Self> {
+        if !is_ring_size(ring_bytes) {
+            let range = RING_BYTES_RANGE;
+            return Err(invalid_input(format!(
+                "a ring has a power of two between {} and {} bytes, not {ring_bytes}",
+                range.start(),
+                range.end()
+            )));
+        }
+        let length = region_bytes(ring_bytes);
+        let file = create_sealed_memfd(length)?;
+        let region = Self::map(file, ring_bytes, Side::Creator)?;
+        let header = region.header();
+        for word in &header.token {
+            word.store(random_u64()?, Relaxed);
+        }
+        header.ring_bytes.store(ring_bytes as u64, Relaxed);
+        header.layout_version.store(LAYOUT_VERSION, Relaxed);
+        header.magic.store(MAGIC, Relaxed);
+        Ok(region)
+    }
+
+    /// Attaches to the region behind `file`, made by [`Region::create`] in this
+    /// or another process.
+    ///
+    /// # Errors
+    /// Any file that is not a sealed, well-formed region is refused, and nothing
+    /// of it is believed.
+    pub fn attach(file: OwnedFd) -> Result<Self, AttachError> {
+        if seals(&file)? & libc::F_SEAL_SHRINK == 0 {
+            return Err(AttachError::NotSealed);
+        }
+        let file = File::from(file);
+        let file_bytes = file.metadata()?.len();
+        if file_bytes < HEADER_BYTES as u64 {
+            return Err(AttachError::NotARegion);
+        }
+        // The header alone is mapped first: what it says decides the rest.
+        let header_mapping = MmapOptions::new().len(HEADER_BYTES).map_raw(&file)?;
+        let header = region_header(&header_mapping);
+        if header.magic.load(Relaxed) != MAGIC {
+            return Err(AttachError::NotARegion);
+        }
+        let version = header.layout_version.load(Relaxed);
+        if version != LAYOUT_VERSION {
+            return Err(AttachError::LayoutVersion(version));
+        }
+        let claimed = header.ring_bytes.load(Relaxed);
+        let ring_bytes = usize::try_from(claimed)
+            .ok()
+            .filter(|&bytes| is_ring_size(bytes) && region_bytes(bytes) as u64 == file_bytes);
+        match ring_bytes {
+            Some(ring_bytes) => Ok(Self::map(file.into(), ring_bytes, Side::Attacher)?),
+            None => Err(AttachError::Geometry { ring_bytes: claimed, file_bytes }),
+        }
+    }
+
+    fn map(file: OwnedFd, ring_bytes: usize, side: Side) -> io::Result<Self> {
+        let length = region_bytes(ring_bytes);
+        let mapping = MmapOptions::new().len(length).populate().map_raw(file.as_raw_fd())?;
+        mapping.advise(Advice::DontFork)?;
+        mapping.advise(Advice::DontDump)?;
+        Ok(Self { mapping, file, ring_bytes, side })
+    }
+
+    /// A duplicate of the file descriptor to pass to the peer, close-on-exec.
+    ///
+    /// # Errors
+    /// If no file descriptor is free.
+    pub fn fd(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone()
+    }
+
+    /// Bytes that each ring holds.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    /// Bytes of memory the region takes.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        region_bytes(self.ring_bytes)
+    }
+
+    /// The random bytes that only somebody who maps the region can know.
+    #[must_use]
+    pub fn token(&self) -> [u8; TOKEN_BYTES] {
+        let mut token = [0; TOKEN_BYTES];
+        let (chunks, _) = token.as_chunks_mut::<8>();
+        for (chunk, word) in chunks.iter_mut().zip(&self.header().token) {
+            *chunk = word.load(Relaxed).to_le_bytes();
+        }
+        token
+    }
+
+    /// Announces both directions' ends as asleep, so that the first byte to
+    /// reach either of them rings its doorbell. For regions not yet passed on.
+    pub fn park_both_ends(&self) {
+        for header in [self.fifo_header(TO_CREATOR_OFFSET), self.fifo_header(TO_ATTACHER_OFFSET)] {
+            header.consumer_wait.parked.store(1, Relaxed);
+        }
+    }
+
+    /// Turns the region into the end that this process plays, and closes its
+    /// file descriptor.
+    #[must_use]
+    pub fn into_endpoint(self) -> Endpoint {
+        let incoming_is_to_creator = self.side == Side::Creator;
+        // SAFETY: the mapping moves into the endpoint below, whose fields drop
+        // before it does; it is unmapped nowhere else.
+        let to_creator = unsafe { self.fifo(TO_CREATOR_OFFSET, HEADER_BYTES) };
+        // SAFETY: as above; the second ring follows the first.
+        let to_attacher = unsafe { self.fifo(TO_ATTACHER_OFFSET, HEADER_BYTES + self.ring_bytes) };
+        let (incoming, outgoing) = if incoming_is_to_creator {
+            (to_creator, to_attacher)
+        } else {
+            (to_attacher, to_creator)
+        };
+        Endpoint {
+            producer: outgoing.into_producer(0),
+            consumer: incoming.into_consumer(0),
+            mapping: self.mapping,
+            ring_bytes: self.ring_bytes,
+        }
+    }
+
+    fn header(&self) -> &RegionHeader {
+        region_header(&self.mapping)
+    }
+
+    fn fifo_header(&self, offset: usize) -> &FifoHeader {
+        // SAFETY: both offsets leave a header's bytes within the first page.
+        let address = unsafe { self.mapping.as_mut_ptr().add(offset) };
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "pages are aligned, offsets are multiples of 128"
+        )]
+        let header = address.cast::<FifoHeader>();
+        // SAFETY: aligned, mapped as long as `self`, and nothing but atomics, for
+        // which any bytes are valid and any concurrent write is defined.
+        unsafe { &*header }
+    }
+
+    /// # Safety
+    /// The mapping must outlive the FIFO.
+    unsafe fn fifo(&self, header_offset: usize, data_offset: usize) -> Fifo<'static> {
+        let header: *const FifoHeader = self.fifo_header(header_offset);
+        // SAFETY: the caller keeps the mapping.
+        let header: &'static FifoHeader = unsafe { &*header };
+        // SAFETY: `data_offset + ring_bytes` is within the mapping.
+        let data = unsafe { self.mapping.as_mut_ptr().add(data_offset) };
+        // SAFETY: `ring_bytes` mapped bytes that only this FIFO reaches; each
+        // region is turned into one endpoint.
+        let fifo = unsafe { Fifo::from_raw_parts(header, data, self.ring_bytes) };
+        fifo.unwrap_or_else(|_| unreachable!("a region's ring size is checked when it is made"))
+    }
+}
+
+/// One process's end of a region: the producer of one ring, the consumer of the
+/// other. [`Channel`](crate::Channel) makes a byte stream of it.
+//
+// The two ends borrow from `mapping` in truth, whatever their lifetime says:
+// only this crate may reach them, and it never lets them outlive the endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(crate) producer: Producer<'static>,
+    pub(crate) consumer: Consumer<'static>,
+    mapping: MmapRaw,
+    ring_bytes: usize,
+}
+
+impl Endpoint {
+    /// Bytes of memory the region takes.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        region_bytes(self.ring_bytes)
+    }
+
+    /// Gives the rings' memory back to the system although the peer may still
+    /// map it; both sides then read zeros. For an end that nobody reads any more.
+    pub fn discard_rings(&self) {
+        let advice = memmap2::UncheckedAdvice::Remove;
+        // SAFETY: the bytes are reached through opaque copies only, which see
+        // zeros from now on: what a hostile peer could have written as well.
+        let result = unsafe {
+            self.mapping.unchecked_advise_range(advice, HEADER_BYTES, 2 * self.ring_bytes)
+        };
+        // A kernel that cannot do it keeps the memory until the peer unmaps it.
+        drop(result);
+    }
+}
+
+fn region_header(mapping: &MmapRaw) -> &RegionHeader {
+    let header: *const RegionHeader = mapping.as_mut_ptr().cast();
+    // SAFETY: mapped and page-aligned, at least HEADER_BYTES long, and nothing
+    // but atomics, for which any bytes are valid.
+    unsafe { &*header }
+}
+
+fn is_ring_size(bytes: usize) -> bool {
+    bytes.is_power_of_two() && RING_BYTES_RANGE.contains(&bytes)
+}
+
+fn region_bytes(ring_bytes: usize) -> usize {
+    HEADER_BYTES + 2 * ring_bytes
+}
+
+fn invalid_input(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// A memfd of `length` allocated bytes whose size can never change again.
+fn create_sealed_memfd(length: usize) -> io::Result<OwnedFd> {
+    refuse_above_file_size_limit(length)?;
+    let file = memfd_create(libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {
+        // Before Linux 6.3 the flag is unknown; what it asks for was not there.
+        Some(libc::EINVAL) => memfd_create(0),
+        _ => Err(error),
+    })?;
+    let length = libc::off_t::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::ftruncate(file.as_raw_fd(), length) })?;
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) })?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(file)
+}
+
+fn memfd_create(extra_flags: libc::c_uint) -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | extra_flags;
+    // SAFETY: the name is a C string.
+    let fd = check(unsafe { libc::memfd_create(c"shm-fifo".as_ptr(), flags) })?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Exceeding the limit would raise SIGXFSZ, which kills by default.
+fn refuse_above_file_size_limit(length: usize) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes one rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
+    if (length as u64) > limit.rlim_cur {
+        let message = format!("a region of {length} bytes exceeds the file size limit (ulimit -f)");
+        return Err(invalid_input(message));
+    }
+    Ok(())
+}
+
+fn seals(file: &impl AsFd) -> io::Result<libc::c_int> {
+    // SAFETY: takes no pointer.
+    match check(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GET_SEALS) }) {
+        // A file that can have no seals.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
+        other => other,
+    }
+}
+
+fn random_u64() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the kernel writes at most eight bytes into the array; so few come
+    // whole or not at all.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::from_ne_bytes(bytes)) }
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,280 @@
+//! When to spin and when to sleep: a small policy that learns.
+//!
+//! Spinning answers in a microsecond, but only while the peer runs on another
+//! CPU at the same time; on a busy machine it takes the peer's own CPU away.
+//! Sleeping is never wrong, merely slower. So:
+//!
+//! * spin only while the peer was last on another CPU, and only for a bounded time;
+//! * a spin that was preempted twice within 10 ms, or the third in a row that
+//!   expired, was bad: no spinning for 100 times what it cost, doubling while it
+//!   stays bad, at most a second, so that probing costs about a percent;
+//! * each spin that ends with the peer's answer halves that memory;
+//! * never `sched_yield`: it may hand whole time slices to a stranger.
+//!
+//! `docs/waiting.md` has the reasons and the measurements.
+
+use super::sys::{current_cpu, monotonic_ns};
+
+/// How a side waits for its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WaitMode {
+    /// Spin while that has been paying, else sleep.
+    #[default]
+    Adaptive,
+    /// Always sleep.
+    Park,
+    /// Always spin for the whole budget before sleeping.
+    Spin,
+}
+
+/// The default of [`SpinPolicy::new`], in nanoseconds.
+const DEFAULT_BUDGET_NS: u64 = 50_000;
+/// A gap this long between two looks at the clock means we were preempted.
+const PREEMPTED_NS: u64 = 30_000;
+/// Two preemptions within this time make a bad spin; one may be chance.
+const STRIKE_WINDOW_NS: u64 = 10_000_000;
+/// So many spins in a row that expired make a bad spin.
+const EXPIRED_IN_A_ROW: u32 = 3;
+/// No spinning for this many times what a bad spin cost.
+const PENALTY_FACTOR: u64 = 100;
+const MAX_PENALTY_NS: u64 = 1_000_000_000;
+/// Looks at the ring between two looks at the clock.
+const LOOKS_PER_CLOCK: u32 = 16;
+
+/// How a spin ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpinEnd {
+    /// What was waited for came.
+    Won,
+    /// The budget ran out.
+    Expired,
+    /// The scheduler took the CPU away meanwhile.
+    Preempted,
+}
+
+/// The memory of one waiting side. Not shared; one for each connection, or for
+/// each event loop.
+#[derive(Debug, Clone)]
+pub struct SpinPolicy {
+    mode: WaitMode,
+    budget_ns: u64,
+    /// No spinning before this time.
+    resume_at_ns: u64,
+    /// How long the last bad spin forbade spinning; 0 after enough good ones.
+    penalty_ns: u64,
+    expired_in_a_row: u32,
+    last_preemption_ns: Option<u64>,
+}
+
+impl Default for SpinPolicy {
+    fn default() -> Self {
+        Self::new(WaitMode::default(), DEFAULT_BUDGET_NS)
+    }
+}
+
+impl SpinPolicy {
+    /// A policy without a past that spins for at most `budget_ns` nanoseconds at
+    /// a time.
+    #[must_use]
+    pub const fn new(mode: WaitMode, budget_ns: u64) -> Self {
+        Self {
+            mode,
+            budget_ns,
+            resume_at_ns: 0,
+            penalty_ns: 0,
+            expired_in_a_row: 0,
+            last_preemption_ns: None,
+        }
+    }
+
+    /// The longest time, in nanoseconds, that one spin takes.
+    #[must_use]
+    pub const fn budget_ns(&self) -> u64 {
+        self.budget_ns
+    }
+
+    /// Whether to spin for a peer that was last on `peer_cpu`.
+    ///
+    /// An unknown CPU is taken for another one.
+    #[must_use]
+    pub fn may_spin(&self, now_ns: u64, own_cpu: Option<u32>, peer_cpu: Option<u32>) -> bool {
+        match self.mode {
+            WaitMode::Park => false,
+            WaitMode::Spin => true,
+            WaitMode::Adaptive => {
+                now_ns >= self.resume_at_ns && (peer_cpu.is_none() || peer_cpu != own_cpu)
+            }
+        }
+    }
+
+    /// Learns from a spin that started at `started_ns` and ended at `now_ns`.
+    pub fn learn(&mut self, end: SpinEnd, started_ns: u64, now_ns: u64) {
+        match end {
+            SpinEnd::Won => self.reward(),
+            SpinEnd::Expired => {
+                self.expired_in_a_row += 1;
+                if self.expired_in_a_row >= EXPIRED_IN_A_ROW {
+                    self.expired_in_a_row = 0;
+                    self.punish(u64::from(EXPIRED_IN_A_ROW) * self.budget_ns, now_ns);
+                }
+            }
+            SpinEnd::Preempted => {
+                let again = self
+                    .last_preemption_ns
+                    .is_some_and(|last_ns| now_ns.saturating_sub(last_ns) < STRIKE_WINDOW_NS);
+                self.last_preemption_ns = Some(now_ns);
+                if again {
+                    self.punish(now_ns.saturating_sub(started_ns), now_ns);
+                }
+            }
+        }
+    }
+
+    /// Spins until `is_ready`, the budget's end or a preemption, and learns.
+    pub fn spin(&mut self, mut is_ready: impl FnMut() -> bool) -> SpinEnd {
+        // The first looks need no clock: most answers come that soon.
+        if looks(&mut is_ready) {
+            self.reward();
+            return SpinEnd::Won;
+        }
+        let started_ns = monotonic_ns();
+        let mut looked_ns = started_ns;
+        let end = loop {
+            let won = looks(&mut is_ready);
+            let now_ns = monotonic_ns();
+            let preempted = now_ns - looked_ns > PREEMPTED_NS;
+            looked_ns = now_ns;
+            if preempted {
+                break SpinEnd::Preempted;
+            }
+            if won {
+                break SpinEnd::Won;
+            }
+            if now_ns - started_ns >= self.budget_ns {
+                break SpinEnd::Expired;
+            }
+        };
+        self.learn(end, started_ns, looked_ns);
+        end
+    }
+
+    fn reward(&mut self) {
+        self.expired_in_a_row = 0;
+        self.penalty_ns /= 2;
+    }
+
+    fn punish(&mut self, cost_ns: u64, now_ns: u64) {
+        let fresh_ns = cost_ns.saturating_mul(PENALTY_FACTOR);
+        self.penalty_ns = fresh_ns.max(self.penalty_ns * 2).min(MAX_PENALTY_NS);
+        self.resume_at_ns = now_ns + self.penalty_ns;
+    }
+}
+
+/// A few looks with a pause between them.
+#[inline]
+fn looks(is_ready: &mut impl FnMut() -> bool) -> bool {
+    for _ in 0..LOOKS_PER_CLOCK {
+        if is_ready() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    false
+}
+
+/// This side's CPU, published to a peer only when it changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PublishedCpu(Option<u32>);
+
+impl PublishedCpu {
+    /// The CPU this thread runs on; `publish` is called if that is news.
+    pub(crate) fn refresh(&mut self, publish: impl FnOnce(u32)) -> Option<u32> {
+        let cpu = current_cpu();
+        if let Some(number) = cpu.filter(|_| cpu != self.0) {
+            publish(number);
+            self.0 = cpu;
+        }
+        cpu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn adaptive() -> SpinPolicy {
+        SpinPolicy::new(WaitMode::Adaptive, 50_000)
+    }
+
+    #[test]
+    fn adaptive_spins_only_for_a_peer_on_another_cpu() {
+        let policy = adaptive();
+        assert!(policy.may_spin(1, Some(0), Some(1)));
+        assert!(policy.may_spin(1, Some(0), None));
+        assert!(!policy.may_spin(1, Some(0), Some(0)));
+    }
+
+    #[test]
+    fn park_never_spins_and_spin_always_does() {
+        assert!(!SpinPolicy::new(WaitMode::Park, 50_000).may_spin(1, Some(0), Some(1)));
+        assert!(SpinPolicy::new(WaitMode::Spin, 50_000).may_spin(1, Some(0), Some(0)));
+    }
+
+    #[test]
+    fn one_preemption_is_forgiven_and_a_second_soon_after_is_not() {
+        let mut policy = adaptive();
+        policy.learn(SpinEnd::Preempted, MS, 2 * MS);
+        assert!(policy.may_spin(2 * MS, Some(0), Some(1)));
+        policy.learn(SpinEnd::Preempted, 3 * MS, 4 * MS);
+        assert!(!policy.may_spin(4 * MS + 99 * MS, Some(0), Some(1)));
+        assert!(policy.may_spin(4 * MS + 100 * MS, Some(0), Some(1)));
+    }
+
+    #[test]
+    fn preemptions_far_apart_are_forgiven() {
+        let mut policy = adaptive();
+        policy.learn(SpinEnd::Preempted, MS, 2 * MS);
+        policy.learn(SpinEnd::Preempted, 19 * MS, 20 * MS);
+        assert!(policy.may_spin(20 * MS, Some(0), Some(1)));
+    }
+
+    #[test]
+    fn the_third_expired_spin_in_a_row_is_bad_and_repetition_doubles_the_penalty() {
+        let mut policy = adaptive();
+        let mut expire_three_at = |now_ns| {
+            for _ in 0..3 {
+                policy.learn(SpinEnd::Expired, now_ns - 50_000, now_ns);
+            }
+            policy.resume_at_ns - now_ns
+        };
+        assert_eq!(expire_three_at(10 * MS), 15 * MS);
+        assert_eq!(expire_three_at(40 * MS), 30 * MS);
+        assert_eq!(expire_three_at(90 * MS), 60 * MS);
+    }
+
+    #[test]
+    fn the_penalty_is_bounded_and_good_spins_forget_it() {
+        let mut policy = adaptive();
+        for _ in 0..60 {
+            policy.learn(SpinEnd::Expired, 0, 50_000);
+        }
+        assert_eq!(policy.penalty_ns, MAX_PENALTY_NS);
+        for _ in 0..30 {
+            policy.learn(SpinEnd::Won, 0, 1_000);
+        }
+        assert_eq!(policy.penalty_ns, 0);
+    }
+
+    #[test]
+    fn a_spin_for_something_that_is_there_wins_at_once() {
+        assert_eq!(adaptive().spin(|| true), SpinEnd::Won);
+    }
+
+    #[test]
+    fn a_spin_for_nothing_ends() {
+        assert_ne!(adaptive().spin(|| false), SpinEnd::Won);
+    }
+}

@@ -1,0 +1,178 @@
+//! Parking: sleep after announcing it, so that the peer rings the doorbell.
+//!
+//! Edge E3 of `docs/memory-ordering.md`, Dekker's pattern. The side that wants
+//! to sleep stores its parked word, fences, and looks at the position again;
+//! the side that publishes a position stores it, fences, and looks at the parked
+//! word. Whatever the interleaving, at least one of them sees the other's store:
+//! either the sleeper stays awake, or the publisher rings. Both fences are
+//! `SeqCst` because only that orders a store before a later load.
+//!
+//! Whoever finds the word set takes it back. The publisher always rings *after*
+//! taking it, so a sleeper that parks anew in between is rung all the same.
+
+use crate::layout::{FifoHeader, WaitLine};
+use crate::sync::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::sync::{AtomicU32, fence};
+
+/// Announces that this side sleeps. The caller looks at the position after it.
+fn announce(parked: &AtomicU32) {
+    // ORDERING E3, Relaxed: the fence below orders it; no data travels by it.
+    parked.store(1, Relaxed);
+    // ORDERING E3: pairs with the fence in `take`. Without it the position that
+    // is read next could be older than the publisher's look at `parked`.
+    fence(SeqCst);
+}
+
+/// Takes the announcement back, awake again.
+fn retract(parked: &AtomicU32) {
+    // ORDERING E3, Relaxed: a publisher that still sees 1 rings once too often.
+    parked.store(0, Relaxed);
+}
+
+/// After a publish: whether the peer sleeps and must be rung.
+///
+/// Takes its announcement, so that one sleep costs one doorbell.
+pub(crate) fn take(parked: &AtomicU32) -> bool {
+    // ORDERING E3: pairs with the fence in `announce`. Without it this load
+    // could overtake the store of the position published just before.
+    fence(SeqCst);
+    // ORDERING E3, Relaxed: a hint written by the peer; lying harms only the liar.
+    let sleeping = parked.load(Relaxed) != 0;
+    if sleeping {
+        // ORDERING E3, Relaxed: the doorbell follows, which is what wakes.
+        parked.store(0, Relaxed);
+    }
+    sleeping
+}
+
+/// A side's CPU as it travels: 0 is unknown.
+fn publish_cpu(line: &WaitLine, cpu: u32) {
+    // ORDERING, Relaxed: a hint for the waiting policy.
+    line.cpu.store(cpu.wrapping_add(1), Relaxed);
+}
+
+fn published_cpu(line: &WaitLine) -> Option<u32> {
+    // ORDERING, Relaxed: a hint for the waiting policy.
+    line.cpu.load(Relaxed).checked_sub(1)
+}
+
+/// The consumer's view of "is there something to read", for pollers.
+///
+/// Unlike [`Consumer`](crate::Consumer) it is `Copy` and may be used by any
+/// thread beside it: it only loads the peer's words and speaks for the
+/// consumer's sleep. What it says is a hint; reading validates.
+#[derive(Debug, Clone, Copy)]
+pub struct DataWatch<'m> {
+    header: &'m FifoHeader,
+}
+
+impl<'m> DataWatch<'m> {
+    pub(crate) const fn new(header: &'m FifoHeader) -> Self {
+        Self { header }
+    }
+
+    /// Whether a consumer at position `head` has something to read, or the end
+    /// of the stream to notice. Once true it stays true until that consumer reads.
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self, head: u64) -> bool {
+        // ORDERING E1, Acquire: pairs with `Producer::publish`. A hint here, but
+        // it keeps the read that follows from seeing an older position.
+        self.header.producer.tail.load(Acquire) != head || self.producer_closed()
+    }
+
+    /// Whether the producer has ended; what it published before can still be read.
+    #[must_use]
+    #[inline]
+    pub fn producer_closed(&self) -> bool {
+        // ORDERING E4, Acquire: pairs with `Producer::close`: whoever sees the
+        // end also sees everything published before it.
+        self.header.producer.closed.load(Acquire) != 0
+    }
+
+    /// Announces that the consumer at `head` sleeps until it is rung.
+    ///
+    /// Returns whether it may: `false`, awake again, if there is something.
+    #[must_use = "on false there is something to read: do not sleep"]
+    pub fn park(&self, head: u64) -> bool {
+        announce(&self.header.consumer_wait.parked);
+        let empty = !self.is_ready(head);
+        if !empty {
+            self.unpark();
+        }
+        empty
+    }
+
+    /// Takes the announcement back.
+    pub fn unpark(&self) {
+        retract(&self.header.consumer_wait.parked);
+    }
+
+    /// Publishes the CPU the consumer waits on.
+    pub fn publish_cpu(&self, cpu: u32) {
+        publish_cpu(&self.header.consumer_wait, cpu);
+    }
+
+    /// The CPU on which the producer last waited.
+    #[must_use]
+    pub fn peer_cpu(&self) -> Option<u32> {
+        published_cpu(&self.header.producer_wait)
+    }
+}
+
+/// The producer's view of "is there space", for pollers; see [`DataWatch`].
+#[derive(Debug, Clone, Copy)]
+pub struct SpaceWatch<'m> {
+    header: &'m FifoHeader,
+    capacity: usize,
+}
+
+impl<'m> SpaceWatch<'m> {
+    pub(crate) const fn new(header: &'m FifoHeader, capacity: usize) -> Self {
+        Self { header, capacity }
+    }
+
+    /// Whether a producer at position `tail` has space worth waking for, a
+    /// quarter of the ring, or the end of its reader to notice. Once true it
+    /// stays true until that producer writes.
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self, tail: u64) -> bool {
+        // ORDERING E2, Acquire: pairs with `Consumer::release`, as in `DataWatch`.
+        let used = tail.wrapping_sub(self.header.consumer.head.load(Acquire));
+        // An impossible distance is ready too: the write that follows refuses it.
+        let worthwhile = self.capacity as u64 / 4 * 3;
+        used <= worthwhile || used > self.capacity as u64 || self.consumer_closed()
+    }
+
+    /// Whether the consumer has ended: nobody will read what is written.
+    #[must_use]
+    #[inline]
+    pub fn consumer_closed(&self) -> bool {
+        // ORDERING E4, Acquire: pairs with `Consumer::close`.
+        self.header.consumer.closed.load(Acquire) != 0
+    }
+
+    /// Announces that the producer at `tail` sleeps until there is space.
+    ///
+    /// Returns whether it may: `false`, awake again, if there is some.
+    #[must_use = "on false there is space: do not sleep"]
+    pub fn park(&self, tail: u64) -> bool {
+        announce(&self.header.producer_wait.parked);
+        let full = !self.is_ready(tail);
+        if !full {
+            self.unpark();
+        }
+        full
+    }
+
+    /// Takes the announcement back.
+    pub fn unpark(&self) {
+        retract(&self.header.producer_wait.parked);
+    }
+
+    /// Publishes the CPU the producer waits on.
+    pub fn publish_cpu(&self, cpu: u32) {
+        publish_cpu(&self.header.producer_wait, cpu);
+    }
+}
