@@ -1,0 +1,65 @@
+# Everything runs from here; CI and a laptop run the same lines.
+
+CARGO ?= cargo
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+MODULE := $(TARGET_DIR)/release/libshm_fifo_redis_server.so
+# For example: make demo DEMO_ARGS="--requests 10000"
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build module demo test lint doc no-std fmt clean
+
+## help: list the targets
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+## setup: install what building and testing need (redis-server, libclang)
+setup:
+	@.ci/setup test
+
+## build: build the module and redis-shm, in release mode
+build:
+	$(CARGO) build --release --locked --workspace
+
+# The end-to-end tests load the module as it is shipped: the release build.
+module:
+	$(CARGO) build --release --locked -p shm-fifo-redis-server
+
+## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
+demo:
+	@.ci/setup demo
+	$(CARGO) build --release --locked -p shm-fifo-redis-server -p shm-fifo-redis-client
+	$(TARGET_DIR)/release/redis-shm demo $(DEMO_ARGS)
+
+## test: everything CI checks: format, lints, docs, no_std and all tests
+test:
+	@.ci/setup test
+	@$(MAKE) --no-print-directory lint doc no-std module
+	SHM_FIFO_MODULE=$(MODULE) $(CARGO) test --locked --workspace --all-features
+	@echo "make test: format, lints, docs, no_std and all tests passed"
+
+## lint: check the format and clippy's warnings
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+## doc: build the API documentation; a warning is an error
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps
+
+# A target without std proves more than a build without the feature; it is used
+# where rustup has it.
+no-std:
+	@if rustup target list --installed 2>/dev/null | grep -qx x86_64-unknown-none; then \
+		set -x; $(CARGO) build --locked -p shm-fifo --no-default-features --target x86_64-unknown-none; \
+	else \
+		set -x; $(CARGO) check --locked -p shm-fifo --no-default-features; \
+	fi
+
+## fmt: format the code
+fmt:
+	$(CARGO) fmt --all
+
+## clean: remove everything that was built
+clean:
+	$(CARGO) clean
