@@ -71,8 +71,11 @@ pub use os::{
     channel::{Channel, Interest},
     doorbell, fd_passing,
     region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES},
-    wait::{SpinPolicy, WaitMode},
+    wait::{SpinEnd, SpinPolicy, WaitMode},
 };
+
+#[cfg(feature = "test-utils")]
+pub mod testing;
 
 #[cfg(feature = "virtual-fd")]
 pub mod vfd;

@@ -10,7 +10,7 @@ use crate::sync::fence;
 
 /// Bytes after which a long write publishes what it has, so that the consumer
 /// copies one part while the next is written.
-const PUBLISH_EVERY_BYTES: usize = 16 * 1024;
+pub(crate) const PUBLISH_EVERY_BYTES: usize = 16 * 1024;
 
 /// The writing end of a FIFO. One thread at a time uses it.
 ///

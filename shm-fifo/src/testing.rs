@@ -1,0 +1,456 @@
+//! The executable specification of a FIFO, and FIFOs for tests to play with.
+//!
+//! [`run`] drives a real FIFO and an [`Oracle`] side by side and panics where
+//! they differ. Property tests and fuzz targets call this same function, so
+//! there is one statement of what a FIFO does. The position it starts at is an
+//! input: a counter that wraps needs no test of its own.
+//!
+//! [`HeapFifo`] lets a test play the hostile peer: it can overwrite any [`Word`]
+//! of the header at any time.
+#![allow(unsafe_code)]
+
+use crate::layout::{FifoHeader, MAILBOX_WORDS};
+use crate::producer::PUBLISH_EVERY_BYTES;
+use crate::sync::Ordering::Relaxed;
+use crate::{Consumer, Fifo, Producer};
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU8;
+
+/// One step of a FIFO's life. Lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Op {
+    /// [`Producer::write`].
+    Write(usize),
+    /// [`Producer::write_whole`].
+    WriteWhole(usize),
+    /// [`Producer::stage`].
+    Stage(usize),
+    /// [`Producer::publish`].
+    Publish,
+    /// [`Producer::free_bytes`].
+    FreeBytes,
+    /// [`Producer::must_ring`].
+    RingConsumer,
+    /// [`SpaceWatch::park`](crate::SpaceWatch::park).
+    ParkProducer,
+    /// [`SpaceWatch::unpark`](crate::SpaceWatch::unpark).
+    UnparkProducer,
+    /// [`Producer::close`].
+    CloseProducer,
+    /// [`Consumer::read`].
+    Read(usize),
+    /// [`Consumer::available_bytes`].
+    AvailableBytes,
+    /// [`Consumer::must_ring`].
+    RingProducer,
+    /// [`Consumer::must_ring_now`].
+    RingProducerNow,
+    /// [`DataWatch::park`](crate::DataWatch::park).
+    ParkConsumer,
+    /// [`DataWatch::unpark`](crate::DataWatch::unpark).
+    UnparkConsumer,
+    /// [`Consumer::close`].
+    CloseConsumer,
+}
+
+impl Op {
+    /// The operation that `kind` stands for; `length` matters to some of them.
+    ///
+    /// Reads and writes are more likely than the others, for generators that
+    /// know nothing of their meaning.
+    #[must_use]
+    pub const fn decode(kind: u8, length: usize) -> Self {
+        match kind % 32 {
+            0..=4 => Self::Write(length),
+            5..=6 => Self::WriteWhole(length),
+            7..=9 => Self::Stage(length),
+            10..=11 => Self::Publish,
+            12 => Self::FreeBytes,
+            13..=14 => Self::RingConsumer,
+            15..=16 => Self::ParkProducer,
+            17 => Self::UnparkProducer,
+            18..=24 => Self::Read(length),
+            25 => Self::AvailableBytes,
+            26 => Self::RingProducer,
+            27 => Self::RingProducerNow,
+            28..=29 => Self::ParkConsumer,
+            30 => Self::UnparkConsumer,
+            // Rare, because the ends never open again.
+            _ => match length % 8 {
+                0 => Self::CloseProducer,
+                1 => Self::CloseConsumer,
+                _ => Self::Publish,
+            },
+        }
+    }
+}
+
+/// What a FIFO does, said without shared memory.
+#[derive(Debug)]
+pub struct Oracle {
+    capacity: usize,
+    /// Bytes that the consumer can read.
+    visible: VecDeque<u8>,
+    /// Bytes written behind them that were not published.
+    staged: VecDeque<u8>,
+    tail: u64,
+    head: u64,
+    producer_parked: bool,
+    consumer_parked: bool,
+    producer_closed: bool,
+    consumer_closed: bool,
+    /// Bytes read since the consumer last looked whether the producer sleeps.
+    read_since_look: usize,
+}
+
+impl Oracle {
+    /// An empty FIFO of `capacity` bytes through which `position` bytes passed.
+    #[must_use]
+    pub fn new(capacity: usize, position: u64) -> Self {
+        Self {
+            capacity,
+            visible: VecDeque::new(),
+            staged: VecDeque::new(),
+            tail: position,
+            head: position,
+            producer_parked: false,
+            consumer_parked: false,
+            producer_closed: false,
+            consumer_closed: false,
+            read_since_look: 0,
+        }
+    }
+
+    /// Bytes that can be written.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.capacity - self.used_bytes()
+    }
+
+    /// Bytes that can be read.
+    #[must_use]
+    pub fn available_bytes(&self) -> usize {
+        self.visible.len()
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.visible.len() + self.staged.len()
+    }
+
+    fn stage(&mut self, source: &[u8]) -> usize {
+        let length = source.len().min(self.free_bytes());
+        let mut rest = &source[..length];
+        while rest.len() > PUBLISH_EVERY_BYTES {
+            let (part, behind) = rest.split_at(PUBLISH_EVERY_BYTES);
+            self.staged.extend(part);
+            self.publish();
+            rest = behind;
+        }
+        self.staged.extend(rest);
+        self.tail = self.tail.wrapping_add(length as u64);
+        length
+    }
+
+    fn publish(&mut self) {
+        self.visible.append(&mut self.staged);
+    }
+
+    fn write(&mut self, source: &[u8]) -> usize {
+        let length = self.stage(source);
+        self.publish();
+        length
+    }
+
+    fn write_whole(&mut self, source: &[u8]) -> bool {
+        let fits = source.len() <= self.free_bytes();
+        if fits {
+            self.write(source);
+        }
+        fits
+    }
+
+    fn read(&mut self, length: usize) -> Vec<u8> {
+        let length = length.min(self.visible.len());
+        self.head = self.head.wrapping_add(length as u64);
+        self.read_since_look += length;
+        self.visible.drain(..length).collect()
+    }
+
+    fn park_consumer(&mut self) -> bool {
+        self.consumer_parked = self.visible.is_empty() && !self.producer_closed;
+        self.consumer_parked
+    }
+
+    fn park_producer(&mut self) -> bool {
+        let worthwhile = self.free_bytes() >= self.capacity / 4;
+        self.producer_parked = !worthwhile && !self.consumer_closed;
+        self.producer_parked
+    }
+
+    fn ring_consumer(&mut self) -> bool {
+        std::mem::take(&mut self.consumer_parked)
+    }
+
+    fn ring_producer(&mut self) -> bool {
+        self.read_since_look >= self.capacity / 2 && self.ring_producer_now()
+    }
+
+    fn ring_producer_now(&mut self) -> bool {
+        self.read_since_look = 0;
+        std::mem::take(&mut self.producer_parked)
+    }
+}
+
+/// Runs `ops` on a FIFO of `capacity` bytes that starts at `start_position`, and
+/// on an [`Oracle`] beside it.
+///
+/// # Panics
+/// Where the two differ, and if `capacity` is none that a FIFO can have.
+pub fn run(ops: &[Op], capacity: usize, start_position: u64) {
+    let memory = HeapFifo::new(capacity, start_position);
+    let mut pair = Pair {
+        producer: memory.producer(),
+        consumer: memory.consumer(),
+        oracle: Oracle::new(capacity, start_position),
+    };
+    for (step, &op) in ops.iter().enumerate() {
+        pair.step(step, op);
+    }
+    // Nothing may be left behind, whatever happened before.
+    pair.step(ops.len(), Op::Publish);
+    pair.step(ops.len() + 1, Op::Read(capacity));
+    pair.step(ops.len() + 2, Op::AvailableBytes);
+}
+
+/// A FIFO and its specification, step by step the same.
+struct Pair<'m> {
+    producer: Producer<'m>,
+    consumer: Consumer<'m>,
+    oracle: Oracle,
+}
+
+impl Pair<'_> {
+    fn step(&mut self, step: usize, op: Op) {
+        let Self { producer, consumer, oracle } = self;
+        match op {
+            Op::Write(length) => {
+                let source = pattern(oracle.tail, length);
+                assert_eq!(producer.write(&source), Ok(oracle.write(&source)), "{step}: {op:?}");
+            }
+            Op::WriteWhole(length) => {
+                let source = pattern(oracle.tail, length);
+                let expected = oracle.write_whole(&source);
+                assert_eq!(producer.write_whole(&source), Ok(expected), "{step}: {op:?}");
+            }
+            Op::Stage(length) => {
+                let source = pattern(oracle.tail, length);
+                assert_eq!(producer.stage(&source), Ok(oracle.stage(&source)), "{step}: {op:?}");
+            }
+            Op::Publish => {
+                producer.publish();
+                oracle.publish();
+            }
+            Op::FreeBytes => {
+                assert_eq!(producer.free_bytes(), Ok(oracle.free_bytes()), "{step}: {op:?}");
+            }
+            Op::RingConsumer => {
+                assert_eq!(producer.must_ring(), oracle.ring_consumer(), "{step}: {op:?}");
+            }
+            Op::ParkProducer => {
+                let parked = producer.watch().park(producer.position());
+                assert_eq!(parked, oracle.park_producer(), "{step}: {op:?}");
+            }
+            Op::UnparkProducer => {
+                producer.watch().unpark();
+                oracle.producer_parked = false;
+            }
+            Op::CloseProducer => {
+                producer.close();
+                oracle.producer_closed = true;
+            }
+            Op::Read(length) => {
+                // More than was asked for would show as a changed guard byte.
+                let mut target = vec![0xEE; length + 1];
+                let read = consumer.read(&mut target[..length]).expect("both ends are honest");
+                assert_eq!(target[..read], oracle.read(length), "{step}: {op:?}");
+                assert_eq!(target[length], 0xEE, "{step}: {op:?}");
+            }
+            Op::AvailableBytes => {
+                let expected = Ok(oracle.available_bytes());
+                assert_eq!(consumer.available_bytes(), expected, "{step}: {op:?}");
+            }
+            Op::RingProducer => {
+                assert_eq!(consumer.must_ring(), oracle.ring_producer(), "{step}: {op:?}");
+            }
+            Op::RingProducerNow => {
+                assert_eq!(consumer.must_ring_now(), oracle.ring_producer_now(), "{step}: {op:?}");
+            }
+            Op::ParkConsumer => {
+                let parked = consumer.watch().park(consumer.position());
+                assert_eq!(parked, oracle.park_consumer(), "{step}: {op:?}");
+            }
+            Op::UnparkConsumer => {
+                consumer.watch().unpark();
+                oracle.consumer_parked = false;
+            }
+            Op::CloseConsumer => {
+                consumer.close();
+                oracle.consumer_closed = true;
+            }
+        }
+        assert_eq!(producer.position(), oracle.tail, "{step}: {op:?}");
+        assert_eq!(consumer.position(), oracle.head, "{step}: {op:?}");
+        assert_eq!(consumer.watch().producer_closed(), oracle.producer_closed, "{step}: {op:?}");
+        assert_eq!(producer.watch().consumer_closed(), oracle.consumer_closed, "{step}: {op:?}");
+    }
+}
+
+/// The `length` bytes that tests send at `position`: such that a byte from a
+/// wrong place is most likely a wrong byte.
+#[must_use]
+pub fn pattern(position: u64, length: usize) -> Vec<u8> {
+    (0..length as u64).map(|offset| pattern_byte(position.wrapping_add(offset))).collect()
+}
+
+fn pattern_byte(position: u64) -> u8 {
+    // Multiplication by the golden ratio spreads neighbours over the top byte.
+    position.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
+}
+
+/// One end of a FIFO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The writing end.
+    Producer,
+    /// The reading end.
+    Consumer,
+}
+
+/// A word of the shared header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Position of the mailbox's message.
+    MailStart,
+    /// This one of the mailbox's words.
+    Mail(usize),
+    /// The producer's position.
+    Tail,
+    /// Whether the producer has ended.
+    ProducerClosed,
+    /// The consumer's position.
+    Head,
+    /// Whether the consumer has ended.
+    ConsumerClosed,
+    /// Whether the consumer sleeps.
+    ConsumerParked,
+    /// The consumer's CPU.
+    ConsumerCpu,
+    /// Whether the producer sleeps.
+    ProducerParked,
+    /// The producer's CPU.
+    ProducerCpu,
+}
+
+impl Word {
+    /// All words of the header.
+    pub const ALL: [Self; 15] = [
+        Self::MailStart,
+        Self::Mail(0),
+        Self::Mail(1),
+        Self::Mail(2),
+        Self::Mail(3),
+        Self::Mail(4),
+        Self::Mail(5),
+        Self::Tail,
+        Self::ProducerClosed,
+        Self::Head,
+        Self::ConsumerClosed,
+        Self::ConsumerParked,
+        Self::ConsumerCpu,
+        Self::ProducerParked,
+        Self::ProducerCpu,
+    ];
+
+    /// The end whose word it is; the other one only looks at it (and takes the
+    /// announcement of a sleep back).
+    #[must_use]
+    pub const fn owner(self) -> End {
+        match self {
+            Self::Head | Self::ConsumerClosed | Self::ConsumerParked | Self::ConsumerCpu => {
+                End::Consumer
+            }
+            _ => End::Producer,
+        }
+    }
+}
+
+/// A FIFO on the heap whose header anybody can overwrite.
+#[derive(Debug)]
+pub struct HeapFifo {
+    header: FifoHeader,
+    bytes: Box<[AtomicU8]>,
+    position: u64,
+}
+
+impl HeapFifo {
+    /// An empty FIFO of `capacity` bytes through which `position` bytes passed.
+    #[must_use]
+    pub fn new(capacity: usize, position: u64) -> Self {
+        let bytes = (0..capacity).map(|_| AtomicU8::new(0)).collect();
+        Self { header: FifoHeader::starting_at(position), bytes, position }
+    }
+
+    /// The writing end, as it was at the beginning. One at a time is of use.
+    ///
+    /// # Panics
+    /// If the capacity is none that a FIFO can have.
+    #[must_use]
+    pub fn producer(&self) -> Producer<'_> {
+        self.fifo().into_producer(self.position)
+    }
+
+    /// The reading end, as it was at the beginning. One at a time is of use.
+    ///
+    /// # Panics
+    /// If the capacity is none that a FIFO can have.
+    #[must_use]
+    pub fn consumer(&self) -> Consumer<'_> {
+        self.fifo().into_consumer(self.position)
+    }
+
+    /// Overwrites `word`, as a hostile peer could; narrow words take the low bits.
+    pub fn scribble(&self, word: Word, value: u64) {
+        #[allow(clippy::cast_possible_truncation, reason = "as documented")]
+        let narrow = value as u32;
+        let header = &self.header;
+        match word {
+            Word::MailStart => header.producer.mail_start.store(value, Relaxed),
+            Word::Mail(index) => header.producer.mail[index % MAILBOX_WORDS].store(value, Relaxed),
+            Word::Tail => header.producer.tail.store(value, Relaxed),
+            Word::ProducerClosed => header.producer.closed.store(narrow, Relaxed),
+            Word::Head => header.consumer.head.store(value, Relaxed),
+            Word::ConsumerClosed => header.consumer.closed.store(narrow, Relaxed),
+            Word::ConsumerParked => header.consumer_wait.parked.store(narrow, Relaxed),
+            Word::ConsumerCpu => header.consumer_wait.cpu.store(narrow, Relaxed),
+            Word::ProducerParked => header.producer_wait.parked.store(narrow, Relaxed),
+            Word::ProducerCpu => header.producer_wait.cpu.store(narrow, Relaxed),
+        }
+    }
+
+    /// The address of the header, for tests of its layout.
+    #[must_use]
+    pub fn header(&self) -> &FifoHeader {
+        &self.header
+    }
+
+    fn fifo(&self) -> Fifo<'_> {
+        let data = self.bytes.as_ptr().cast_mut().cast::<u8>();
+        // SAFETY:
+        // * `bytes` lives as long as the borrow of `self`, and its cells may be
+        //   written through a shared reference;
+        // * nothing here reaches them but the FIFOs made by this function.
+        let fifo = unsafe { Fifo::from_raw_parts(&self.header, data, self.bytes.len()) };
+        fifo.expect("the capacity is a power of two of at least 64 bytes")
+    }
+}
