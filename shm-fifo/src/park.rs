@@ -153,6 +153,13 @@ impl<'m> SpaceWatch<'m> {
         self.header.consumer.closed.load(Acquire) != 0
     }
 
+    /// Whether the consumer has read everything up to `tail`.
+    #[must_use]
+    pub fn has_read_all(&self, tail: u64) -> bool {
+        // ORDERING E2, Acquire: as in `is_ready`.
+        self.header.consumer.head.load(Acquire) == tail
+    }
+
     /// Announces that the producer at `tail` sleeps until there is space.
     ///
     /// Returns whether it may: `false`, awake again, if there is some.

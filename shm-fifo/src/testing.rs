@@ -9,11 +9,13 @@
 //! of the header at any time.
 #![allow(unsafe_code)]
 
-use crate::layout::{FifoHeader, MAILBOX_WORDS};
+use crate::layout::FifoHeader;
 use crate::producer::PUBLISH_EVERY_BYTES;
 use crate::sync::Ordering::Relaxed;
+use crate::sync::{AtomicU32, AtomicU64};
 use crate::{Consumer, Fifo, Producer};
 use std::collections::VecDeque;
+use std::ptr;
 use std::sync::atomic::AtomicU8;
 
 /// One step of a FIFO's life. Lengths are in bytes.
@@ -385,6 +387,12 @@ impl Word {
     }
 }
 
+/// A word as it lies in the header.
+enum AnyWord<'m> {
+    Wide(&'m AtomicU64),
+    Narrow(&'m AtomicU32),
+}
+
 /// A FIFO on the heap whose header anybody can overwrite.
 #[derive(Debug)]
 pub struct HeapFifo {
@@ -421,27 +429,39 @@ impl HeapFifo {
 
     /// Overwrites `word`, as a hostile peer could; narrow words take the low bits.
     pub fn scribble(&self, word: Word, value: u64) {
-        #[allow(clippy::cast_possible_truncation, reason = "as documented")]
-        let narrow = value as u32;
-        let header = &self.header;
-        match word {
-            Word::MailStart => header.producer.mail_start.store(value, Relaxed),
-            Word::Mail(index) => header.producer.mail[index % MAILBOX_WORDS].store(value, Relaxed),
-            Word::Tail => header.producer.tail.store(value, Relaxed),
-            Word::ProducerClosed => header.producer.closed.store(narrow, Relaxed),
-            Word::Head => header.consumer.head.store(value, Relaxed),
-            Word::ConsumerClosed => header.consumer.closed.store(narrow, Relaxed),
-            Word::ConsumerParked => header.consumer_wait.parked.store(narrow, Relaxed),
-            Word::ConsumerCpu => header.consumer_wait.cpu.store(narrow, Relaxed),
-            Word::ProducerParked => header.producer_wait.parked.store(narrow, Relaxed),
-            Word::ProducerCpu => header.producer_wait.cpu.store(narrow, Relaxed),
+        match self.word(word) {
+            AnyWord::Wide(shared) => shared.store(value, Relaxed),
+            AnyWord::Narrow(shared) => {
+                #[allow(clippy::cast_possible_truncation, reason = "as documented")]
+                shared.store(value as u32, Relaxed);
+            }
         }
     }
 
-    /// The address of the header, for tests of its layout.
+    /// Offset of `word` from the header's start, and its size, both in bytes.
     #[must_use]
-    pub fn header(&self) -> &FifoHeader {
-        &self.header
+    pub fn place_of(&self, word: Word) -> (usize, usize) {
+        let (address, bytes) = match self.word(word) {
+            AnyWord::Wide(shared) => (ptr::from_ref(shared).addr(), size_of_val(shared)),
+            AnyWord::Narrow(shared) => (ptr::from_ref(shared).addr(), size_of_val(shared)),
+        };
+        (address - ptr::from_ref(&self.header).addr(), bytes)
+    }
+
+    fn word(&self, word: Word) -> AnyWord<'_> {
+        let header = &self.header;
+        match word {
+            Word::MailStart => AnyWord::Wide(&header.producer.mail_start),
+            Word::Mail(index) => AnyWord::Wide(&header.producer.mail[index]),
+            Word::Tail => AnyWord::Wide(&header.producer.tail),
+            Word::ProducerClosed => AnyWord::Narrow(&header.producer.closed),
+            Word::Head => AnyWord::Wide(&header.consumer.head),
+            Word::ConsumerClosed => AnyWord::Narrow(&header.consumer.closed),
+            Word::ConsumerParked => AnyWord::Narrow(&header.consumer_wait.parked),
+            Word::ConsumerCpu => AnyWord::Narrow(&header.consumer_wait.cpu),
+            Word::ProducerParked => AnyWord::Narrow(&header.producer_wait.parked),
+            Word::ProducerCpu => AnyWord::Narrow(&header.producer_wait.cpu),
+        }
     }
 
     fn fifo(&self) -> Fifo<'_> {

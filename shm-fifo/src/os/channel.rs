@@ -187,20 +187,19 @@ impl Channel {
 
     fn spin(&mut self, interest: Interest) {
         let data = self.endpoint.consumer.watch();
-        let own_cpu = {
-            let space = self.endpoint.producer.watch();
-            self.cpu.refresh(|cpu| {
-                data.publish_cpu(cpu);
-                space.publish_cpu(cpu);
-            })
-        };
+        let space = self.endpoint.producer.watch();
+        let own_cpu = sys::current_cpu();
+        self.cpu.update(own_cpu, |cpu| {
+            data.publish_cpu(cpu);
+            space.publish_cpu(cpu);
+        });
         if self.policy.may_spin(sys::monotonic_ns(), own_cpu, data.peer_cpu()) {
-            let space = self.endpoint.producer.watch();
             let (head, tail) = (self.head(), self.tail());
-            let _: SpinEnd = self.policy.spin(|| {
+            let is_ready = || {
                 interest.readable && data.is_ready(head)
                     || interest.writable && space.is_ready(tail)
-            });
+            };
+            let _: SpinEnd = self.policy.spin(is_ready, |_| false);
         }
     }
 

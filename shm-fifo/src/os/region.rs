@@ -253,8 +253,7 @@ impl Region {
         Endpoint {
             producer: outgoing.into_producer(0),
             consumer: incoming.into_consumer(0),
-            mapping: self.mapping,
-            ring_bytes: self.ring_bytes,
+            mapping: Mapping { mapping: self.mapping, ring_bytes: self.ring_bytes },
         }
     }
 
@@ -299,26 +298,39 @@ impl Region {
 pub struct Endpoint {
     pub(crate) producer: Producer<'static>,
     pub(crate) consumer: Consumer<'static>,
-    mapping: MmapRaw,
-    ring_bytes: usize,
+    pub(crate) mapping: Mapping,
 }
 
 impl Endpoint {
     /// Bytes of memory the region takes.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
+        self.mapping.total_bytes()
+    }
+}
+
+/// The mapped memory of an endpoint; unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    mapping: MmapRaw,
+    ring_bytes: usize,
+}
+
+impl Mapping {
+    /// Bytes of memory the region takes.
+    pub(crate) fn total_bytes(&self) -> usize {
         region_bytes(self.ring_bytes)
     }
 
     /// Gives the rings' memory back to the system although the peer may still
     /// map it; both sides then read zeros. For an end that nobody reads any more.
-    pub fn discard_rings(&self) {
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn discard_rings(&self) {
         let advice = memmap2::UncheckedAdvice::Remove;
+        let length = 2 * self.ring_bytes;
         // SAFETY: the bytes are reached through opaque copies only, which see
         // zeros from now on: what a hostile peer could have written as well.
-        let result = unsafe {
-            self.mapping.unchecked_advise_range(advice, HEADER_BYTES, 2 * self.ring_bytes)
-        };
+        let result = unsafe { self.mapping.unchecked_advise_range(advice, HEADER_BYTES, length) };
         // A kernel that cannot do it keeps the memory until the peer unmaps it.
         drop(result);
     }

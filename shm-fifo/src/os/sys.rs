@@ -85,3 +85,83 @@ pub(crate) fn set_receive_timeout(fd: RawFd, timeout: std::time::Duration) -> io
     })?;
     Ok(())
 }
+
+/// `epoll_ctl(2)`.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn epoll_ctl(
+    epfd: RawFd,
+    operation: libc::c_int,
+    fd: RawFd,
+    event: Option<libc::epoll_event>,
+) -> io::Result<()> {
+    let event = event.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: null, or a live event that the kernel only reads.
+    counted(unsafe { libc::syscall(libc::SYS_epoll_ctl, epfd, operation, fd, event) })?;
+    Ok(())
+}
+
+/// `epoll_wait(2)` into a slice.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn epoll_wait(
+    epfd: RawFd,
+    events: &mut [libc::epoll_event],
+    timeout_ms: libc::c_int,
+) -> io::Result<usize> {
+    let capacity = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the kernel writes at most `capacity` events into a live slice.
+    // (epoll_pwait without a mask: every architecture has that call.)
+    counted(unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait,
+            epfd,
+            events.as_mut_ptr(),
+            capacity,
+            timeout_ms,
+            std::ptr::null::<libc::sigset_t>(),
+            8,
+        )
+    })
+}
+
+/// A non-blocking eventfd that any number of threads may wake a poller with.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn eventfd() -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: takes no pointer.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else has it.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds one to an eventfd. Failing means it is signalled already.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn signal_eventfd(fd: RawFd) {
+    let one = 1_u64;
+    // SAFETY: eight readable bytes.
+    unsafe { libc::syscall(libc::SYS_write, fd, &raw const one, size_of_val(&one)) };
+}
+
+/// Sets an eventfd back to zero. Failing means it is zero already.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn clear_eventfd(fd: RawFd) {
+    let mut count = 0_u64;
+    // SAFETY: eight writable bytes.
+    unsafe { libc::syscall(libc::SYS_read, fd, &raw mut count, size_of_val(&count)) };
+}
+
+/// This thread's `errno`.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn errno() -> libc::c_int {
+    // SAFETY: the location is this thread's own and always valid.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets this thread's `errno`.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn set_errno(value: libc::c_int) {
+    // SAFETY: the location is this thread's own and always valid.
+    unsafe { *libc::__errno_location() = value };
+}

@@ -13,7 +13,7 @@
 //!
 //! `docs/waiting.md` has the reasons and the measurements.
 
-use super::sys::{current_cpu, monotonic_ns};
+use super::sys::monotonic_ns;
 
 /// How a side waits for its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +51,8 @@ pub enum SpinEnd {
     Expired,
     /// The scheduler took the CPU away meanwhile.
     Preempted,
+    /// The spinner had something else to do: nothing is learned.
+    Interrupted,
 }
 
 /// The memory of one waiting side. Not shared; one for each connection, or for
@@ -119,6 +121,7 @@ impl SpinPolicy {
                     self.punish(u64::from(EXPIRED_IN_A_ROW) * self.budget_ns, now_ns);
                 }
             }
+            SpinEnd::Interrupted => {}
             SpinEnd::Preempted => {
                 let again = self
                     .last_preemption_ns
@@ -132,7 +135,14 @@ impl SpinPolicy {
     }
 
     /// Spins until `is_ready`, the budget's end or a preemption, and learns.
-    pub fn spin(&mut self, mut is_ready: impl FnMut() -> bool) -> SpinEnd {
+    ///
+    /// `interrupt` is asked at each look at the clock, about every half
+    /// microsecond, with the time in nanoseconds; `true` ends the spin.
+    pub fn spin(
+        &mut self,
+        mut is_ready: impl FnMut() -> bool,
+        mut interrupt: impl FnMut(u64) -> bool,
+    ) -> SpinEnd {
         // The first looks need no clock: most answers come that soon.
         if looks(&mut is_ready) {
             self.reward();
@@ -153,6 +163,9 @@ impl SpinPolicy {
             }
             if now_ns - started_ns >= self.budget_ns {
                 break SpinEnd::Expired;
+            }
+            if interrupt(now_ns) {
+                break SpinEnd::Interrupted;
             }
         };
         self.learn(end, started_ns, looked_ns);
@@ -188,14 +201,12 @@ fn looks(is_ready: &mut impl FnMut() -> bool) -> bool {
 pub(crate) struct PublishedCpu(Option<u32>);
 
 impl PublishedCpu {
-    /// The CPU this thread runs on; `publish` is called if that is news.
-    pub(crate) fn refresh(&mut self, publish: impl FnOnce(u32)) -> Option<u32> {
-        let cpu = current_cpu();
+    /// Calls `publish` with the `cpu` this side runs on, if that is news.
+    pub(crate) fn update(&mut self, cpu: Option<u32>, publish: impl FnOnce(u32)) {
         if let Some(number) = cpu.filter(|_| cpu != self.0) {
             publish(number);
             self.0 = cpu;
         }
-        cpu
     }
 }
 
@@ -270,11 +281,11 @@ mod tests {
 
     #[test]
     fn a_spin_for_something_that_is_there_wins_at_once() {
-        assert_eq!(adaptive().spin(|| true), SpinEnd::Won);
+        assert_eq!(adaptive().spin(|| true, |_| false), SpinEnd::Won);
     }
 
     #[test]
     fn a_spin_for_nothing_ends() {
-        assert_ne!(adaptive().spin(|| false), SpinEnd::Won);
+        assert_ne!(adaptive().spin(|| false, |_| false), SpinEnd::Won);
     }
 }

@@ -1,1 +1,179 @@
-//! x
+//! Virtual file descriptors: a program that knows only `read`, `write` and
+//! `epoll_wait` uses a channel without noticing.
+//!
+//! The program keeps its connected socket. Once [`start`] has given that file
+//! descriptor an [`Endpoint`], the functions here do for it what the C library's
+//! calls of the same name do for a socket: level-triggered readiness, `EAGAIN`
+//! on an empty or a full ring, 0 at the end. An interposer (the Redis module, a
+//! preloaded library) puts them in the place of those calls; each says by `None`
+//! that a file descriptor is none of its business.
+//!
+//! All of them may be called from any thread. They never panic, never block (but
+//! for [`epoll_wait`]), and leave `errno` alone unless they fail.
+//!
+//! # Limits
+//!
+//! A virtual file descriptor is watched by at most one epoll instance at a time
+//! and is in non-blocking mode, as in event loops. In a forked child it is dead:
+//! reading and writing fail with `EPIPE` there.
+
+mod fork;
+mod poller;
+mod session;
+mod stats;
+mod table;
+
+use crate::os::region::Endpoint;
+use crate::os::sys;
+use crate::os::wait::WaitMode;
+use poller::Poller;
+use session::Session;
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+
+pub use poller::configure;
+pub use session::SessionInfo;
+pub use stats::{Stats, stats};
+
+/// The error of a call that stands for a system call: its `errno`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub libc::c_int);
+
+/// Moves the connected socket `fd` onto shared memory: from now on the functions
+/// of this module serve it.
+///
+/// `owner` is any number the program knows the connection by; [`sessions`] tells it.
+///
+/// # Errors
+/// `AlreadyExists` if it has moved before; otherwise what the system says when
+/// the socket's registration in an epoll instance cannot be found or changed.
+/// Nothing has moved then.
+pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64) -> io::Result<()> {
+    fork::prepare()?;
+    let slot = table::slot_or_insert(fd).ok_or(io::ErrorKind::InvalidInput)?;
+    let session = slot.session_or_insert(fd);
+    session.begin(endpoint, owner)?;
+    let Some(registration) = slot.registration().or_else(|| table::find_registration(fd)) else {
+        // Nobody watches it at the moment; whoever adds it will.
+        return Ok(());
+    };
+    let watched = Poller::of(registration.epfd).and_then(|poller| {
+        slot.register(Some(registration));
+        poller.admit(libc::EPOLL_CTL_MOD, session, registration)
+    });
+    if watched.is_err() {
+        session.abandon();
+    }
+    watched
+}
+
+/// Whether `fd` has been moved onto shared memory.
+#[must_use]
+pub fn is_virtual(fd: RawFd) -> bool {
+    session_of(fd).is_some()
+}
+
+/// For `read(2)`: reads what there is into `target`.
+#[inline]
+pub fn read(fd: RawFd, target: &mut [u8]) -> Option<Result<usize, Errno>> {
+    let session = session_of(fd)?;
+    Some(keeping_errno(|| if fork::in_child() { Err(EPIPE) } else { session.read(target) }))
+}
+
+/// For `write(2)` and `writev(2)`: writes what there is space for.
+#[inline]
+pub fn write(fd: RawFd, sources: &[IoSlice<'_>]) -> Option<Result<usize, Errno>> {
+    let session = session_of(fd)?;
+    Some(keeping_errno(|| if fork::in_child() { Err(EPIPE) } else { session.write(sources) }))
+}
+
+/// For `epoll_ctl(2)`: call it instead, for every file descriptor, so that the
+/// engine knows where each is registered.
+///
+/// # Errors
+/// What the kernel says.
+pub fn epoll_ctl(
+    epfd: RawFd,
+    operation: libc::c_int,
+    fd: RawFd,
+    event: Option<libc::epoll_event>,
+) -> Result<(), Errno> {
+    keeping_errno(|| table::change_registration(epfd, operation, fd, event).map_err(Errno::from))
+}
+
+/// For `epoll_wait(2)`. `None` if no virtual file descriptor was ever watched by
+/// `epfd`, and while nobody else makes one so; the caller then asks the kernel
+/// and passes its answer to [`filter_events`].
+#[inline]
+pub fn epoll_wait(
+    epfd: RawFd,
+    events: &mut [libc::epoll_event],
+    timeout_ms: libc::c_int,
+) -> Option<Result<usize, Errno>> {
+    let poller = Poller::existing(epfd)?;
+    if events.is_empty() || fork::in_child() {
+        return None;
+    }
+    Some(keeping_errno(|| poller.wait(events, timeout_ms).map_err(Errno::from)))
+}
+
+/// Takes the engine's own events out of what the kernel's `epoll_wait` returned
+/// while [`epoll_wait`] had said `None`. Returns how many are left in front.
+pub fn filter_events(epfd: RawFd, events: &mut [libc::epoll_event], count: usize) -> usize {
+    match Poller::existing(epfd) {
+        Some(poller) if !fork::in_child() => poller.filter(events, count),
+        _ => count,
+    }
+}
+
+/// For `close(2)`: to be called just before it, for every file descriptor.
+pub fn before_close(fd: RawFd) {
+    if let Some(slot) = table::slot(fd).filter(|_| !fork::in_child()) {
+        keeping_errno(|| {
+            if let Some(session) = slot.live_session() {
+                session.end();
+            }
+            slot.register(None);
+            Ok::<(), Errno>(())
+        })
+        .ok();
+    }
+}
+
+/// All moved connections, in the order of their file descriptors.
+#[must_use]
+pub fn sessions() -> Vec<SessionInfo> {
+    table::sessions().filter_map(Session::info).collect()
+}
+
+const EPIPE: Errno = Errno(libc::EPIPE);
+
+fn session_of(fd: RawFd) -> Option<&'static Session> {
+    table::slot(fd)?.live_session()
+}
+
+/// Runs `call`; on success `errno` is what it was before.
+fn keeping_errno<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let before = sys::errno();
+    let result = call();
+    sys::set_errno(match &result {
+        Ok(_) => before,
+        Err(Errno(code)) => *code,
+    });
+    result
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// How connections wait; see [`WaitMode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitSettings {
+    /// The mode.
+    pub mode: WaitMode,
+    /// The longest time that one wait spins, in microseconds.
+    pub spin_us: u32,
+}

@@ -1,0 +1,291 @@
+//! One connection on shared memory, as its file descriptor.
+
+use super::Errno;
+use super::poller::Poller;
+use super::stats::COUNTERS;
+use crate::consumer::Consumer;
+use crate::os::doorbell::{self, Heard};
+use crate::os::region::{Endpoint, Mapping};
+use crate::os::sys;
+use crate::park::{DataWatch, SpaceWatch};
+use crate::producer::Producer;
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const AGAIN: Errno = Errno(libc::EAGAIN);
+const BROKEN_PIPE: Errno = Errno(libc::EPIPE);
+
+/// No poller watches the session.
+const NOBODY: RawFd = -1;
+
+/// What a program may know of a moved connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The connection's file descriptor.
+    pub fd: RawFd,
+    /// The number that [`start`](super::start) was given.
+    pub owner: u64,
+    /// Whether it is being polled; otherwise it waits for its doorbell.
+    pub hot: bool,
+    /// Bytes read from the peer.
+    pub bytes_in: u64,
+    /// Bytes written to the peer.
+    pub bytes_out: u64,
+    /// Bytes of memory its region takes.
+    pub region_bytes: usize,
+}
+
+/// The session of one file descriptor, or the empty place for its next one.
+///
+/// Locks are taken in the order `life`, poller, and then `reader` or `writer`.
+#[derive(Debug)]
+pub(super) struct Session {
+    fd: RawFd,
+    live: AtomicBool,
+    /// The peer's end was heard on the socket.
+    ended: AtomicBool,
+    /// The peer broke the protocol: no byte is exchanged any more.
+    poisoned: AtomicBool,
+    hot: AtomicBool,
+    owner: AtomicU64,
+    /// The consumer's position, for pollers.
+    head: AtomicU64,
+    /// The producer's position, for pollers.
+    tail: AtomicU64,
+    /// The epoll instance whose poller has a member for this session.
+    watched_by: AtomicI32,
+    reader: Mutex<Option<Consumer<'static>>>,
+    writer: Mutex<Option<Producer<'static>>>,
+    /// Held while the session begins, ends, or joins or leaves a poller: nobody
+    /// can join with views of memory that is being unmapped.
+    life: Mutex<Option<Mapping>>,
+}
+
+impl Session {
+    pub(super) fn new(fd: RawFd) -> Self {
+        Self {
+            fd,
+            live: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            poisoned: AtomicBool::new(false),
+            hot: AtomicBool::new(false),
+            owner: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            tail: AtomicU64::new(0),
+            watched_by: AtomicI32::new(NOBODY),
+            reader: Mutex::new(None),
+            writer: Mutex::new(None),
+            life: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    #[inline]
+    pub(super) fn is_live(&self) -> bool {
+        // ORDERING, Acquire: pairs with the Release store in `begin`.
+        self.live.load(Acquire)
+    }
+
+    pub(super) fn begin(&self, endpoint: Endpoint, owner: u64) -> io::Result<()> {
+        let mut life = lock(&self.life);
+        if life.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.ended.store(false, Relaxed);
+        self.poisoned.store(false, Relaxed);
+        self.owner.store(owner, Relaxed);
+        self.head.store(endpoint.consumer.position(), Relaxed);
+        self.tail.store(endpoint.producer.position(), Relaxed);
+        *lock(&self.reader) = Some(endpoint.consumer);
+        *lock(&self.writer) = Some(endpoint.producer);
+        *life = Some(endpoint.mapping);
+        // ORDERING, Release: whoever sees the session live sees all of the above.
+        self.live.store(true, Release);
+        COUNTERS.sessions_started.add(1);
+        Ok(())
+    }
+
+    /// Takes a session back that could not be started: the socket lives on.
+    pub(super) fn abandon(&self) {
+        drop(self.take());
+    }
+
+    /// Ends the session because its file descriptor is being closed.
+    pub(super) fn end(&self) {
+        let Some(ended) = self.take() else { return };
+        ended.producer.close();
+        ended.consumer.close();
+        // The peer wakes by the socket's end, even if a forked child keeps a copy.
+        sys::shutdown(self.fd);
+        // What the peer may still read, our last words, is left to it.
+        let all_was_read = ended.producer.watch().has_read_all(ended.producer.position());
+        if all_was_read || self.peer_is_gone() {
+            ended.mapping.discard_rings();
+        }
+    }
+
+    fn take(&self) -> Option<Endpoint> {
+        let mut life = lock(&self.life);
+        self.live.store(false, Relaxed);
+        self.leave_poller();
+        let consumer = lock(&self.reader).take();
+        let producer = lock(&self.writer).take();
+        Some(Endpoint { producer: producer?, consumer: consumer?, mapping: life.take()? })
+    }
+
+    /// Lets `join` make this session a member of the poller of `epfd`, and leaves
+    /// the one it was in. Fails if the session has ended.
+    pub(super) fn join_poller<T>(
+        &self,
+        epfd: RawFd,
+        join: impl FnOnce(Views) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let _life = lock(&self.life);
+        let views = self.views().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        if self.watched_by.load(Relaxed) != epfd {
+            self.leave_poller();
+        }
+        let joined = join(views)?;
+        self.watched_by.store(epfd, Relaxed);
+        Ok(joined)
+    }
+
+    /// Leaves the poller of `epfd`, if that is where the session is.
+    pub(super) fn dismiss_from(&self, epfd: RawFd) {
+        let _life = lock(&self.life);
+        if self.watched_by.load(Relaxed) == epfd {
+            self.leave_poller();
+        }
+    }
+
+    /// To be called with `life` held.
+    fn leave_poller(&self) {
+        let epfd = self.watched_by.swap(NOBODY, Relaxed);
+        if let Some(poller) = Poller::existing(epfd) {
+            poller.remove(self.fd);
+        }
+        self.hot.store(false, Relaxed);
+    }
+
+    fn views(&self) -> Option<Views> {
+        Some(Views {
+            data: lock(&self.reader).as_ref()?.watch(),
+            space: lock(&self.writer).as_ref()?.watch(),
+        })
+    }
+
+    pub(super) fn read(&self, target: &mut [u8]) -> Result<usize, Errno> {
+        let mut reader = lock(&self.reader);
+        let Some(consumer) = reader.as_mut() else { return Err(Errno(libc::EBADF)) };
+        if self.poisoned.load(Relaxed) || target.is_empty() {
+            return Ok(0);
+        }
+        // The end is looked at first: what was published before it is seen then.
+        let at_end = self.peer_is_gone() || consumer.watch().producer_closed();
+        let Ok(read) = consumer.read(target) else {
+            self.poison();
+            return Ok(0);
+        };
+        self.head.store(consumer.position(), Relaxed);
+        if consumer.must_ring() {
+            self.ring();
+        }
+        if read == 0 && !at_end { Err(AGAIN) } else { Ok(read) }
+    }
+
+    pub(super) fn write(&self, sources: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let mut writer = lock(&self.writer);
+        let Some(producer) = writer.as_mut() else { return Err(Errno(libc::EBADF)) };
+        if self.peer_is_gone() || producer.watch().consumer_closed() {
+            return Err(BROKEN_PIPE);
+        }
+        let mut written = 0;
+        for source in sources {
+            let Ok(staged) = producer.stage(source) else {
+                self.poison();
+                return Err(BROKEN_PIPE);
+            };
+            written += staged;
+            if staged < source.len() {
+                break;
+            }
+        }
+        producer.publish();
+        self.tail.store(producer.position(), Relaxed);
+        if written > 0 && producer.must_ring() {
+            self.ring();
+        }
+        let nothing_to_write = sources.iter().all(|source| source.is_empty());
+        if written == 0 && !nothing_to_write { Err(AGAIN) } else { Ok(written) }
+    }
+
+    /// Takes doorbells off the socket. Returns whether the peer's end was heard.
+    pub(super) fn listen(&self) -> bool {
+        match doorbell::listen(self.fd) {
+            Heard::Nothing => {}
+            Heard::Rung(count) => COUNTERS.doorbells_received.add(count as u64),
+            Heard::End => self.ended.store(true, Relaxed),
+            Heard::Violation(_) => self.poison(),
+        }
+        self.peer_is_gone()
+    }
+
+    pub(super) fn peer_is_gone(&self) -> bool {
+        self.ended.load(Relaxed) || self.poisoned.load(Relaxed)
+    }
+
+    pub(super) fn head(&self) -> u64 {
+        self.head.load(Relaxed)
+    }
+
+    pub(super) fn tail(&self) -> u64 {
+        self.tail.load(Relaxed)
+    }
+
+    pub(super) fn set_hot(&self, hot: bool) {
+        self.hot.store(hot, Relaxed);
+    }
+
+    pub(super) fn info(&self) -> Option<SessionInfo> {
+        let region_bytes = lock(&self.life).as_ref()?.total_bytes();
+        Some(SessionInfo {
+            fd: self.fd,
+            owner: self.owner.load(Relaxed),
+            hot: self.hot.load(Relaxed),
+            bytes_in: self.head(),
+            bytes_out: self.tail(),
+            region_bytes,
+        })
+    }
+
+    fn ring(&self) {
+        doorbell::ring(self.fd);
+        COUNTERS.doorbells_sent.add(1);
+    }
+
+    /// Ends a session whose peer broke the protocol: the program sees the end of
+    /// its stream, the peer that of the socket.
+    fn poison(&self) {
+        if !self.poisoned.swap(true, Relaxed) {
+            COUNTERS.protocol_violations.add(1);
+            sys::shutdown(self.fd);
+        }
+    }
+}
+
+/// What a poller looks at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Views {
+    pub(super) data: DataWatch<'static>,
+    pub(super) space: SpaceWatch<'static>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
