@@ -1,1 +1,20 @@
-//! x
+//! Redis client connections over shared memory.
+//!
+//! A connection begins as ever, on a unix socket or loopback TCP. Where the
+//! server has the `shm` module, it then moves to shared memory and stays the
+//! same client: same id, same user, same database. Where it has not, or runs on
+//! another host, the connection stays on its socket and works all the same.
+//!
+//! * [`Stream`] is a connected byte stream over any of these transports, and
+//!   [`move_to_shared_memory`] is what moves it. Both know no commands.
+#![deny(unsafe_code)]
+
+mod handshake;
+mod reply;
+mod stream;
+mod sys;
+
+pub use handshake::{Attempt, MoveError, Refusal, move_to_shared_memory};
+pub use reply::ReplyError;
+pub use shm_fifo::{Interest, SpinPolicy, WaitMode};
+pub use stream::{Stream, Transport};

@@ -1,0 +1,55 @@
+//! The socket on which a file descriptor comes beside a TCP connection.
+
+use crate::sys;
+use shm_fifo::fd_passing::{self, AbstractAddress};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixDatagram;
+
+/// What comes with the descriptor.
+const LETTER: &[u8] = &[0];
+/// How many datagrams are looked at. Anybody in this network namespace may send
+/// some; what they carry cannot harm, because the token they cannot know.
+const MAX_DATAGRAMS: usize = 16;
+
+/// A datagram socket with a name that the kernel chose.
+#[derive(Debug)]
+pub(super) struct FdSocket {
+    socket: UnixDatagram,
+    address: AbstractAddress,
+}
+
+impl FdSocket {
+    /// Makes the socket.
+    pub(super) fn bind() -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        sys::autobind(&socket)?;
+        let address = socket
+            .local_addr()?
+            .as_abstract_name()
+            .and_then(AbstractAddress::from_digits)
+            .ok_or_else(|| io::Error::other("the kernel chose a socket name of unknown form"))?;
+        Ok(Self { socket, address })
+    }
+
+    /// The name, as `SHM.OPEN` wants it.
+    pub(super) fn name(&self) -> String {
+        self.address.digits().iter().copied().map(char::from).collect()
+    }
+
+    /// The descriptor that has come, without waiting: it is sent before the
+    /// answer on the connection.
+    pub(super) fn take_fd(&self) -> Option<OwnedFd> {
+        (0..MAX_DATAGRAMS).find_map(|_| self.take_letter())
+    }
+
+    fn take_letter(&self) -> Option<OwnedFd> {
+        // One byte more than a letter has, to tell it from a longer one.
+        let mut bytes = [1; LETTER.len() + 1];
+        let received =
+            fd_passing::recv_with_fd(self.socket.as_raw_fd(), &mut bytes, libc::MSG_DONTWAIT);
+        let (count, fd) = received.ok()?;
+        fd.filter(|_| bytes[..count] == *LETTER)
+    }
+}

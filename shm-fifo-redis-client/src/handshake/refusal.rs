@@ -1,0 +1,116 @@
+//! Why a connection did not move, or was lost while it tried.
+
+use crate::reply::ReplyError;
+use crate::stream::Stream;
+use shm_fifo::AttachError;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// Why a connection stayed on its socket, where it works as before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The server does not know `SHM.OPEN`.
+    #[error(
+        "the server does not have the shm module; load it with MODULE LOAD or a loadmodule line \
+         in redis.conf"
+    )]
+    NoModule,
+    /// The server runs on another host. It was not asked.
+    #[error(
+        "the server at {0} runs on another host; shared memory needs a unix socket, a loopback \
+         address or an address of this host"
+    )]
+    RemotePeer(SocketAddr),
+    /// The server said no; its text says why.
+    #[error("the server refused shared memory: {0}")]
+    Refused(String),
+    /// The server said yes, but no file descriptor came with it.
+    #[error(
+        "the server's file descriptor did not arrive; connect to the server itself, not to a \
+         proxy, and in its network namespace if over TCP"
+    )]
+    NoDescriptor,
+    /// What came is not shared memory that can be used safely.
+    #[error("{0}; use the same version of shm-fifo in server and client")]
+    Attach(#[from] AttachError),
+    /// The socket for the file descriptor could not be made.
+    #[error("cannot make the socket on which shared memory arrives: {0}; connect by unix socket")]
+    FdSocket(#[source] io::Error),
+}
+
+/// The connection was lost while it tried to move.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The server ended the connection.
+    #[error("the server ended the connection while it was moving to shared memory; see its log")]
+    Ended,
+    /// No answer came in time, so the connection's state is unknown.
+    #[error(
+        "the server did not answer SHM.OPEN or SHM.START in time; allow it more or see its log"
+    )]
+    TimedOut,
+    /// The server sent something that the protocol does not know here.
+    #[error(
+        "while moving to shared memory the server sent {0}; is it the shm module that answers?"
+    )]
+    Violation(&'static str),
+    /// The server sent something that is no reply at all.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+    /// The socket failed.
+    #[error("the connection failed while it was moving to shared memory: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for MoveError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// The refusal that is certain before the server is asked.
+pub(super) fn without_asking(stream: &Stream) -> Option<Refusal> {
+    match stream.tcp_addresses()? {
+        Ok((peer, own)) if is_this_host(peer.ip(), own.ip()) => None,
+        Ok((peer, _)) => Some(Refusal::RemotePeer(peer)),
+        // The socket has failed; asking will tell how.
+        Err(_) => None,
+    }
+}
+
+fn is_this_host(peer: IpAddr, own: IpAddr) -> bool {
+    peer.to_canonical().is_loopback() || peer == own
+}
+
+/// What an error in answer to `SHM.OPEN` means.
+pub(super) fn of_open(text: String) -> Refusal {
+    let unknown = text.to_ascii_lowercase().starts_with("err unknown command");
+    if unknown { Refusal::NoModule } else { Refusal::Refused(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_own_addresses_are_this_host() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(is_this_host(ip("127.0.0.1"), ip("127.0.0.1")));
+        assert!(is_this_host(ip("127.9.9.9"), ip("127.0.0.1")));
+        assert!(is_this_host(ip("::1"), ip("::1")));
+        assert!(is_this_host(ip("::ffff:127.0.0.1"), ip("::ffff:127.0.0.1")));
+        assert!(is_this_host(ip("192.0.2.7"), ip("192.0.2.7")));
+        assert!(!is_this_host(ip("192.0.2.7"), ip("192.0.2.8")));
+    }
+
+    #[test]
+    fn an_unknown_command_means_no_module() {
+        assert!(matches!(of_open("ERR unknown command 'SHM.OPEN'".into()), Refusal::NoModule));
+        assert!(matches!(of_open("NOPERM no".into()), Refusal::Refused(_)));
+    }
+}
