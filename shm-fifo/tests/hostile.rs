@@ -1,0 +1,279 @@
+//! A peer that overwrites the shared header at every step gets errors or
+//! garbage, never a panic, an endless loop or bytes beyond the ring.
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod support;
+
+use proptest::prelude::*;
+use shm_fifo::testing::{End, HeapFifo, Word, pattern};
+use shm_fifo::{Channel, Consumer, Corrupt, Producer, Region, SharedWord};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use support::{Random, Watchdog};
+
+const CAPACITY: usize = 128;
+
+/// Values that break arithmetic, and values near honest ones, which pass checks.
+fn hostile_value(start: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        prop::sample::select(vec![0, 1, u64::MAX, 1 << 63, (1 << 63) - 1, u64::from(u32::MAX)]),
+        (0..2 * CAPACITY as u64).prop_map(move |ahead| start.wrapping_add(ahead)),
+        (1..2 * CAPACITY as u64).prop_map(move |behind| start.wrapping_sub(behind)),
+    ]
+}
+
+fn scribbles(start: u64) -> impl Strategy<Value = Vec<(usize, u64, u8, usize)>> {
+    let step = (0..Word::ALL.len(), hostile_value(start), any::<u8>(), 0..2 * CAPACITY);
+    prop::collection::vec(step, 1..40)
+}
+
+/// The words that `owner` alone writes.
+fn words_of(owner: End) -> Vec<Word> {
+    Word::ALL.into_iter().filter(|word| word.owner() == owner).collect()
+}
+
+/// A start, and what is scribbled at each step of a FIFO that begins there.
+fn attack() -> impl Strategy<Value = (u64, Vec<(usize, u64, u8, usize)>)> {
+    prop_oneof![any::<u64>(), (0..300_u64).prop_map(|below| u64::MAX - below)]
+        .prop_flat_map(|start| (Just(start), scribbles(start)))
+}
+
+/// One use of a producer whose peer is hostile, and what must hold all the same.
+fn use_producer(producer: &mut Producer<'_>, kind: u8, length: usize) {
+    let before = producer.position();
+    let source = pattern(before, length);
+    let written = match kind % 4 {
+        0 => producer.write(&source),
+        1 => producer.write_whole(&source).map(|whole| if whole { length } else { 0 }),
+        2 => producer.stage(&source),
+        _ => producer.free_bytes().map(|free| {
+            assert!(free <= CAPACITY);
+            0
+        }),
+    };
+    let accepted = written.unwrap_or(0);
+    assert!(accepted <= length.min(CAPACITY));
+    assert_eq!(producer.position(), before.wrapping_add(accepted as u64));
+    if let Err(corrupt) = written {
+        assert_eq!((corrupt.word, corrupt.own), (SharedWord::Head, before));
+    }
+    producer.publish();
+    let _: bool = producer.must_ring();
+    let watch = producer.watch();
+    let _: bool = watch.is_ready(producer.position());
+    let _: bool = watch.park(producer.position());
+    watch.unpark();
+}
+
+/// As [`use_producer`], for the other end.
+fn use_consumer(consumer: &mut Consumer<'_>, kind: u8, length: usize) {
+    let before = consumer.position();
+    let mut target = vec![0xEE; length + 1];
+    let read = match kind % 3 {
+        0 | 1 => consumer.read(&mut target[..length]),
+        _ => consumer.available_bytes().map(|available| {
+            assert!(available <= CAPACITY);
+            0
+        }),
+    };
+    let taken = read.unwrap_or(0);
+    assert!(taken <= length.min(CAPACITY));
+    assert_eq!(target[length], 0xEE);
+    assert_eq!(consumer.position(), before.wrapping_add(taken as u64));
+    if let Err(corrupt) = read {
+        assert_eq!((corrupt.word, corrupt.own), (SharedWord::Tail, before));
+    }
+    let _: bool = consumer.must_ring();
+    let _: bool = consumer.must_ring_now();
+    let watch = consumer.watch();
+    let _: bool = watch.is_ready(consumer.position());
+    let _: Option<u32> = watch.peer_cpu();
+    let _: bool = watch.park(consumer.position());
+    watch.unpark();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 2048 }))]
+
+    #[test]
+    fn hostile_scribbles_on_any_word_end_in_ok_or_corrupt((start, steps) in attack()) {
+        let memory = HeapFifo::new(CAPACITY, start);
+        let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+        for (word, value, kind, length) in steps {
+            memory.scribble(Word::ALL[word], value);
+            use_producer(&mut producer, kind, length);
+            memory.scribble(Word::ALL[word], value);
+            use_consumer(&mut consumer, kind, length);
+        }
+    }
+
+    #[test]
+    fn hostile_scribbles_on_the_producers_own_words_do_not_move_it((start, steps) in attack()) {
+        let memory = HeapFifo::new(CAPACITY, start);
+        let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+        let words = words_of(End::Producer);
+        for (word, value, _, length) in steps {
+            memory.scribble(words[word % words.len()], value);
+
+            let source = pattern(producer.position(), 1 + length);
+            let written = producer.write(&source);
+            let mut target = vec![0; CAPACITY];
+            let read = consumer.read(&mut target);
+
+            let whole = source.len().min(CAPACITY);
+            prop_assert_eq!((written, read), (Ok(whole), Ok(whole)));
+            prop_assert_eq!(&target[..whole], &source[..whole]);
+        }
+    }
+
+    #[test]
+    fn hostile_scribbles_on_the_consumers_own_words_do_not_move_it((start, steps) in attack()) {
+        let memory = HeapFifo::new(CAPACITY, start);
+        let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+        let words = words_of(End::Consumer);
+        for (word, value, _, length) in steps {
+            let source = pattern(producer.position(), 1 + length);
+            let written = producer.write(&source);
+            memory.scribble(words[word % words.len()], value);
+
+            let mut target = vec![0; CAPACITY];
+            let read = consumer.read(&mut target);
+
+            let whole = source.len().min(CAPACITY);
+            prop_assert_eq!((written, read), (Ok(whole), Ok(whole)));
+            prop_assert_eq!(&target[..whole], &source[..whole]);
+        }
+    }
+}
+
+#[test]
+fn a_tail_beyond_the_ring_is_corrupt_and_nothing_is_read() {
+    for start in [0, 77, u64::MAX - 5] {
+        for ahead in [CAPACITY as u64 + 1, u64::MAX / 2, u64::MAX] {
+            let memory = HeapFifo::new(CAPACITY, start);
+            let mut consumer = memory.consumer();
+            let tail = start.wrapping_add(ahead);
+            memory.scribble(Word::Tail, tail);
+
+            let mut target = [0xEE; 2 * CAPACITY];
+            let result = consumer.read(&mut target);
+
+            let corrupt = Corrupt { word: SharedWord::Tail, value: tail, own: start };
+            assert_eq!(result, Err(corrupt));
+            assert_eq!(target, [0xEE; 2 * CAPACITY]);
+        }
+    }
+}
+
+#[test]
+fn a_tail_that_takes_published_bytes_back_is_corrupt() {
+    let memory = HeapFifo::new(CAPACITY, 1000);
+    let mut consumer = memory.consumer();
+    memory.scribble(Word::Tail, 1010);
+    assert_eq!(consumer.available_bytes(), Ok(10));
+
+    memory.scribble(Word::Tail, 1009);
+
+    let corrupt = Corrupt { word: SharedWord::Tail, value: 1009, own: 1000 };
+    assert_eq!(consumer.available_bytes(), Err(corrupt));
+}
+
+#[test]
+fn a_head_that_takes_space_back_or_passes_the_tail_is_corrupt() {
+    for head in [999, 1011, 1031, 0, u64::MAX] {
+        let memory = HeapFifo::new(CAPACITY, 1000);
+        let mut producer = memory.producer();
+        producer.write(&[1; 30]).unwrap();
+        memory.scribble(Word::Head, 1012);
+        assert_eq!(producer.free_bytes(), Ok(CAPACITY - 18));
+
+        memory.scribble(Word::Head, head);
+
+        let corrupt = Corrupt { word: SharedWord::Head, value: head, own: 1030 };
+        assert_eq!(producer.free_bytes(), Err(corrupt));
+        assert_eq!(producer.write(&[2; CAPACITY]), Err(corrupt));
+        assert_eq!(producer.position(), 1030);
+    }
+}
+
+#[test]
+fn a_mailbox_that_contradicts_the_ring_yields_bytes_of_the_right_number() {
+    let memory = HeapFifo::new(CAPACITY, 0);
+    let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+    producer.write(b"seven b").unwrap();
+    (0..6).for_each(|index| memory.scribble(Word::Mail(index), u64::MAX));
+
+    let mut target = [0xEE; 64];
+    assert_eq!(consumer.read(&mut target), Ok(7));
+
+    assert_eq!(target[..7], [0xFF; 7]);
+    assert_eq!(target[7..], [0xEE; 57]);
+    assert_eq!(consumer.position(), 7);
+}
+
+/// Two channels, and the file behind them, which the hostile peer writes to.
+fn channels() -> (Channel, Channel, File) {
+    let created = Region::create(4096).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let file = File::from(created.fd().unwrap());
+    let (one, other) = UnixStream::pair().unwrap();
+    let here = Channel::new(created.into_endpoint(), OwnedFd::from(one));
+    let there = Channel::new(attached.into_endpoint(), OwnedFd::from(other));
+    (here, there, file)
+}
+
+#[test]
+fn hostile_scribbles_over_the_whole_region_never_stop_a_channel_from_answering() {
+    let _watchdog = Watchdog::start();
+    let mut random = Random::seeded(0x5EED);
+    for _ in 0..100 {
+        let (mut here, _there, file) = channels();
+        here.set_timeout(Some(Duration::from_millis(1)));
+        for _ in 0..50 {
+            // The first page: region header and both FIFO headers.
+            let extremes = [0, 1, u64::MAX, 4096, 4097, random.next(), random.next() % 8192];
+            let value = extremes[random.below(extremes.len())].to_ne_bytes();
+            let offset = 8 * random.below(4096 / 8) as u64;
+            file.write_all_at(&value, offset).unwrap();
+
+            let mut buffer = [0; 8192];
+            let length = random.below(buffer.len());
+            let results = [here.try_write(&buffer[..length]), here.try_read(&mut buffer[..length])];
+
+            for result in results {
+                let honest = [ErrorKind::WouldBlock, ErrorKind::BrokenPipe, ErrorKind::InvalidData];
+                match result {
+                    Ok(count) => assert!(count <= 4096),
+                    Err(error) => assert!(honest.contains(&error.kind()), "{error}"),
+                }
+            }
+        }
+        // Blocking calls end too: by an answer, an error or the timeout.
+        drop(here.read(&mut [0; 1]));
+        drop(here.write(&[0; 1]));
+    }
+}
+
+#[test]
+fn a_channel_whose_peer_broke_the_protocol_says_so_for_ever() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut there, file) = channels();
+    // The header of the direction to the creator, and the tail in it.
+    file.write_all_at(&u64::MAX.to_ne_bytes(), 1024 + 56).unwrap();
+
+    let first = here.read(&mut [0; 8]).unwrap_err();
+    file.write_all_at(&0_u64.to_ne_bytes(), 1024 + 56).unwrap();
+    let again = here.read(&mut [0; 8]).unwrap_err();
+    let write = here.write(b"x").unwrap_err();
+    let peer = there.read(&mut [0; 8]);
+
+    assert_eq!(first.kind(), ErrorKind::InvalidData);
+    assert_eq!(again.kind(), ErrorKind::InvalidData);
+    assert_eq!(write.kind(), ErrorKind::InvalidData);
+    assert_eq!(peer.unwrap(), 0, "the peer is told by the end of the socket");
+}

@@ -1,0 +1,369 @@
+//! Regions: made whole, refused unless well-formed, and never the peer's to break.
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod support;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::process::{Resource, Rlimit};
+use shm_fifo::{AttachError, Channel, Endpoint, RING_BYTES_RANGE, Region};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use support::{OtherProcess, Watchdog, mappings_of, open_fds};
+
+const RING_BYTES: usize = 4096;
+const REGION_BYTES: u64 = 3 * 4096;
+const EVERY_SEAL_OF_A_REGION: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+fn memfd(length: u64) -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = File::from(rustix::fs::memfd_create("test", flags).unwrap());
+    file.set_len(length).unwrap();
+    file
+}
+
+fn seal(file: &impl AsFd) {
+    rustix::fs::fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+}
+
+/// The first words of a region, as its creator writes them.
+fn write_header(file: &File, magic: &[u8; 8], version: u64, ring_bytes: u64) {
+    file.write_all_at(magic, 0).unwrap();
+    file.write_all_at(&version.to_ne_bytes(), 8).unwrap();
+    file.write_all_at(&ring_bytes.to_ne_bytes(), 16).unwrap();
+}
+
+/// A sealed memfd that could be a region, but for these words.
+fn forged(length: u64, magic: &[u8; 8], version: u64, ring_bytes: u64) -> OwnedFd {
+    let file = memfd(length);
+    write_header(&file, magic, version, ring_bytes);
+    seal(&file);
+    file.into()
+}
+
+fn connect(one: Endpoint, other: Endpoint) -> (Channel, Channel) {
+    let (here, there) = UnixStream::pair().unwrap();
+    (Channel::new(one, here.into()), Channel::new(other, there.into()))
+}
+
+#[test]
+fn the_attacher_sees_what_the_creator_made() {
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    assert_eq!(attached.ring_bytes(), RING_BYTES);
+    assert_eq!(attached.token(), created.token());
+    assert_eq!(attached.total_bytes(), created.total_bytes());
+}
+
+#[test]
+fn bytes_travel_both_ways_between_creator_and_attacher() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let (mut here, mut there) = connect(created.into_endpoint(), attached.into_endpoint());
+
+    here.write_all(b"to the attacher").unwrap();
+    there.write_all(b"to the creator").unwrap();
+
+    let mut buffer = [0; 32];
+    let length = there.read(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"to the attacher");
+    let length = here.read(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"to the creator");
+}
+
+#[test]
+fn no_two_regions_have_the_same_token() {
+    let one = Region::create(RING_BYTES).unwrap();
+    let other = Region::create(RING_BYTES).unwrap();
+    assert_ne!(one.token(), other.token());
+    assert_ne!(one.token(), [0; 16]);
+}
+
+#[test]
+fn ring_sizes_that_are_no_power_of_two_in_range_are_refused() {
+    let too_large = RING_BYTES_RANGE.end() * 2;
+    for ring_bytes in [0, 1, 64, 2048, 4095, 4097, 6000, too_large, usize::MAX] {
+        let error = Region::create(ring_bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{ring_bytes}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_sealed_are_refused() {
+    let (pipe, _other_end) = rustix::pipe::pipe().unwrap();
+    let (socket, _other_end) = UnixStream::pair().unwrap();
+    let strangers: [OwnedFd; 5] = [
+        pipe,
+        socket.into(),
+        File::open("/dev/null").unwrap().into(),
+        File::open("/proc/self/exe").unwrap().into(),
+        File::open("/").unwrap().into(),
+    ];
+    for stranger in strangers {
+        let error = Region::attach(stranger).unwrap_err();
+        assert!(matches!(error, AttachError::NotSealed), "{error:?}");
+    }
+}
+
+#[test]
+fn a_perfect_region_without_seals_is_refused() {
+    let file = memfd(REGION_BYTES);
+    write_header(&file, b"SHMFIFO\0", 1, RING_BYTES as u64);
+    let error = Region::attach(file.into()).unwrap_err();
+    assert!(matches!(error, AttachError::NotSealed), "{error:?}");
+}
+
+#[test]
+fn a_region_sealed_against_growing_only_is_refused() {
+    let file = memfd(REGION_BYTES);
+    write_header(&file, b"SHMFIFO\0", 1, RING_BYTES as u64);
+    rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+    let error = Region::attach(file.into()).unwrap_err();
+    assert!(matches!(error, AttachError::NotSealed), "{error:?}");
+}
+
+#[test]
+fn a_well_forged_region_is_accepted_so_that_the_refusals_below_mean_something() {
+    let region = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 1, 4096)).unwrap();
+    assert_eq!(region.ring_bytes(), 4096);
+}
+
+#[test]
+fn a_file_with_another_magic_is_refused() {
+    let error = Region::attach(forged(REGION_BYTES, b"SHMFIFO1", 1, 4096)).unwrap_err();
+    assert!(matches!(error, AttachError::NotARegion), "{error:?}");
+}
+
+#[test]
+fn a_file_smaller_than_a_header_is_refused() {
+    for length in [0, 1, 24, 4095] {
+        let file = memfd(length);
+        seal(&file);
+        let error = Region::attach(file.into()).unwrap_err();
+        assert!(matches!(error, AttachError::NotARegion), "{length}: {error:?}");
+    }
+}
+
+#[test]
+fn another_layout_version_is_refused_by_its_number() {
+    for version in [0, 2, u64::MAX] {
+        let error = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", version, 4096)).unwrap_err();
+        assert!(matches!(error, AttachError::LayoutVersion(v) if v == version), "{error:?}");
+    }
+}
+
+#[test]
+fn a_ring_size_that_does_not_make_the_file_is_refused() {
+    let claims = [0, 1, 64, 2048, 4095, 8192, 1 << 30, 1 << 31, 1 << 63, u64::MAX, u64::MAX - 4095];
+    for claim in claims {
+        let error = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 1, claim)).unwrap_err();
+        let AttachError::Geometry { ring_bytes, file_bytes } = error else {
+            panic!("{claim}: {error:?}")
+        };
+        assert_eq!((ring_bytes, file_bytes), (claim, REGION_BYTES));
+    }
+}
+
+#[test]
+fn a_region_that_cannot_be_written_is_refused() {
+    let file = memfd(REGION_BYTES);
+    write_header(&file, b"SHMFIFO\0", 1, RING_BYTES as u64);
+    seal(&file);
+    rustix::fs::fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).unwrap();
+    let error = Region::attach(file.into()).unwrap_err();
+    assert!(matches!(error, AttachError::Io(_)), "{error:?}");
+}
+
+#[test]
+fn the_peer_can_neither_resize_nor_reseal_a_region() {
+    let region = Region::create(RING_BYTES).unwrap();
+    let file = File::from(region.fd().unwrap());
+
+    let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
+    let results = [
+        file.set_len(0),
+        file.set_len(REGION_BYTES - 1),
+        file.set_len(REGION_BYTES + 1),
+        file.write_all_at(b"x", REGION_BYTES),
+        rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE).map_err(Into::into),
+        rustix::fs::fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).map_err(Into::into),
+    ];
+
+    assert!(seals.contains(EVERY_SEAL_OF_A_REGION));
+    for result in results {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+    assert_eq!(file.metadata().unwrap().len(), REGION_BYTES);
+}
+
+#[test]
+fn hostile_punched_holes_read_as_zeros_and_do_not_kill() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let file = File::from(created.fd().unwrap());
+    let (mut here, mut there) = connect(created.into_endpoint(), attached.into_endpoint());
+    there.write_all(&[0xAA; 100]).unwrap();
+
+    // The rings, but not the positions: those would only say "corrupt".
+    let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, holes, 4096, 2 * RING_BYTES as u64).unwrap();
+    let mut buffer = [0xFF; 100];
+    here.read_exact(&mut buffer).unwrap();
+
+    assert_eq!(buffer, [0; 100]);
+}
+
+#[test]
+fn hostile_holes_through_the_whole_file_make_errors_at_most() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let file = File::from(created.fd().unwrap());
+    let (mut here, mut there) = connect(created.into_endpoint(), attached.into_endpoint());
+    there.write_all(&[0xAA; 100]).unwrap();
+    here.read_exact(&mut [0; 100]).unwrap();
+
+    let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, holes, 0, REGION_BYTES).unwrap();
+
+    // The tail fell back from 100 to 0.
+    assert_eq!(here.try_read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn every_descriptor_of_a_region_is_close_on_exec() {
+    let created = Region::create(RING_BYTES).unwrap();
+    let duplicate = created.fd().unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    for fd in [duplicate, attached.fd().unwrap()] {
+        let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+    assert_eq!(inheritable_memfds(), 0);
+}
+
+/// How many of this process's shm-fifo descriptors would survive an `exec`.
+fn inheritable_memfds() -> usize {
+    std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let target = std::fs::read_link(&path).ok()?;
+            let info = std::fs::read_to_string(path.to_str()?.replace("/fd/", "/fdinfo/")).ok()?;
+            // The flags are octal; O_CLOEXEC is 0o2000000.
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+            (target.to_str()?.contains("shm-fifo") && flags & 0o2_000_000 == 0).then_some(())
+        })
+        .count()
+}
+
+#[test]
+#[ignore = "looks at all mappings of the process: run by `no_process_inherits_or_dumps_a_mapping`"]
+fn mappings_are_neither_inherited_nor_dumped() {
+    let Some(_) = OtherProcess::socket() else { return };
+    let created = Region::create(RING_BYTES).unwrap();
+    let _attached = Region::attach(created.fd().unwrap()).unwrap();
+
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let flags: Vec<_> = smaps
+        .split_inclusive("VmFlags:")
+        .zip(smaps.split("VmFlags:").skip(1))
+        .filter(|(mapping, _)| mapping.contains("memfd:shm-fifo"))
+        .map(|(_, behind)| behind.lines().next().unwrap())
+        .collect();
+
+    assert_eq!(flags.len(), 2, "both sides are mapped: {flags:?}");
+    for flags in flags {
+        let has = |flag| flags.split_whitespace().any(|word| word == flag);
+        assert!(has("dc") && has("dd"), "dontfork and dontdump: {flags}");
+    }
+}
+
+#[test]
+fn no_process_inherits_or_dumps_a_mapping() {
+    let _watchdog = Watchdog::start();
+    let (_here, there) = UnixStream::pair().unwrap();
+    OtherProcess::run("mappings_are_neither_inherited_nor_dumped", there).assert_success();
+}
+
+#[test]
+#[ignore = "counts what the whole process holds: run by `nothing_leaks_in_a_process_of_its_own`"]
+fn a_thousand_regions_leave_no_descriptor_and_no_mapping() {
+    let Some(_) = OtherProcess::socket() else { return };
+    let make_and_drop = || {
+        let created = Region::create(RING_BYTES).unwrap();
+        let attached = Region::attach(created.fd().unwrap()).unwrap();
+        let refused = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 2, 4096));
+        assert!(refused.is_err());
+        drop(connect(created.into_endpoint(), attached.into_endpoint()));
+    };
+    make_and_drop();
+    let before = (open_fds(), mappings_of(""));
+    for _ in 0..1000 {
+        make_and_drop();
+    }
+    assert_eq!((open_fds(), mappings_of("")), before);
+    assert_eq!(mappings_of("memfd"), 0);
+}
+
+#[test]
+fn nothing_leaks_in_a_process_of_its_own() {
+    let _watchdog = Watchdog::start();
+    let (_here, there) = UnixStream::pair().unwrap();
+    let test = "a_thousand_regions_leave_no_descriptor_and_no_mapping";
+    OtherProcess::run(test, there).assert_success();
+}
+
+/// Sets this process's soft limit.
+fn limit(resource: Resource, current: u64) {
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    rustix::process::setrlimit(resource, Rlimit { current: Some(current), maximum }).unwrap();
+}
+
+#[test]
+#[ignore = "limits the whole process: run by `a_low_file_size_limit_is_an_error_not_a_signal`"]
+fn creating_above_the_file_size_limit_is_refused() {
+    let Some(_) = OtherProcess::socket() else { return };
+    limit(Resource::Fsize, REGION_BYTES);
+
+    let error = Region::create(2 * RING_BYTES).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("ulimit"), "{error}");
+    Region::create(RING_BYTES).expect("a region of exactly the limit fits");
+}
+
+#[test]
+fn a_low_file_size_limit_is_an_error_not_a_signal() {
+    let _watchdog = Watchdog::start();
+    let (_here, there) = UnixStream::pair().unwrap();
+    OtherProcess::run("creating_above_the_file_size_limit_is_refused", there).assert_success();
+}
+
+#[test]
+#[ignore = "limits the whole process: run by `running_out_of_descriptors_is_an_error`"]
+fn creating_without_free_descriptors_fails_and_leaks_none() {
+    let Some(_) = OtherProcess::socket() else { return };
+    let before = open_fds();
+    // New descriptors would have numbers from 3: those below are the standard ones.
+    limit(Resource::Nofile, 3);
+
+    assert!(Region::create(RING_BYTES).is_err());
+
+    limit(Resource::Nofile, 256);
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn running_out_of_descriptors_is_an_error() {
+    let _watchdog = Watchdog::start();
+    let (_here, there) = UnixStream::pair().unwrap();
+    let test = "creating_without_free_descriptors_fails_and_leaks_none";
+    OtherProcess::run(test, there).assert_success();
+}

@@ -1,0 +1,110 @@
+//! What several test binaries share.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// Ends the process, with a message, if the test that holds it hangs.
+pub(crate) struct Watchdog {
+    _alive: Sender<()>,
+}
+
+impl Watchdog {
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Watches the current test until the result is dropped.
+    #[must_use]
+    pub(crate) fn start() -> Self {
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        let (alive, watched) = channel();
+        std::thread::spawn(move || {
+            if watched.recv_timeout(Self::PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                // Not eprintln!: the test harness would keep it, and dies here.
+                let message = format!("watchdog: {name} hangs, for {:?} now\n", Self::PATIENCE);
+                drop(std::io::stderr().write_all(message.as_bytes()));
+                std::process::abort();
+            }
+        });
+        Self { _alive: alive }
+    }
+}
+
+/// A second process, which runs one `#[ignore]`d test of this same binary. Killed
+/// when dropped.
+pub(crate) struct OtherProcess(Child);
+
+impl OtherProcess {
+    /// Runs the test `name` with `socket` as its standard input.
+    pub(crate) fn run(name: &str, socket: UnixStream) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--nocapture"])
+            .env("SHM_FIFO_OTHER_PROCESS", "1")
+            .stdin(Stdio::from(OwnedFd::from(socket)))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Within such a test: its standard input. `None` if a person ran all the
+    /// ignored tests, who then sees them pass and do nothing.
+    pub(crate) fn socket() -> Option<UnixStream> {
+        std::env::var_os("SHM_FIFO_OTHER_PROCESS")?;
+        let stdin = rustix::io::dup(std::io::stdin()).unwrap();
+        Some(UnixStream::from(stdin))
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is dead.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits for its end and asserts that its test passed.
+    pub(crate) fn assert_success(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for OtherProcess {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A small generator of pseudo-random numbers (xorshift64*): tests need variety
+/// that a failure can be repeated with, nothing more.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
+    }
+}
+
+/// The open file descriptors of this process.
+pub(crate) fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// The mappings of this process whose line contains `name`.
+pub(crate) fn mappings_of(name: &str) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains(name)).count()
+}
