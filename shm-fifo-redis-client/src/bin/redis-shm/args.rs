@@ -1,0 +1,128 @@
+//! The command line.
+
+use crate::transport::Transport;
+use clap::builder::styling::{AnsiColor, Styles};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold());
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no (latency: shared memory cannot be \
+    used there), 2 an error, 130 interrupted.";
+
+/// Redis over shared memory: see it, measure it.
+#[derive(Debug, clap::Parser)]
+#[command(name = "redis-shm", version, styles = STYLES, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Subcommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    /// Measure PING, SET and GET over TCP, unix socket and shared memory.
+    ///
+    /// Starts a private redis-server with the module, measures the three
+    /// transports in turns, prints the results, writes demo.json and latency.svg,
+    /// and stops the server.
+    Demo(DemoArgs),
+    /// Measure the round trip of PING to a server that is running.
+    ///
+    /// Where stdout is no terminal, the result is one line of name=value pairs.
+    Latency(LatencyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Requests measured for each transport and command.
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) requests: u64,
+
+    /// Where demo.json and latency.svg go.
+    #[arg(long, value_name = "DIR", default_value = "target/demo")]
+    pub(crate) output: PathBuf,
+
+    /// The server to start: a name in PATH or a path; valkey-server works too.
+    #[arg(long, value_name = "PATH", default_value = "redis-server")]
+    pub(crate) server: PathBuf,
+
+    /// The module to load [default: libshm_fifo_redis_server.so beside this program].
+    #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE")]
+    pub(crate) module: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct LatencyArgs {
+    /// The server's host.
+    #[arg(short = 'h', long = "host", value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// The server's port.
+    #[arg(short = 'p', long = "port", value_name = "PORT", default_value_t = 6379)]
+    pub(crate) port: u16,
+
+    /// The server's unix socket, instead of host and port.
+    #[arg(short = 's', long = "socket", value_name = "PATH", conflicts_with_all = ["host", "port"])]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// The password. Better in the environment, where other users cannot read it.
+    #[arg(
+        short = 'a',
+        long = "password",
+        value_name = "PASSWORD",
+        env = "REDISCLI_AUTH",
+        hide_env_values = true
+    )]
+    pub(crate) password: Option<String>,
+
+    /// The ACL user; needs a password.
+    #[arg(long, value_name = "NAME", requires = "password")]
+    pub(crate) user: Option<String>,
+
+    /// What carries the commands; shm starts from the socket that -s or -h names.
+    #[arg(long, value_enum, default_value_t = Transport::Shm)]
+    pub(crate) transport: Transport,
+
+    /// How long to measure, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    pub(crate) duration: Duration,
+
+    /// Stop after this many round trips, even before the duration is over.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) samples: Option<u64>,
+
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("must be greater than 0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_positive_numbers() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "inf", "NaN", "3s", ""] {
+            assert!(seconds(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `redis-shm demo`: the three transports side by side, on a server of its own.
+
+use crate::Answer;
+use crate::args::DemoArgs;
+use crate::connect::{self, REPLY_TIMEOUT, Target};
+use crate::exchange::{self, Command};
+use crate::interrupt::Interrupts;
+use crate::machine::Machine;
+use crate::report::{self, Report, Row, ServerInfo};
+use crate::server::{self, PrivateServer};
+use crate::statistics::Series;
+use crate::transport::Transport;
+use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use redis::ConnectionLike;
+use shm_fifo_redis_client::Stream;
+use std::net::Ipv4Addr;
+
+/// So many requests in a row before it is the next one's turn: slow changes of
+/// the machine then meet all transports alike.
+const BATCH_REQUESTS: u64 = 2_000;
+/// Requests before each batch that do not count: the others had their turn, and
+/// caches and waiting policies have to find back.
+const WARM_UP_REQUESTS: u64 = 200;
+
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
+    let interrupts = Interrupts::catch().context("cannot catch signals")?;
+    let program = server::find_server(&args.server)?;
+    let module = server::find_module(args.module.as_deref())?;
+    let server = PrivateServer::start(&program, &module, &interrupts)?;
+    let report = measure(&server, args.requests, &interrupts)?;
+    drop(server);
+    report::print(&report)?;
+    report::write_files(&report, &args.output)?;
+    Ok(Answer::Yes)
+}
+
+fn measure(
+    server: &PrivateServer,
+    requests: u64,
+    interrupts: &Interrupts,
+) -> anyhow::Result<Report> {
+    let mut raw = Vec::new();
+    let mut redis_rs = Vec::new();
+    for transport in Transport::ALL {
+        raw.push(raw_client(server, transport)?);
+    }
+    for transport in [Transport::Tcp, Transport::Unix] {
+        redis_rs.push(redis_rs_socket(server, transport)?);
+    }
+    let server_info = server_info(server)?;
+    let mut runs: Vec<Run> = raw.into_iter().chain(redis_rs).collect();
+    let rounds = requests.div_ceil(BATCH_REQUESTS);
+    let progress = progress_bar(rounds)?;
+    for round in 0..rounds {
+        let batch = BATCH_REQUESTS.min(requests - round * BATCH_REQUESTS);
+        for command in Command::ALL {
+            for run in &mut runs {
+                interrupts.check()?;
+                run.measure(command, batch)?;
+            }
+        }
+        // Nobody is always the first after the progress bar was drawn.
+        runs.rotate_left(1);
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(Report {
+        machine: Machine::this(),
+        server: server_info,
+        results: rows(&runs, ClientKind::Raw),
+        redis_rs: rows(&runs, ClientKind::RedisRs),
+    })
+}
+
+/// Drawn between batches only: a thread that keeps a bar moving would take its
+/// time from what is measured. Without a terminal it draws nothing.
+fn progress_bar(rounds: u64) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template(
+        "  measuring tcp, unix and shm in turns {bar:30.cyan} {percent:>3} %  {eta} left",
+    )?;
+    Ok(ProgressBar::new(rounds).with_style(style))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientKind {
+    /// The minimal loop of [`Exchange`].
+    Raw,
+    RedisRs,
+}
+
+/// One client over one transport, and what it measured.
+struct Run {
+    kind: ClientKind,
+    transport: Transport,
+    client: Box<dyn Client>,
+    series: [(Command, Series); 3],
+}
+
+impl Run {
+    fn new(kind: ClientKind, transport: Transport, client: impl Client + 'static) -> Self {
+        let series = Command::ALL.map(|command| (command, Series::new()));
+        Self { kind, transport, client: Box::new(client), series }
+    }
+
+    fn measure(&mut self, command: Command, requests: u64) -> anyhow::Result<()> {
+        let mut samples_ns = vec![0; usize::try_from(WARM_UP_REQUESTS + requests)?];
+        self.client
+            .time(command, &mut samples_ns)
+            .with_context(|| format!("{command} over {}", self.transport))?;
+        let warm_up = usize::try_from(WARM_UP_REQUESTS)?;
+        for (measured, series) in &mut self.series {
+            if *measured == command {
+                series.record(&samples_ns[warm_up..]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something that runs a command again and again.
+trait Client {
+    /// Fills `samples_ns` with round trips of `command`.
+    fn time(&mut self, command: Command, samples_ns: &mut [u64]) -> anyhow::Result<()>;
+}
+
+struct RawClient(Stream);
+
+impl Client for RawClient {
+    fn time(&mut self, command: Command, samples_ns: &mut [u64]) -> anyhow::Result<()> {
+        let exchange = command.exchange();
+        Ok(exchange::time(samples_ns, || exchange.run(&mut self.0))?)
+    }
+}
+
+struct RedisRsClient<C>(C);
+
+impl<C: ConnectionLike> Client for RedisRsClient<C> {
+    fn time(&mut self, command: Command, samples_ns: &mut [u64]) -> anyhow::Result<()> {
+        exchange::time(samples_ns, || {
+            let [name, arguments @ ..] = command.words() else {
+                unreachable!("a command has a name")
+            };
+            let answer: String = redis::cmd(name).arg(arguments).query(&mut self.0)?;
+            if answer == command.answer() {
+                Ok(())
+            } else {
+                Err(anyhow!("the server answered {answer:?}"))
+            }
+        })
+    }
+}
+
+fn raw_client(server: &PrivateServer, transport: Transport) -> anyhow::Result<Run> {
+    let stream = match transport {
+        Transport::Tcp => tcp_target(server).connect()?,
+        Transport::Unix => unix_target(server).connect()?,
+        Transport::Shm => connect::move_over(unix_target(server).connect()?)??,
+    };
+    Ok(Run::new(ClientKind::Raw, transport, RawClient(stream)))
+}
+
+fn tcp_target(server: &PrivateServer) -> Target {
+    Target::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: server.port() }
+}
+
+fn unix_target(server: &PrivateServer) -> Target {
+    Target::Unix(server.socket())
+}
+
+fn redis_rs_socket(server: &PrivateServer, transport: Transport) -> anyhow::Result<Run> {
+    let address = match transport {
+        Transport::Tcp => format!("redis://127.0.0.1:{}", server.port()),
+        _ => format!("unix://{}", server.socket().display()),
+    };
+    let client = RedisRsClient(socket_connection(&address)?);
+    Ok(Run::new(ClientKind::RedisRs, transport, client))
+}
+
+fn socket_connection(address: &str) -> anyhow::Result<redis::Connection> {
+    let connection = redis::Client::open(address)?.get_connection()?;
+    connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    Ok(connection)
+}
+
+fn server_info(server: &PrivateServer) -> anyhow::Result<ServerInfo> {
+    let unix = format!("unix://{}", server.socket().display());
+    let info: String = redis::cmd("INFO").arg("server").query(&mut socket_connection(&unix)?)?;
+    Ok(ServerInfo::from_info(&info))
+}
+
+fn rows(runs: &[Run], kind: ClientKind) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for command in Command::ALL {
+        for transport in Transport::ALL {
+            let of_this = |run: &&Run| run.kind == kind && run.transport == transport;
+            let series = runs.iter().filter(of_this).flat_map(|run| &run.series);
+            let summaries = series
+                .filter(|(measured, _)| *measured == command)
+                .filter_map(|(_, series)| series.summary());
+            rows.extend(summaries.map(|summary| Row::new(transport, command, &summary)));
+        }
+    }
+    rows
+}

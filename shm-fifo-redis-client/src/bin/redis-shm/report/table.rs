@@ -1,0 +1,78 @@
+//! The table: one line for each command and transport.
+
+use super::{BOLD, Row, colour, thousands, us};
+use crate::transport::Transport;
+
+const HEADER: [&str; 8] =
+    ["", "", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "commands/s", "p50 / shm"];
+
+/// The rows under `title`, numbers aligned to the right.
+pub(super) fn render(title: &str, rows: &[Row]) -> String {
+    let cells: Vec<[String; 8]> = rows.iter().map(|row| cells(row, rows)).collect();
+    let width = |column: usize| {
+        let of_cells = cells.iter().map(|line| line[column].chars().count());
+        of_cells.chain([HEADER[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
+    let mut text = format!("{BOLD}{title}{BOLD:#}\n");
+    text += &line(&HEADER.map(str::to_owned), &widths);
+    for (row, cells) in rows.iter().zip(&cells) {
+        let style = if row.transport == Transport::Shm {
+            colour(row.transport)
+        } else {
+            anstyle::Style::new()
+        };
+        let line = line(cells, &widths);
+        text += &format!("{style}{}{style:#}\n", line.trim_end_matches('\n'));
+    }
+    text
+}
+
+fn cells(row: &Row, rows: &[Row]) -> [String; 8] {
+    let first = row.transport == Transport::ALL[0];
+    let ratio = row.times_shm(rows).map_or_else(String::new, |ratio| format!("{ratio:.1} ×"));
+    [
+        if first { row.command.to_owned() } else { String::new() },
+        row.transport.to_string(),
+        us(row.p50_ns),
+        us(row.p99_ns),
+        us(row.p999_ns),
+        us(row.max_ns),
+        // Positive and below 10⁹, being a rate of round trips.
+        format!("{:>}", thousands(rounded(row.commands_per_s))),
+        ratio,
+    ]
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+fn rounded(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
+fn line(cells: &[String; 8], widths: &[usize]) -> String {
+    let mut text = String::new();
+    for (column, (cell, &width)) in cells.iter().zip(widths).enumerate() {
+        let padded = if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+        text += if column == 0 { "" } else { "  " };
+        text += &padded;
+    }
+    format!("{}\n", text.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rows;
+    use super::*;
+
+    #[test]
+    fn every_row_is_there_and_aligned() {
+        let text = anstream::adapter::strip_str(&render("A minimal client", &rows())).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2 + 9);
+        let end = lines[1].chars().count();
+        assert!(lines[2..].iter().all(|line| line.chars().count() == end), "{text}");
+        assert!(lines[2].starts_with("PING  tcp "), "{text}");
+        assert!(lines[2].ends_with("20.0 ×"), "{text}");
+        assert!(lines[2].contains("20.00") && lines[2].contains("50,000"), "{text}");
+    }
+}

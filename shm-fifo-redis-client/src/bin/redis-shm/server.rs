@@ -1,0 +1,218 @@
+//! A redis-server of our own: started with the module, on addresses nobody else
+//! has, and gone when the value is dropped.
+
+use crate::interrupt::Interrupts;
+use anyhow::{Context, bail};
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub(crate) const MODULE_FILE: &str = "libshm_fifo_redis_server.so";
+
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Another program may take the free port before the server does.
+const PORT_ATTEMPTS: usize = 5;
+/// `sun_path` has 108 bytes; the file's name takes some.
+const LONGEST_DIRECTORY: usize = 80;
+
+/// A running private server.
+#[derive(Debug)]
+pub(crate) struct PrivateServer {
+    child: Child,
+    directory: TempDir,
+    port: u16,
+}
+
+impl PrivateServer {
+    /// Starts `server` with `module` and waits until it answers.
+    pub(crate) fn start(
+        server: &Path,
+        module: &Path,
+        interrupts: &Interrupts,
+    ) -> anyhow::Result<Self> {
+        for _ in 1..PORT_ATTEMPTS {
+            let mut started = Self::spawn(server, module)?;
+            match started.wait_until_ready(interrupts) {
+                Ok(()) => return Ok(started),
+                Err(_) if started.log().contains("Address already in use") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut started = Self::spawn(server, module)?;
+        started.wait_until_ready(interrupts)?;
+        Ok(started)
+    }
+
+    fn spawn(server: &Path, module: &Path) -> anyhow::Result<Self> {
+        let directory = temporary_directory().context("no temporary directory")?;
+        let port = free_port().context("no free TCP port on 127.0.0.1")?;
+        let child = Command::new(server)
+            .args(arguments(directory.path(), port, module))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C is for us; the server ends when we end it.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", server.display()))?;
+        Ok(Self { child, directory, port })
+    }
+
+    fn wait_until_ready(&mut self, interrupts: &Interrupts) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        // The socket file appears before the server is ready to accept, and a
+        // server that cannot load the module ends again.
+        while UnixStream::connect(self.socket()).is_err() {
+            interrupts.check()?;
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "the server ended at once ({status}); its last words:\n{}",
+                    self.last_words()
+                );
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "the server did not answer within {} s; its last words:\n{}",
+                    START_TIMEOUT.as_secs(),
+                    self.last_words()
+                );
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("redis.log")).unwrap_or_default()
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+}
+
+impl Drop for PrivateServer {
+    /// It holds nothing worth saving: it is killed, and waited for.
+    fn drop(&mut self) {
+        // Both fail only where it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn arguments(directory: &Path, port: u16, module: &Path) -> Vec<OsString> {
+    let pairs: [(&str, OsString); 9] = [
+        ("--port", port.to_string().into()),
+        ("--bind", "127.0.0.1".into()),
+        ("--unixsocket", directory.join("redis.sock").into()),
+        ("--dir", directory.into()),
+        ("--logfile", directory.join("redis.log").into()),
+        ("--save", "".into()),
+        ("--appendonly", "no".into()),
+        ("--daemonize", "no".into()),
+        ("--loadmodule", module.into()),
+    ];
+    pairs.into_iter().flat_map(|(name, value)| [name.into(), value]).collect()
+}
+
+fn temporary_directory() -> io::Result<TempDir> {
+    let mut parent = env::temp_dir();
+    if parent.as_os_str().len() > LONGEST_DIRECTORY {
+        parent = PathBuf::from("/tmp");
+    }
+    tempfile::Builder::new().prefix("redis-shm-").tempdir_in(parent)
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Finds the server's program, as a shell would.
+pub(crate) fn find_server(name: &Path) -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = if name.components().count() > 1 {
+        name.is_file().then(|| name.to_owned())
+    } else {
+        env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
+    };
+    found.with_context(|| {
+        format!(
+            "{} was not found; install it (Debian, Ubuntu: apt-get install redis-server; \
+             Fedora: dnf install redis) or name the server with --server PATH",
+            name.display()
+        )
+    })
+}
+
+/// Finds the module: the one named, or the one beside this program.
+pub(crate) fn find_module(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        // Redis changes its directory, so the path must be absolute.
+        return fs::canonicalize(named)
+            .with_context(|| format!("the module {} cannot be read", named.display()));
+    }
+    let program = env::current_exe().context("the path of this program is not known")?;
+    let beside = program.with_file_name(MODULE_FILE);
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    bail!(
+        "there is no {MODULE_FILE} beside {}; build it (cargo build --release) or name it with \
+         --module PATH or the environment variable SHM_FIFO_MODULE",
+        program.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_the_path() {
+        let found = find_server(Path::new("sh")).expect("every system has sh");
+        assert!(found.is_absolute());
+    }
+
+    #[test]
+    fn a_missing_server_says_what_to_install() {
+        for name in ["no-such-redis-server", "./no-such-redis-server"] {
+            let error = find_server(Path::new(name)).expect_err("there is none").to_string();
+            assert!(error.contains(name) && error.contains("apt-get install"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_module_is_named() {
+        let error = find_module(Some(Path::new("no-such.so"))).expect_err("there is none");
+        assert!(format!("{error:#}").contains("no-such.so"), "{error:#}");
+    }
+
+    #[test]
+    fn the_arguments_keep_nothing_on_disk() {
+        let arguments = arguments(Path::new("/tmp/x"), 7000, Path::new("/m.so"));
+        let text: Vec<_> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+        let text = text.join(" ");
+        assert!(text.contains("--save  --appendonly no"), "{text}");
+        assert!(text.ends_with("--loadmodule /m.so"), "{text}");
+    }
+}
