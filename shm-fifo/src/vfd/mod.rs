@@ -32,7 +32,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 pub use poller::configure;
-pub use session::SessionInfo;
+pub use session::{SessionInfo, Usage, usage};
 pub use stats::{Stats, stats};
 
 /// The error of a call that stands for a system call: its `errno`.

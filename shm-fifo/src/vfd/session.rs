@@ -12,7 +12,7 @@ use crate::producer::Producer;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const AGAIN: Errno = Errno(libc::EAGAIN);
@@ -20,6 +20,26 @@ const BROKEN_PIPE: Errno = Errno(libc::EPIPE);
 
 /// No poller watches the session.
 const NOBODY: RawFd = -1;
+
+/// Sessions that live, and the bytes of their regions.
+static LIVE_SESSIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// What the moved connections take at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// How many there are.
+    pub sessions: usize,
+    /// Bytes of memory of all their regions.
+    pub region_bytes: usize,
+}
+
+/// What the moved connections take at the moment.
+#[must_use]
+pub fn usage() -> Usage {
+    // ORDERING, Relaxed: statistics; no data depends on them.
+    Usage { sessions: LIVE_SESSIONS.load(Relaxed), region_bytes: LIVE_BYTES.load(Relaxed) }
+}
 
 /// What a program may know of a moved connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +124,8 @@ impl Session {
         self.tail.store(endpoint.producer.position(), Relaxed);
         *lock(&self.reader) = Some(endpoint.consumer);
         *lock(&self.writer) = Some(endpoint.producer);
+        LIVE_SESSIONS.fetch_add(1, Relaxed);
+        LIVE_BYTES.fetch_add(endpoint.mapping.total_bytes(), Relaxed);
         *life = Some(endpoint.mapping);
         // ORDERING, Release: whoever sees the session live sees all of the above.
         self.live.store(true, Release);
@@ -136,7 +158,10 @@ impl Session {
         self.leave_poller();
         let consumer = lock(&self.reader).take();
         let producer = lock(&self.writer).take();
-        Some(Endpoint { producer: producer?, consumer: consumer?, mapping: life.take()? })
+        let mapping = life.take()?;
+        LIVE_SESSIONS.fetch_sub(1, Relaxed);
+        LIVE_BYTES.fetch_sub(mapping.total_bytes(), Relaxed);
+        Some(Endpoint { producer: producer?, consumer: consumer?, mapping })
     }
 
     /// Lets `join` make this session a member of the poller of `epfd`, and leaves

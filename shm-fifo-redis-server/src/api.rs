@@ -1,0 +1,182 @@
+//! Loading, unloading, and everything that Redis calls.
+//!
+//! The module is registered by hand and not by `redis_module!`: that macro
+//! aborts a server older than 7.0 where there are settings, and leaves nothing
+//! that runs after the last step that can fail.
+#![allow(unsafe_code)]
+
+use crate::{commands, config, info, interpose, offers};
+use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
+use std::ffi::{CStr, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const MODULE_NAME: &CStr = c"shm";
+const MODULE_VERSION: c_int = 1;
+/// Reconnecting clients must not be stuck on the socket while the server loads
+/// its data; scripts have no connection of their own to move.
+const COMMAND_FLAGS: &CStr = c"fast allow-loading allow-stale deny-script";
+
+/// `REDISMODULE_OK` and `REDISMODULE_ERR`, of the type that functions return.
+pub(crate) const OK: c_int = 0;
+pub(crate) const ERR: c_int = 1;
+
+type Command =
+    extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
+
+/// Called by the server when it loads the module.
+///
+/// # Safety
+/// To be called by a Redis or Valkey server, as its module API says.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the module API's name")]
+pub unsafe extern "C" fn RedisModule_OnLoad(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the server's context, before any other use of the API.
+    let initialised = unsafe {
+        raw::Export_RedisModule_Init(
+            ctx,
+            MODULE_NAME.as_ptr(),
+            MODULE_VERSION,
+            raw::REDISMODULE_APIVER_1 as c_int,
+        )
+    };
+    if initialised != OK {
+        return ERR;
+    }
+    let context = Context::new(ctx);
+    let loaded = catch_unwind(AssertUnwindSafe(|| load(&context, &decode_args(ctx, argv, argc))));
+    match loaded {
+        Ok(Ok(())) => OK,
+        Ok(Err(reason)) => {
+            context.log_warning(&format!("shm: not loaded: {reason}"));
+            ERR
+        }
+        Err(_) => ERR,
+    }
+}
+
+/// Called by the server when it is asked to unload the module.
+///
+/// # Safety
+/// To be called by a Redis or Valkey server, as its module API says.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the module API's name")]
+pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> c_int {
+    let sessions = shm_fifo::vfd::usage().sessions;
+    let offers = offers::pending();
+    if sessions == 0 && offers == 0 {
+        // The hooks stay where they are and pass every call on.
+        return OK;
+    }
+    Context::new(ctx).log_warning(&format!(
+        "shm: not unloaded: {sessions} connections are on shared memory and {offers} are about \
+         to be; set shm.max-sessions to 0 and end them first (SHM.LIST names them)"
+    ));
+    ERR
+}
+
+/// Everything that can fail comes before the last step.
+fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
+    config::load(context, args)?;
+    register_command(context, c"shm.open", open_command)?;
+    register_command(context, c"shm.start", start_command)?;
+    register_command(context, c"shm.list", list_command)?;
+    register_info(context)?;
+    subscribe_to_cron(context)?;
+    interpose::install()?;
+    context.log_notice("shm: ready to serve clients of this machine over shared memory");
+    Ok(())
+}
+
+fn register_command(context: &Context, name: &CStr, command: Command) -> Result<(), String> {
+    // SAFETY: set by the server before it calls `RedisModule_OnLoad`'s rest.
+    let create = unsafe { raw::RedisModule_CreateCommand }.ok_or("no RedisModule_CreateCommand")?;
+    // SAFETY: a live context and C strings; the command has the right signature.
+    let created = unsafe {
+        create(context.ctx, name.as_ptr(), Some(command), COMMAND_FLAGS.as_ptr(), 0, 0, 0)
+    };
+    if created == OK { Ok(()) } else { Err(format!("the server refused the command {name:?}")) }
+}
+
+fn register_info(context: &Context) -> Result<(), String> {
+    // SAFETY: as in `register_command`.
+    let register = unsafe { raw::RedisModule_RegisterInfoFunc }
+        .ok_or("the server is older than Redis 6.2: it has no RedisModule_RegisterInfoFunc")?;
+    // SAFETY: a live context; the function has the right signature.
+    let registered = unsafe { register(context.ctx, Some(info_section)) };
+    if registered == OK { Ok(()) } else { Err("the server refused the INFO section".into()) }
+}
+
+fn subscribe_to_cron(context: &Context) -> Result<(), String> {
+    let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_CRON_LOOP, dataver: 1 };
+    // SAFETY: as in `register_command`.
+    let subscribe = unsafe { raw::RedisModule_SubscribeToServerEvent }
+        .ok_or("the server is older than Redis 6.2: it has no server events")?;
+    // SAFETY: a live context; the function has the right signature.
+    let subscribed = unsafe { subscribe(context.ctx, event, Some(cron)) };
+    if subscribed == OK { Ok(()) } else { Err("the server refused its cron event".into()) }
+}
+
+extern "C" fn open_command(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    run(ctx, argv, argc, commands::open)
+}
+
+extern "C" fn start_command(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    run(ctx, argv, argc, commands::start)
+}
+
+extern "C" fn list_command(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    run(ctx, argv, argc, commands::list)
+}
+
+/// Runs a command; not even a bug in it takes the server down.
+fn run(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+    command: fn(&Context, &[RedisString]) -> RedisResult,
+) -> c_int {
+    let context = Context::new(ctx);
+    let result =
+        catch_unwind(AssertUnwindSafe(|| command(&context, &decode_args(ctx, argv, argc))))
+            .unwrap_or(Err(RedisError::Str("ERR shm: internal error, please report it")));
+    context.reply(result) as c_int
+}
+
+extern "C" fn info_section(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {
+    // A crash report is no time to take locks.
+    if for_crash_report == 0 {
+        let added = catch_unwind(|| info::add_section(&InfoContext::new(ctx)));
+        drop(added);
+    }
+}
+
+/// Ten times a second by default: what needs no client to come by.
+extern "C" fn cron(
+    ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    _subevent: u64,
+    _data: *mut c_void,
+) {
+    let context = Context::new(ctx);
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        offers::expire();
+        info::log_violations(&context);
+    }));
+    drop(done);
+}

@@ -1,0 +1,204 @@
+//! The client that sent the command, as far as the module API tells.
+#![allow(unsafe_code)]
+
+use crate::api::OK;
+use redis_module::{Context, ContextFlags, RedisValue, raw};
+use std::mem::zeroed;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Over a unix socket.
+    Unix,
+    /// Over TCP from this machine.
+    LocalTcp,
+    /// From somewhere else.
+    Remote,
+}
+
+/// The calling client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) fd: RawFd,
+    pub(crate) transport: Transport,
+    /// Bytes and buffers of replies that have not been sent yet.
+    unsent: u64,
+    is_replica_or_monitor: bool,
+}
+
+/// Why a client cannot be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsuitable {
+    #[error("not in a transaction; send it before MULTI")]
+    InTransaction,
+    #[error("only from a connected client, not from a script, a module or a replication link")]
+    NoClient,
+    #[error("this connection is encrypted (TLS) and stays so; connect by unix socket or plain TCP")]
+    Encrypted,
+    #[error("not from replicas or monitors")]
+    ReplicaOrMonitor,
+    #[error("earlier replies are still unsent; read them first")]
+    UnsentReplies,
+    #[error("only from the server's own machine; stay on the socket")]
+    Remote,
+}
+
+impl Client {
+    /// The client that sent the command being executed.
+    pub(crate) fn calling(context: &Context) -> Result<Self, Unsuitable> {
+        let flags = context.get_flags();
+        if flags.intersects(ContextFlags::LUA | ContextFlags::REPLICATED) {
+            return Err(Unsuitable::NoClient);
+        }
+        if flags.contains(ContextFlags::MULTI) {
+            return Err(Unsuitable::InTransaction);
+        }
+        let id = client_id(context).ok_or(Unsuitable::NoClient)?;
+        let info_flags = client_info_flags(id).ok_or(Unsuitable::NoClient)?;
+        if info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_SSL) != 0 {
+            return Err(Unsuitable::Encrypted);
+        }
+        let line = client_list_line(context, id).ok_or(Unsuitable::NoClient)?;
+        Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
+    }
+
+    /// Refuses clients whose byte stream cannot change its way just now.
+    pub(crate) fn check_movable(&self) -> Result<(), Unsuitable> {
+        if self.is_replica_or_monitor {
+            return Err(Unsuitable::ReplicaOrMonitor);
+        }
+        if self.transport == Transport::Remote {
+            return Err(Unsuitable::Remote);
+        }
+        // A reply in the ring would overtake those.
+        if self.unsent > 0 {
+            return Err(Unsuitable::UnsentReplies);
+        }
+        Ok(())
+    }
+
+    /// Reads what a line of `CLIENT LIST` says.
+    fn from_list_line(id: u64, line: &str) -> Option<Self> {
+        let fd: RawFd = field(line, "fd")?.parse().ok()?;
+        let unsent_bytes: u64 = field(line, "obl")?.parse().ok()?;
+        let unsent_buffers: u64 = field(line, "oll")?.parse().ok()?;
+        let flags = field(line, "flags")?;
+        Some(Self {
+            id,
+            fd,
+            transport: transport_of(fd)?,
+            unsent: unsent_bytes.saturating_add(unsent_buffers),
+            is_replica_or_monitor: flags.contains(['S', 'M', 'O']),
+        })
+    }
+}
+
+/// The value of ` name=value` in a line of `CLIENT LIST`.
+fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
+    line.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn client_id(context: &Context) -> Option<u64> {
+    // SAFETY: a live context.
+    let id = unsafe { raw::RedisModule_GetClientId?(context.ctx) };
+    (id != 0).then_some(id)
+}
+
+/// The flags of a client that is connected; commands that are run on behalf of
+/// nobody have an id as well, but no connection.
+fn client_info_flags(id: u64) -> Option<u64> {
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut info: raw::RedisModuleClientInfoV1 = unsafe { zeroed() };
+    info.version = 1;
+    // SAFETY: the struct is of the version it says.
+    let found = unsafe { raw::RedisModule_GetClientInfoById?((&raw mut info).cast(), id) };
+    (found == OK).then_some(info.flags)
+}
+
+fn client_list_line(context: &Context, id: u64) -> Option<String> {
+    match context.call("CLIENT", &["LIST", "ID", &id.to_string()]) {
+        Ok(RedisValue::SimpleString(line)) => Some(line),
+        Ok(RedisValue::StringBuffer(line)) => String::from_utf8(line).ok(),
+        Ok(RedisValue::VerbatimString((_, line))) => String::from_utf8(line).ok(),
+        _ => None,
+    }
+}
+
+fn transport_of(fd: RawFd) -> Option<Transport> {
+    let peer = address_of(fd, libc::getpeername)?;
+    let own = address_of(fd, libc::getsockname)?;
+    Some(match (own, peer) {
+        (Address::Unix, _) => Transport::Unix,
+        (Address::Ip(own), Address::Ip(peer)) if peer.is_loopback() || peer == own => {
+            Transport::LocalTcp
+        }
+        _ => Transport::Remote,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Address {
+    Unix,
+    Ip(IpAddr),
+}
+
+type GetName =
+    unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+/// What `getpeername` or `getsockname` says of `fd`.
+fn address_of(fd: RawFd, get_name: GetName) -> Option<Address> {
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&storage)).ok()?;
+    // SAFETY: the kernel writes at most `length` bytes into the storage.
+    let result = unsafe { get_name(fd, (&raw mut storage).cast(), &raw mut length) };
+    if result != 0 {
+        return None;
+    }
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_UNIX => Some(Address::Unix),
+        libc::AF_INET => {
+            // SAFETY: the family says that it is this struct, which fits.
+            let v4 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
+            Some(Address::Ip(IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes())))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that it is this struct, which fits.
+            let v6 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
+            Some(Address::Ip(IpAddr::from(v6.sin6_addr.s6_addr).to_canonical()))
+        }
+        _ => None,
+    }
+}
+
+/// Borrows the client's socket.
+///
+/// The server owns it; it stays open while a command of that client runs.
+pub(crate) fn borrow_socket(client: &Client) -> BorrowedFd<'_> {
+    // SAFETY: open as said above, and the borrow ends with the client's.
+    unsafe { BorrowedFd::borrow_raw(client.fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let line =
+            "id=3 addr=/run/x.sock:0 laddr=/run/x.sock:0 fd=8 name= flags=U oll=0 tot-net-fd=9";
+        assert_eq!(field(line, "fd"), Some("8"));
+        assert_eq!(field(line, "name"), Some(""));
+        assert_eq!(field(line, "ddr"), None);
+        assert_eq!(field(line, "obl"), None);
+    }
+
+    #[test]
+    fn a_line_without_a_needed_field_is_no_client() {
+        assert!(Client::from_list_line(3, "id=3 fd=0 flags=N obl=0").is_none());
+        assert!(Client::from_list_line(3, "").is_none());
+    }
+}

@@ -1,0 +1,62 @@
+//! The INFO section `shm`, and the log lines that follow from its counters.
+
+use crate::offers;
+use redis_module::{Context, InfoContext, raw};
+use shm_fifo::vfd;
+use std::ffi::CString;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Adds the section; field names carry their units.
+pub(crate) fn add_section(context: &InfoContext) {
+    let usage = vfd::usage();
+    let stats = vfd::stats();
+    let hot = vfd::sessions().iter().filter(|session| session.hot).count();
+    let fields = [
+        ("sessions", usage.sessions as u64),
+        ("sessions_hot", hot as u64),
+        ("offers", offers::pending() as u64),
+        ("region_bytes", usage.region_bytes as u64),
+        ("total_sessions", stats.sessions_started),
+        ("protocol_errors", stats.protocol_violations),
+        ("doorbells_sent", stats.doorbells_sent),
+        ("doorbells_received", stats.doorbells_received),
+        ("missed_doorbells", stats.missed_doorbells),
+        ("parks", stats.parks),
+        ("spins_won", stats.spins_won),
+        ("spins_expired", stats.spins_expired),
+        ("spins_preempted", stats.spins_preempted),
+        ("spin_us", stats.spin_ns / 1000),
+    ];
+    begin_section(context);
+    for (name, value) in fields {
+        add_field(context, name, value);
+    }
+}
+
+/// Logs once a tick that peers broke the protocol, if any did since.
+pub(crate) fn log_violations(context: &Context) {
+    static LOGGED: AtomicU64 = AtomicU64::new(0);
+    let violations = vfd::stats().protocol_violations;
+    let news = violations - LOGGED.swap(violations, Relaxed);
+    if news > 0 {
+        context.log_warning(&format!(
+            "shm: {news} connections were ended because their clients broke the shared memory \
+             protocol ({violations} since the start)"
+        ));
+    }
+}
+
+#[allow(unsafe_code)]
+fn begin_section(context: &InfoContext) {
+    // SAFETY: the context is live; no name makes the section's that of the module.
+    unsafe { raw::RedisModule_InfoAddSection.map(|add| add(context.ctx, std::ptr::null())) };
+}
+
+#[allow(unsafe_code)]
+fn add_field(context: &InfoContext, name: &str, value: u64) {
+    let Ok(name) = CString::new(name) else { return };
+    // SAFETY: the context is live, the name a C string that the server copies.
+    unsafe {
+        raw::RedisModule_InfoAddFieldULongLong.map(|add| add(context.ctx, name.as_ptr(), value))
+    };
+}

@@ -1,0 +1,110 @@
+//! Regions that were offered to a client and not yet started.
+
+use shm_fifo::{Region, TOKEN_BYTES};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// An offer that is not started within this time is dropped.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(5);
+/// At most so many offers at a time: each holds memory for a client that may
+/// never come back.
+pub(crate) const MAX_PENDING: usize = 64;
+
+#[derive(Debug)]
+struct Offer {
+    client_id: u64,
+    fd: RawFd,
+    region: Region,
+    made: Instant,
+}
+
+static OFFERS: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
+/// How many there are, so that the hook on `close` need not lock.
+static PENDING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many offers are pending.
+pub(crate) fn pending() -> usize {
+    // ORDERING, Relaxed: a hint for threads other than the one that offers.
+    PENDING.load(Relaxed)
+}
+
+/// Bytes of memory that pending offers hold, apart from that of `client_id`,
+/// which a new one would replace.
+pub(crate) fn bytes_beside(client_id: u64) -> usize {
+    let others = |offer: &&Offer| offer.client_id != client_id;
+    lock().iter().filter(others).map(|offer| offer.region.total_bytes()).sum()
+}
+
+/// How many offers are pending apart from that of `client_id`.
+pub(crate) fn pending_beside(client_id: u64) -> usize {
+    lock().iter().filter(|offer| offer.client_id != client_id).count()
+}
+
+/// The clients that have a pending offer, with the bytes it holds.
+pub(crate) fn list() -> Vec<(u64, usize)> {
+    lock().iter().map(|offer| (offer.client_id, offer.region.total_bytes())).collect()
+}
+
+/// Keeps an offer until its client starts it; it replaces an earlier one.
+pub(crate) fn make(client_id: u64, fd: RawFd, region: Region) {
+    change(|offers| {
+        offers.retain(|offer| offer.client_id != client_id);
+        offers.push(Offer { client_id, fd, region, made: Instant::now() });
+    });
+}
+
+/// What [`take`] found.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// The client's region, no longer on offer.
+    Region(Region),
+    /// The token is not the offered region's; the offer stands.
+    WrongToken,
+    /// The client has no offer, or it has expired.
+    NoOffer,
+}
+
+/// Takes the offer of `client_id` if `token` is that of the region.
+pub(crate) fn take(client_id: u64, token: &[u8; TOKEN_BYTES]) -> Taken {
+    change(|offers| {
+        remove_expired(offers);
+        let Some(index) = offers.iter().position(|offer| offer.client_id == client_id) else {
+            return Taken::NoOffer;
+        };
+        if offers[index].region.token() != *token {
+            return Taken::WrongToken;
+        }
+        Taken::Region(offers.swap_remove(index).region)
+    })
+}
+
+/// Drops the offer of a connection that is being closed.
+pub(crate) fn withdraw(fd: RawFd) {
+    if pending() > 0 {
+        change(|offers| offers.retain(|offer| offer.fd != fd));
+    }
+}
+
+/// Drops the offers that were not started in time.
+pub(crate) fn expire() {
+    if pending() > 0 {
+        change(remove_expired);
+    }
+}
+
+fn remove_expired(offers: &mut Vec<Offer>) {
+    offers.retain(|offer| offer.made.elapsed() < LIFETIME);
+}
+
+fn change<T>(action: impl FnOnce(&mut Vec<Offer>) -> T) -> T {
+    let mut offers = lock();
+    let result = action(&mut offers);
+    PENDING.store(offers.len(), Relaxed);
+    result
+}
+
+fn lock() -> MutexGuard<'static, Vec<Offer>> {
+    OFFERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
