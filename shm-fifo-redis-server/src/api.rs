@@ -51,7 +51,7 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     match loaded {
         Ok(Ok(())) => OK,
         Ok(Err(reason)) => {
-            context.log_warning(&format!("shm: not loaded: {reason}"));
+            context.log_warning(&format!("not loaded: {reason}"));
             ERR
         }
         Err(_) => ERR,
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
         return OK;
     }
     Context::new(ctx).log_warning(&format!(
-        "shm: not unloaded: {sessions} connections are on shared memory and {offers} are about \
+        "not unloaded: {sessions} connections are on shared memory and {offers} are about \
          to be; set shm.max-sessions to 0 and end them first (SHM.LIST names them)"
     ));
     ERR
@@ -87,7 +87,7 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     register_info(context)?;
     subscribe_to_cron(context)?;
     interpose::install()?;
-    context.log_notice("shm: ready to serve clients of this machine over shared memory");
+    context.log_notice("ready to serve clients of this machine over shared memory");
     Ok(())
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn log_violations(context: &Context) {
     let news = violations - LOGGED.swap(violations, Relaxed);
     if news > 0 {
         context.log_warning(&format!(
-            "shm: {news} connections were ended because their clients broke the shared memory \
+            "{news} connections were ended because their clients broke the shared memory \
              protocol ({violations} since the start)"
         ));
     }

@@ -55,7 +55,6 @@ struct State {
     settings: u64,
     kernel_polled_ns: u64,
     kernel_had_events: bool,
-    spinning_since_ns: Option<u64>,
     sweep_from: RawFd,
 }
 
@@ -122,7 +121,6 @@ impl Poller {
             settings,
             kernel_polled_ns: 0,
             kernel_had_events: false,
-            spinning_since_ns: None,
             sweep_from: 0,
         };
         let contenders = AtomicU32::new(0);
@@ -175,14 +173,18 @@ impl Poller {
             if found > 0 || timeout_ms == 0 {
                 return Ok(found);
             }
-            let (end, found) = self.spin(&mut state, events, now_ns);
-            if found > 0 {
-                return Ok(found);
-            }
-            now_ns = sys::monotonic_ns();
-            if matches!(end, Some(SpinEnd::Won | SpinEnd::Interrupted)) {
-                state = self.yield_to_contenders(state);
-                continue;
+            if state.spinning_may_pay(now_ns) {
+                let (end, count) = self.spin(&mut state, events);
+                let started_ns = std::mem::replace(&mut now_ns, sys::monotonic_ns());
+                COUNTERS.count_spin(end, now_ns - started_ns);
+                let found = self.gather(&mut state, events, count, now_ns);
+                if found > 0 {
+                    return Ok(found);
+                }
+                if end == SpinEnd::Interrupted {
+                    state = self.yield_to_contenders(state);
+                    continue;
+                }
             }
             let left_ms = deadline_ns.map_or(-1, |deadline_ns| ms_between(now_ns, deadline_ns));
             if left_ms == 0 {
@@ -285,35 +287,23 @@ impl Poller {
         state.make_hot(member);
     }
 
-    /// Spins for the hot members while that may pay, asking the kernel now and
-    /// then. Returns how it ended (`None`: not tried), and how many events of the
-    /// program were found.
-    fn spin(
-        &self,
-        state: &mut State,
-        events: &mut [libc::epoll_event],
-        now_ns: u64,
-    ) -> (Option<SpinEnd>, usize) {
-        if !state.spinning_may_pay(now_ns) {
-            return (None, 0);
-        }
-        state.spinning_since_ns = Some(now_ns);
-        let mut kernel_events = 0;
-        let State { hot, policy, kernel_polled_ns, .. } = state;
+    /// Spins for the hot members, asking the kernel now and then. Returns how it
+    /// ended, and how many events the kernel had.
+    fn spin(&self, state: &mut State, events: &mut [libc::epoll_event]) -> (SpinEnd, usize) {
+        let mut count = 0;
+        let State { hot, policy, kernel_polled_ns, kernel_had_events, .. } = state;
         let is_ready = || hot.iter().any(|member| member.ready() != 0);
         let interrupt = |now_ns: u64| {
             if now_ns.saturating_sub(*kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS {
                 *kernel_polled_ns = now_ns;
-                kernel_events = sys::epoll_wait(self.epfd, events, 0).unwrap_or(0);
+                count = sys::epoll_wait(self.epfd, events, 0).unwrap_or(0);
             }
             // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-            kernel_events > 0 || self.contenders.load(Relaxed) > 0
+            count > 0 || self.contenders.load(Relaxed) > 0
         };
         let end = policy.spin(is_ready, interrupt);
-        COUNTERS.count_spin(end);
-        let found = self.gather(state, events, kernel_events, now_ns);
-        state.kernel_had_events |= kernel_events > 0;
-        (Some(end), found)
+        *kernel_had_events |= count > 0;
+        (end, count)
     }
 
     /// Takes the state, telling a spinning holder that somebody waits.
@@ -372,9 +362,6 @@ impl State {
 
     /// Writes the events of ready members, as many as there is room for.
     fn collect(&mut self, events: &mut [libc::epoll_event], now_ns: u64) -> usize {
-        if let Some(since_ns) = self.spinning_since_ns.take() {
-            COUNTERS.spin_ns.add(now_ns.saturating_sub(since_ns));
-        }
         let members = self.hot.len();
         let mut found = 0;
         for step in 0..members {

@@ -69,7 +69,8 @@ counters! {
 }
 
 impl Counters {
-    pub(super) fn count_spin(&self, end: SpinEnd) {
+    pub(super) fn count_spin(&self, end: SpinEnd, spent_ns: u64) {
+        self.spin_ns.add(spent_ns);
         match end {
             SpinEnd::Won => self.spins_won.add(1),
             SpinEnd::Expired => self.spins_expired.add(1),
