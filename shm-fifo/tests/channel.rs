@@ -1,0 +1,466 @@
+//! Channels as a program uses them: between threads, between processes, and
+//! when the other side dies, lies or falls asleep.
+
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod support;
+
+use rustix::time::{ClockId, clock_gettime};
+use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
+use shm_fifo::testing::pattern;
+use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+use support::{OtherProcess, Random, Watchdog};
+
+const RING_BYTES: usize = 4096;
+
+fn park_only() -> SpinPolicy {
+    SpinPolicy::new(WaitMode::Park, 0)
+}
+
+fn is_would_block<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+/// A channel to a test of this binary that runs in a process of its own.
+fn channel_to_process(test: &str) -> (Channel, OtherProcess) {
+    let region = Region::create(RING_BYTES).unwrap();
+    let (here, there) = UnixStream::pair().unwrap();
+    send_with_fd(here.as_raw_fd(), &[0], region.fd().unwrap().as_fd()).unwrap();
+    let process = OtherProcess::run(test, there);
+    (Channel::new(region.into_endpoint(), here.into()), process)
+}
+
+/// The other end of [`channel_to_process`], within that process.
+fn channel_of_this_process() -> Option<Channel> {
+    let socket = OtherProcess::socket()?;
+    let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0], 0).unwrap();
+    let region = Region::attach(fd.expect("the region came")).unwrap();
+    Some(Channel::new(region.into_endpoint(), socket.into()))
+}
+
+/// Sends back what comes until the end of the stream.
+fn echo(channel: &mut Channel) {
+    let mut buffer = vec![0; 3000];
+    loop {
+        match channel.read(&mut buffer).unwrap() {
+            0 => return,
+            length => channel.write_all(&buffer[..length]).unwrap(),
+        }
+    }
+}
+
+/// Sends messages of random lengths one by one and asserts that each comes back.
+fn assert_echoes(channel: &mut Channel, messages: usize) {
+    let mut random = Random::seeded(42);
+    let mut position = 0;
+    for _ in 0..messages {
+        // Half of them fit the mailbox, the longest fills no ring by itself.
+        let longest = [48, RING_BYTES][random.below(2)];
+        let message = pattern(position, 1 + random.below(longest));
+        position += message.len() as u64;
+        channel.write_all(&message).unwrap();
+        let mut reply = vec![0; message.len()];
+        channel.read_exact(&mut reply).unwrap();
+        assert!(reply == message, "at position {position}");
+    }
+}
+
+#[test]
+fn random_messages_are_echoed_between_threads() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    let echoing = thread::spawn(move || echo(&mut there));
+    assert_echoes(&mut here, 20_000);
+    drop(here);
+    echoing.join().unwrap();
+}
+
+#[test]
+#[ignore = "the other process of other tests"]
+fn other_process_that_echoes() {
+    let Some(mut channel) = channel_of_this_process() else { return };
+    echo(&mut channel);
+}
+
+#[test]
+fn proc_random_messages_are_echoed_between_processes() {
+    let _watchdog = Watchdog::start();
+    let (mut here, process) = channel_to_process("other_process_that_echoes");
+    assert_echoes(&mut here, 20_000);
+    drop(here);
+    process.assert_success();
+}
+
+#[test]
+#[ignore = "the other process of other tests"]
+fn other_process_that_writes_and_waits() {
+    let Some(mut channel) = channel_of_this_process() else { return };
+    channel.write_all(&pattern(0, 1000)).unwrap();
+    drop(channel.read(&mut [0]));
+}
+
+#[test]
+fn proc_what_a_killed_process_published_is_read_before_the_end() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut process) = channel_to_process("other_process_that_writes_and_waits");
+    here.wait(Interest::READABLE, None).unwrap();
+
+    process.kill();
+    let mut rest = Vec::new();
+    here.read_to_end(&mut rest).unwrap();
+
+    assert_eq!(rest, pattern(0, 1000));
+    assert_eq!(here.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn proc_a_writer_blocked_on_a_full_ring_learns_that_its_reader_was_killed() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut process) = channel_to_process("other_process_that_writes_and_waits");
+    here.wait(Interest::READABLE, None).unwrap();
+    while here.try_write(&[0; RING_BYTES]).is_ok() {}
+
+    let killer = thread::spawn(move || process.kill());
+    let error = here.write_all(&[0; 4 * RING_BYTES]).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    killer.join().unwrap();
+}
+
+#[test]
+fn a_dropped_peer_leaves_its_bytes_and_then_the_end() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    there.write_all(b"last words").unwrap();
+    drop(there);
+
+    let mut buffer = [0; 4];
+    assert_eq!(here.read(&mut buffer).unwrap(), 4);
+    assert_eq!(here.read(&mut buffer).unwrap(), 4);
+    assert_eq!(here.read(&mut buffer).unwrap(), 2);
+    assert_eq!(here.read(&mut buffer).unwrap(), 0);
+    assert_eq!(here.try_read(&mut buffer).unwrap(), 0);
+}
+
+#[test]
+fn writing_to_a_dropped_peer_is_a_broken_pipe() {
+    let _watchdog = Watchdog::start();
+    let (mut here, there) = Channel::pair(RING_BYTES).unwrap();
+    drop(there);
+    assert_eq!(here.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(here.try_write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_sleeping_reader_wakes_when_its_peer_is_dropped() {
+    let _watchdog = Watchdog::start();
+    let (mut here, there) = Channel::pair(RING_BYTES).unwrap();
+    here.set_policy(park_only());
+    let dropper = thread::spawn(move || drop(there));
+    assert_eq!(here.read(&mut [0; 4]).unwrap(), 0);
+    dropper.join().unwrap();
+}
+
+#[test]
+fn a_sleeping_writer_wakes_when_its_peer_is_dropped() {
+    let _watchdog = Watchdog::start();
+    let (mut here, there) = Channel::pair(RING_BYTES).unwrap();
+    here.set_policy(park_only());
+    here.write_all(&[1; RING_BYTES]).unwrap();
+    let dropper = thread::spawn(move || drop(there));
+    assert_eq!(here.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    dropper.join().unwrap();
+}
+
+#[test]
+fn reading_and_writing_end_at_the_timeout() {
+    let _watchdog = Watchdog::start();
+    for mode in [WaitMode::Park, WaitMode::Adaptive, WaitMode::Spin] {
+        let (mut here, _there) = Channel::pair(RING_BYTES).unwrap();
+        here.set_policy(SpinPolicy::new(mode, 50_000));
+        here.set_timeout(Some(Duration::from_millis(20)));
+        here.write_all(&[1; RING_BYTES]).unwrap();
+
+        let started = Instant::now();
+        let read = here.read(&mut [0; 4]);
+        let read_took = started.elapsed();
+        let write = here.write(b"x");
+
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::TimedOut, "{mode:?}");
+        assert_eq!(write.unwrap_err().kind(), ErrorKind::TimedOut, "{mode:?}");
+        assert!(read_took >= Duration::from_millis(20), "{mode:?}: {read_took:?}");
+    }
+}
+
+#[test]
+fn a_channel_works_on_after_a_timeout_and_without_one() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    here.set_timeout(Some(Duration::from_millis(1)));
+    assert_eq!(here.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::TimedOut);
+
+    here.set_timeout(None);
+    let writer = thread::spawn(move || {
+        there.write_all(b"late").unwrap();
+        there
+    });
+    let mut buffer = [0; 4];
+    here.read_exact(&mut buffer).unwrap();
+
+    assert_eq!(&buffer, b"late");
+    drop(writer.join().unwrap());
+}
+
+#[test]
+fn waiting_past_the_deadline_is_timed_out_but_not_where_something_is_ready() {
+    let _watchdog = Watchdog::start();
+    let (mut here, _there) = Channel::pair(RING_BYTES).unwrap();
+    let past = Some(Instant::now());
+    let timed_out = here.wait(Interest::READABLE, past).unwrap_err();
+    assert_eq!(timed_out.kind(), ErrorKind::TimedOut);
+    here.wait(Interest::WRITABLE, past).unwrap();
+    here.wait(Interest::BOTH, past).unwrap();
+}
+
+#[test]
+fn nothing_to_do_is_would_block() {
+    let (mut here, _there) = Channel::pair(RING_BYTES).unwrap();
+    assert!(is_would_block(&here.try_read(&mut [0; 4])));
+    assert_eq!(here.try_write(&[1; 2 * RING_BYTES]).unwrap(), RING_BYTES);
+    assert!(is_would_block(&here.try_write(b"x")));
+}
+
+#[test]
+fn empty_slices_are_read_and_written_at_once() {
+    let _watchdog = Watchdog::start();
+    let (mut here, _there) = Channel::pair(RING_BYTES).unwrap();
+    assert_eq!(here.read(&mut []).unwrap(), 0);
+    assert_eq!(here.write(&[]).unwrap(), 0);
+}
+
+#[test]
+fn readiness_tells_reading_from_writing() {
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    assert!(!here.is_ready(Interest::READABLE));
+    assert!(here.is_ready(Interest::WRITABLE));
+    here.write_all(&[1; RING_BYTES]).unwrap();
+    assert!(!here.is_ready(Interest::BOTH));
+    there.write_all(b"x").unwrap();
+    assert!(here.is_ready(Interest::READABLE));
+    assert!(!here.is_ready(Interest::WRITABLE));
+    assert!(here.is_ready(Interest::BOTH));
+}
+
+#[test]
+fn space_is_worth_waking_for_from_a_quarter_of_the_ring() {
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    here.write_all(&[1; RING_BYTES]).unwrap();
+    there.read_exact(&mut [0; RING_BYTES / 4 - 1]).unwrap();
+    assert!(!here.is_ready(Interest::WRITABLE));
+    there.read_exact(&mut [0; 1]).unwrap();
+    assert!(here.is_ready(Interest::WRITABLE));
+}
+
+/// Sends `total` bytes and receives as many, never blocking in one direction only.
+fn exchange(channel: &mut Channel, total: usize) {
+    let (mut sent, mut received) = (0, 0);
+    let mut buffer = vec![0; 2 * RING_BYTES];
+    while sent < total || received < total {
+        let mut moved = false;
+        if sent < total {
+            let message = pattern(sent as u64, (total - sent).min(buffer.len()));
+            match channel.try_write(&message) {
+                Ok(length) => {
+                    sent += length;
+                    moved = true;
+                }
+                refused => assert!(is_would_block(&refused), "{refused:?}"),
+            }
+        }
+        if received < total {
+            match channel.try_read(&mut buffer) {
+                Ok(length) => {
+                    assert!(buffer[..length] == pattern(received as u64, length));
+                    received += length;
+                    moved = true;
+                }
+                refused => assert!(is_would_block(&refused), "{refused:?}"),
+            }
+        }
+        if !moved {
+            let interest = Interest { readable: received < total, writable: sent < total };
+            channel.wait(interest, None).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_transfer_in_both_directions_at_once_does_not_deadlock() {
+    let _watchdog = Watchdog::start();
+    const TOTAL: usize = 4 * 1024 * 1024;
+    for policy in [SpinPolicy::default(), park_only()] {
+        let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+        here.set_policy(policy.clone());
+        there.set_policy(policy);
+        let other = thread::spawn(move || {
+            exchange(&mut there, TOTAL);
+            there
+        });
+        exchange(&mut here, TOTAL);
+        drop(other.join().unwrap());
+        assert_eq!(here.transferred_bytes(), (TOTAL as u64, TOTAL as u64));
+    }
+}
+
+/// Round trips of one short message where both sides do nothing but sleep and wake.
+fn ping_pong(policy: &SpinPolicy, round_trips: u64) {
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    here.set_policy(policy.clone());
+    there.set_policy(policy.clone());
+    let other = thread::spawn(move || {
+        let mut message = [0; 8];
+        for _ in 0..round_trips {
+            there.read_exact(&mut message).unwrap();
+            there.write_all(&message).unwrap();
+        }
+        there
+    });
+    for number in 0..round_trips {
+        let mut reply = [0; 8];
+        here.write_all(&number.to_le_bytes()).unwrap();
+        here.read_exact(&mut reply).unwrap();
+        assert_eq!(u64::from_le_bytes(reply), number);
+    }
+    drop(other.join().unwrap());
+}
+
+#[test]
+fn no_wake_up_is_lost_when_both_sides_always_park() {
+    let _watchdog = Watchdog::start();
+    ping_pong(&park_only(), 100_000);
+}
+
+#[test]
+fn no_wake_up_is_lost_when_both_sides_adapt() {
+    let _watchdog = Watchdog::start();
+    ping_pong(&SpinPolicy::default(), 100_000);
+}
+
+#[test]
+fn no_wake_up_is_lost_when_spins_end_about_when_the_answer_comes() {
+    let _watchdog = Watchdog::start();
+    // The most races between announcing a sleep and being answered.
+    for budget_ns in [200, 1_000, 5_000] {
+        ping_pong(&SpinPolicy::new(WaitMode::Spin, budget_ns), 30_000);
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_by_a_writer_that_sleeps_for_space() {
+    let _watchdog = Watchdog::start();
+    const TOTAL: usize = 32 * 1024 * 1024;
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    here.set_policy(park_only());
+    there.set_policy(park_only());
+    let reader = thread::spawn(move || {
+        let mut random = Random::seeded(7);
+        let mut buffer = vec![0; 6000];
+        let mut received = 0;
+        while received < TOTAL {
+            let wanted = 1 + random.below(buffer.len());
+            let length = there.read(&mut buffer[..wanted]).unwrap();
+            assert!(buffer[..length] == pattern(received as u64, length));
+            received += length;
+        }
+    });
+    let mut random = Random::seeded(8);
+    let mut sent = 0;
+    while sent < TOTAL {
+        let length = (1 + random.below(6000)).min(TOTAL - sent);
+        here.write_all(&pattern(sent as u64, length)).unwrap();
+        sent += length;
+    }
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_sleeping_reader_uses_no_cpu() {
+    let _watchdog = Watchdog::start();
+    for mode in [WaitMode::Park, WaitMode::Adaptive] {
+        let (mut here, _there) = Channel::pair(RING_BYTES).unwrap();
+        here.set_policy(SpinPolicy::new(mode, 50_000));
+        here.set_timeout(Some(Duration::from_millis(300)));
+
+        let before = cpu_time_of_this_thread();
+        let read = here.read(&mut [0; 4]);
+        let used = cpu_time_of_this_thread() - before;
+
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::TimedOut);
+        // A spin budget and a few system calls; a busy reader would use 300 ms.
+        assert!(used < Duration::from_millis(30), "{mode:?}: {used:?}");
+    }
+}
+
+fn cpu_time_of_this_thread() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
+}
+
+#[test]
+fn a_stranger_on_the_doorbell_socket_breaks_the_channel() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let _attached = Region::attach(created.fd().unwrap()).unwrap();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let mut channel = Channel::new(created.into_endpoint(), here.into());
+    there.write_all(b"\0\0*1\r\n").unwrap();
+
+    let read = channel.read(&mut [0; 4]).unwrap_err();
+    let write = channel.write(b"x").unwrap_err();
+
+    assert_eq!(read.kind(), ErrorKind::InvalidData);
+    assert_eq!(write.kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn hostile_doorbells_without_end_do_not_outlast_the_timeout() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let mut channel = Channel::new(created.into_endpoint(), here.into());
+    channel.set_policy(park_only());
+    channel.set_timeout(Some(Duration::from_millis(20)));
+    // It ends when the channel does.
+    let flood = thread::spawn(move || while there.write_all(&[0; 64]).is_ok() {});
+
+    let read = channel.read(&mut [0; 4]);
+
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::TimedOut);
+    drop(channel);
+    flood.join().unwrap();
+}
+
+#[test]
+fn surplus_doorbells_are_no_data() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let (here, there) = UnixStream::pair().unwrap();
+    there.try_clone().unwrap().write_all(&[0; 1000]).unwrap();
+    let mut here = Channel::new(created.into_endpoint(), here.into());
+    let mut there = Channel::new(attached.into_endpoint(), there.into());
+
+    let writer = thread::spawn(move || {
+        there.write_all(b"data").unwrap();
+        there
+    });
+    let mut buffer = [0; 8];
+    let length = here.read(&mut buffer).unwrap();
+
+    assert_eq!(&buffer[..length], b"data");
+    drop(writer.join().unwrap());
+}
