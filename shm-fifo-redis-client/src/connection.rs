@@ -12,6 +12,7 @@ use redis::{
     RedisResult, Value,
 };
 use shm_fifo::SpinPolicy;
+use std::fmt;
 use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,7 +21,6 @@ use std::time::Duration;
 ///
 /// It is a [`redis::ConnectionLike`]: [`redis::Commands`], pipelines,
 /// transactions, scripts and scans work on it as on redis-rs' own connection.
-#[derive(Debug)]
 pub struct Connection {
     messages: Messages,
     db: i64,
@@ -38,19 +38,19 @@ impl Connection {
     pub(crate) fn set_up(
         stream: Stream,
         settings: &RedisConnectionInfo,
-        mut deadline: Deadline,
+        deadline: Deadline,
     ) -> RedisResult<Self> {
         let mut connection = Self {
             messages: Messages::over(stream),
             db: settings.db(),
             open: true,
-            read_timeout: deadline.left(),
-            write_timeout: deadline.left(),
+            read_timeout: None,
+            write_timeout: None,
             late_replies: 0,
             push_sender: None,
             refusal: None,
         };
-        set_up::greet(&mut connection, settings)?;
+        set_up::greet(&mut connection, settings, deadline)?;
         Ok(connection)
     }
 
@@ -270,6 +270,18 @@ impl Connection {
         self.open = false;
         self.messages.stream_mut().shut_down();
         self.push(PushKind::Disconnection, Vec::new());
+    }
+}
+
+impl fmt::Debug for Connection {
+    /// Without what was received: that is the user's own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", self.messages.stream())
+            .field("db", &self.db)
+            .field("open", &self.open)
+            .field("refusal", &self.refusal)
+            .finish_non_exhaustive()
     }
 }
 

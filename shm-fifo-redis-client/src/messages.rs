@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::io;
 
 /// A stream and what was received on it.
-#[derive(Debug)]
 pub(crate) struct Messages {
     stream: Stream,
     reader: ReplyReader,

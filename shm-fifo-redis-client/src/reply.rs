@@ -8,6 +8,8 @@
 mod buffer;
 mod head;
 mod push;
+#[cfg(test)]
+mod tests;
 
 use buffer::ReadBuffer;
 use head::{AggregateKind, BulkKind, Head, max_line_bytes};

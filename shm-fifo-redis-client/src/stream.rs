@@ -38,7 +38,6 @@ impl fmt::Display for Transport {
 ///
 /// [`Read`] and [`Write`] wait, up to [`Stream::set_timeout`]; `try_read` and
 /// `try_write` never do, and [`Stream::wait`] waits for both directions at once.
-#[derive(Debug)]
 pub struct Stream {
     carrier: Carrier,
     /// Bytes taken off the socket while moving that belong to the reader.
@@ -46,7 +45,6 @@ pub struct Stream {
     timeout: Option<Duration>,
 }
 
-#[derive(Debug)]
 enum Carrier {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -247,6 +245,17 @@ impl Stream {
             shared @ Carrier::Shared(_) => shared,
         };
         Self { carrier, ..self }
+    }
+}
+
+impl fmt::Debug for Stream {
+    /// Without the bytes that were kept: what passes is the user's own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("transport", &self.transport())
+            .field("fd", &self.as_raw_fd())
+            .field("kept_bytes", &self.kept.len())
+            .finish_non_exhaustive()
     }
 }
 

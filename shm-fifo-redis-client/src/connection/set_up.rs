@@ -1,6 +1,7 @@
 //! The first commands of a connection: who we are and what we want.
 
 use super::Connection;
+use crate::deadline::Deadline;
 use redis::{
     Cmd, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerError, Value, cmd,
 };
@@ -16,16 +17,19 @@ type Step = (Cmd, Option<fn(ServerError) -> RedisError>);
 pub(super) fn greet(
     connection: &mut Connection,
     settings: &RedisConnectionInfo,
+    mut deadline: Deadline,
 ) -> RedisResult<()> {
     let steps = steps(settings);
-    if steps.is_empty() {
+    let packed = steps.iter().flat_map(|(command, _)| command.get_packed_command());
+    let packed: Vec<u8> = packed.collect();
+    if packed.is_empty() {
         return Ok(());
     }
-    let packed: Vec<u8> =
-        steps.iter().flat_map(|(command, _)| command.get_packed_command()).collect();
+    connection.use_timeout(deadline.left());
     connection.send(&packed)?;
-    for (reply, (_, meaning)) in connection.replies(steps.len())?.into_iter().zip(steps) {
-        if let (Value::ServerError(error), Some(meaning)) = (reply, meaning) {
+    for (_, meaning) in steps {
+        connection.use_timeout(deadline.left());
+        if let (Value::ServerError(error), Some(meaning)) = (connection.reply()?, meaning) {
             return Err(meaning(error));
         }
     }
