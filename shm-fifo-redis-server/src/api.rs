@@ -7,6 +7,7 @@
 
 use crate::{commands, config, info, interpose, offers};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
+use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -65,7 +66,7 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the module API's name")]
 pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> c_int {
-    let sessions = shm_fifo::vfd::usage().sessions;
+    let sessions = vfd::usage().sessions;
     let offers = offers::pending();
     if sessions == 0 && offers == 0 {
         // The hooks stay where they are and pass every call on.
@@ -80,6 +81,7 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
 
 /// Everything that can fail comes before the last step.
 fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
+    vfd::prepare().map_err(|error| format!("no memory: {error}"))?;
     config::load(context, args)?;
     register_command(context, c"shm.open", open_command)?;
     register_command(context, c"shm.start", start_command)?;

@@ -58,8 +58,10 @@ unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssi
 }
 
 unsafe extern "C" fn close(fd: c_int) -> c_int {
-    offers::withdraw(fd);
-    vfd::before_close(fd);
+    if !vfd::in_forked_child() {
+        offers::withdraw(fd);
+        vfd::before_close(fd);
+    }
     // SAFETY: the caller's own argument.
     unsafe { libc::close(fd) }
 }

@@ -34,6 +34,9 @@ impl Interest {
 /// carries doorbells; its end is the end of the peer, noticed after the bytes
 /// that the peer published before.
 ///
+/// A channel is not inherited over `fork`: in a child every operation fails with
+/// `BrokenPipe`, and the parent's channel goes on unharmed.
+///
 /// The socket must be in blocking mode. Its receive timeout (`SO_RCVTIMEO`) is
 /// set by the channel.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ impl Channel {
     /// `WouldBlock` if there is no space; `BrokenPipe` if the peer has ended;
     /// `InvalidData` if it broke the protocol.
     pub fn try_write(&mut self, source: &[u8]) -> io::Result<usize> {
-        self.refuse_if_broken()?;
+        self.refuse_if_unusable()?;
         if self.peer_ended || self.endpoint.producer.watch().consumer_closed() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -127,6 +130,7 @@ impl Channel {
     pub fn is_ready(&self, interest: Interest) -> bool {
         self.broken
             || self.peer_ended
+            || self.endpoint.mapping.is_inherited()
             || interest.readable && self.endpoint.consumer.watch().is_ready(self.head())
             || interest.writable && self.endpoint.producer.watch().is_ready(self.tail())
     }
@@ -144,7 +148,7 @@ impl Channel {
         while !self.is_ready(interest) {
             self.sleep(interest, deadline)?;
         }
-        self.refuse_if_broken()
+        self.refuse_if_unusable()
     }
 
     /// The doorbell socket, to be watched by an event loop; its owner stays the
@@ -169,7 +173,7 @@ impl Channel {
     }
 
     fn read_ring(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.refuse_if_broken()?;
+        self.refuse_if_unusable()?;
         match self.endpoint.consumer.read(target) {
             Ok(read) => {
                 if self.endpoint.consumer.must_ring() {
@@ -251,7 +255,11 @@ impl Channel {
         Ok(())
     }
 
-    fn refuse_if_broken(&self) -> io::Result<()> {
+    fn refuse_if_unusable(&self) -> io::Result<()> {
+        if self.endpoint.mapping.is_inherited() {
+            let message = "the channel belongs to the process that forked this one";
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
+        }
         if self.broken {
             let message = "the peer broke the shared memory protocol";
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -311,6 +319,10 @@ impl Write for Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        // In a forked child this is only a copy: the parent's goes on.
+        if self.endpoint.mapping.is_inherited() {
+            return;
+        }
         self.endpoint.producer.close();
         self.endpoint.consumer.close();
         // Whoever sleeps on the socket's other end wakes by its end, even where a

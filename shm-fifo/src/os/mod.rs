@@ -3,6 +3,7 @@
 pub(crate) mod channel;
 pub mod doorbell;
 pub mod fd_passing;
+pub(crate) mod fork;
 pub(crate) mod region;
 pub(crate) mod sys;
 pub(crate) mod wait;

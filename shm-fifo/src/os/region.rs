@@ -6,6 +6,7 @@
 //! shared header once, validated, and kept in private memory.
 #![allow(unsafe_code)]
 
+use super::fork::{self, Generation};
 use crate::consumer::Consumer;
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
@@ -13,6 +14,7 @@ use crate::producer::Producer;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -113,12 +115,12 @@ enum Side {
 /// A mapped region: two rings, one in each direction, and a token.
 ///
 /// One process creates it and passes [`Region::fd`] to the other, which attaches.
-/// The mapping is not inherited over `fork` and not part of core dumps.
+/// The mapping is not part of core dumps, and not inherited over `fork`: in a
+/// child the methods that look into it panic, and an [`Endpoint`] is dead.
 #[derive(Debug)]
 pub struct Region {
-    mapping: MmapRaw,
+    mapping: Mapping,
     file: OwnedFd,
-    ring_bytes: usize,
     side: Side,
 }
 
@@ -189,11 +191,8 @@ impl Region {
     }
 
     fn map(file: OwnedFd, ring_bytes: usize, side: Side) -> io::Result<Self> {
-        let length = region_bytes(ring_bytes);
-        let mapping = MmapOptions::new().len(length).populate().map_raw(file.as_raw_fd())?;
-        mapping.advise(Advice::DontFork)?;
-        mapping.advise(Advice::DontDump)?;
-        Ok(Self { mapping, file, ring_bytes, side })
+        let mapping = Mapping::new(&file, ring_bytes)?;
+        Ok(Self { mapping, file, side })
     }
 
     /// A duplicate of the file descriptor to pass to the peer, close-on-exec.
@@ -207,13 +206,13 @@ impl Region {
     /// Bytes that each ring holds.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.ring_bytes
+        self.mapping.ring_bytes
     }
 
     /// Bytes of memory the region takes.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        region_bytes(self.ring_bytes)
+        self.mapping.total_bytes()
     }
 
     /// The random bytes that only somebody who maps the region can know.
@@ -244,7 +243,8 @@ impl Region {
         // before it does; it is unmapped nowhere else.
         let to_creator = unsafe { self.fifo(TO_CREATOR_OFFSET, HEADER_BYTES) };
         // SAFETY: as above; the second ring follows the first.
-        let to_attacher = unsafe { self.fifo(TO_ATTACHER_OFFSET, HEADER_BYTES + self.ring_bytes) };
+        let to_attacher =
+            unsafe { self.fifo(TO_ATTACHER_OFFSET, HEADER_BYTES + self.ring_bytes()) };
         let (incoming, outgoing) = if incoming_is_to_creator {
             (to_creator, to_attacher)
         } else {
@@ -253,17 +253,17 @@ impl Region {
         Endpoint {
             producer: outgoing.into_producer(0),
             consumer: incoming.into_consumer(0),
-            mapping: Mapping { mapping: self.mapping, ring_bytes: self.ring_bytes },
+            mapping: self.mapping,
         }
     }
 
     fn header(&self) -> &RegionHeader {
-        region_header(&self.mapping)
+        region_header(self.mapping.own())
     }
 
     fn fifo_header(&self, offset: usize) -> &FifoHeader {
         // SAFETY: both offsets leave a header's bytes within the first page.
-        let address = unsafe { self.mapping.as_mut_ptr().add(offset) };
+        let address = unsafe { self.mapping.own().as_mut_ptr().add(offset) };
         #[allow(
             clippy::cast_ptr_alignment,
             reason = "pages are aligned, offsets are multiples of 128"
@@ -281,10 +281,10 @@ impl Region {
         // SAFETY: the caller keeps the mapping.
         let header: &'static FifoHeader = unsafe { &*header };
         // SAFETY: `data_offset + ring_bytes` is within the mapping.
-        let data = unsafe { self.mapping.as_mut_ptr().add(data_offset) };
+        let data = unsafe { self.mapping.own().as_mut_ptr().add(data_offset) };
         // SAFETY: `ring_bytes` mapped bytes that only this FIFO reaches; each
         // region is turned into one endpoint.
-        let fifo = unsafe { Fifo::from_raw_parts(header, data, self.ring_bytes) };
+        let fifo = unsafe { Fifo::from_raw_parts(header, data, self.ring_bytes()) };
         fifo.unwrap_or_else(|_| unreachable!("a region's ring size is checked when it is made"))
     }
 }
@@ -312,11 +312,46 @@ impl Endpoint {
 /// The mapped memory of an endpoint; unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    mapping: MmapRaw,
+    mapping: ManuallyDrop<MmapRaw>,
     ring_bytes: usize,
+    mapped_by: Generation,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // In a forked child something else may be mapped there.
+        if !self.is_inherited() {
+            // SAFETY: dropped here only, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) };
+        }
+    }
 }
 
 impl Mapping {
+    fn new(file: &OwnedFd, ring_bytes: usize) -> io::Result<Self> {
+        let mapped_by = fork::prepare()?;
+        let length = region_bytes(ring_bytes);
+        let mapping = MmapOptions::new().len(length).populate().map_raw(file.as_raw_fd())?;
+        mapping.advise(Advice::DontFork)?;
+        mapping.advise(Advice::DontDump)?;
+        Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, mapped_by })
+    }
+
+    /// Whether this process is a forked child of the one that mapped it: there is
+    /// nothing mapped here then.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.mapped_by != fork::generation()
+    }
+
+    /// The mapped memory.
+    ///
+    /// # Panics
+    /// If it is not this process's.
+    fn own(&self) -> &MmapRaw {
+        assert!(!self.is_inherited(), "a region is not inherited over fork");
+        &self.mapping
+    }
+
     /// Bytes of memory the region takes.
     pub(crate) fn total_bytes(&self) -> usize {
         region_bytes(self.ring_bytes)

@@ -17,12 +17,12 @@
 //! and is in non-blocking mode, as in event loops. In a forked child it is dead:
 //! reading and writing fail with `EPIPE` there.
 
-mod fork;
 mod poller;
 mod session;
 mod stats;
 mod table;
 
+use crate::os::fork::{self, Generation};
 use crate::os::region::Endpoint;
 use crate::os::sys;
 use crate::os::wait::WaitMode;
@@ -30,14 +30,36 @@ use poller::Poller;
 use session::Session;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
 
 pub use poller::configure;
 pub use session::{SessionInfo, Usage, usage};
 pub use stats::{Stats, stats};
 
+static PREPARED_BY: OnceLock<Generation> = OnceLock::new();
+
 /// The error of a call that stands for a system call: its `errno`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub libc::c_int);
+
+/// Makes forked children of this process recognisable. To be called once, before
+/// anything else here.
+///
+/// # Errors
+/// If there is no memory for it.
+pub fn prepare() -> io::Result<()> {
+    let own = fork::prepare()?;
+    PREPARED_BY.get_or_init(|| own);
+    Ok(())
+}
+
+/// Whether this process is a forked child of the one that called [`prepare`].
+/// Whatever that one mapped with this crate is not there.
+#[must_use]
+#[inline]
+pub fn in_forked_child() -> bool {
+    PREPARED_BY.get().is_some_and(|&own| own != fork::generation())
+}
 
 /// Moves the connected socket `fd` onto shared memory: from now on the functions
 /// of this module serve it.
@@ -49,7 +71,6 @@ pub struct Errno(pub libc::c_int);
 /// the socket's registration in an epoll instance cannot be found or changed.
 /// Nothing has moved then.
 pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64) -> io::Result<()> {
-    fork::prepare()?;
     let slot = table::slot_or_insert(fd).ok_or(io::ErrorKind::InvalidInput)?;
     let session = slot.session_or_insert(fd);
     session.begin(endpoint, owner)?;
@@ -77,14 +98,14 @@ pub fn is_virtual(fd: RawFd) -> bool {
 #[inline]
 pub fn read(fd: RawFd, target: &mut [u8]) -> Option<Result<usize, Errno>> {
     let session = session_of(fd)?;
-    Some(keeping_errno(|| if fork::in_child() { Err(EPIPE) } else { session.read(target) }))
+    Some(keeping_errno(|| if in_forked_child() { Err(EPIPE) } else { session.read(target) }))
 }
 
 /// For `write(2)` and `writev(2)`: writes what there is space for.
 #[inline]
 pub fn write(fd: RawFd, sources: &[IoSlice<'_>]) -> Option<Result<usize, Errno>> {
     let session = session_of(fd)?;
-    Some(keeping_errno(|| if fork::in_child() { Err(EPIPE) } else { session.write(sources) }))
+    Some(keeping_errno(|| if in_forked_child() { Err(EPIPE) } else { session.write(sources) }))
 }
 
 /// For `epoll_ctl(2)`: call it instead, for every file descriptor, so that the
@@ -111,7 +132,7 @@ pub fn epoll_wait(
     timeout_ms: libc::c_int,
 ) -> Option<Result<usize, Errno>> {
     let poller = Poller::existing(epfd)?;
-    if events.is_empty() || fork::in_child() {
+    if events.is_empty() || in_forked_child() {
         return None;
     }
     Some(keeping_errno(|| poller.wait(events, timeout_ms).map_err(Errno::from)))
@@ -121,14 +142,14 @@ pub fn epoll_wait(
 /// while [`epoll_wait`] had said `None`. Returns how many are left in front.
 pub fn filter_events(epfd: RawFd, events: &mut [libc::epoll_event], count: usize) -> usize {
     match Poller::existing(epfd) {
-        Some(poller) if !fork::in_child() => poller.filter(events, count),
+        Some(poller) if !in_forked_child() => poller.filter(events, count),
         _ => count,
     }
 }
 
 /// For `close(2)`: to be called just before it, for every file descriptor.
 pub fn before_close(fd: RawFd) {
-    if let Some(slot) = table::slot(fd).filter(|_| !fork::in_child()) {
+    if let Some(slot) = table::slot(fd).filter(|_| !in_forked_child()) {
         keeping_errno(|| {
             if let Some(session) = slot.live_session() {
                 session.end();

@@ -199,7 +199,7 @@ impl Poller {
             now_ns = sys::monotonic_ns();
             state = self.lock();
             state.sleeping = false;
-            state.unpark_hot();
+            state.unpark_hot(now_ns);
             let count = woken?;
             if count == 0 {
                 state.sweep(now_ns);
@@ -415,9 +415,12 @@ impl State {
         all_parked
     }
 
-    /// Awake again: members stay in the list they are in until they are silent
-    /// for long, so that one that was merely waited for needs no doorbell.
-    fn unpark_hot(&mut self) {
+    /// Awake again: a member that was active lately needs no doorbell for its
+    /// next message; the others stay announced as parked.
+    fn unpark_hot(&mut self, now_ns: u64) {
+        let is_silent = |member: &mut Member| now_ns.saturating_sub(member.active_ns) >= SILENCE_NS;
+        let silent: Vec<Member> = self.hot.extract_if(.., is_silent).collect();
+        silent.into_iter().for_each(|member| self.keep_parked(member));
         self.hot.iter().for_each(Member::unpark);
     }
 

@@ -4,7 +4,7 @@
 //! costs one load to look up. Slots are never freed; what they hold may be.
 #![allow(unsafe_code)]
 
-use super::fork;
+use super::in_forked_child;
 use super::poller::Poller;
 use super::session::Session;
 use crate::os::sys;
@@ -126,7 +126,7 @@ pub(super) fn change_registration(
         mask: event.events,
         data: event.u64,
     });
-    match (slot.live_session().filter(|_| !fork::in_child()), wanted) {
+    match (slot.live_session().filter(|_| !in_forked_child()), wanted) {
         (Some(session), Some(wanted)) => Poller::of(epfd)?.admit(operation, session, wanted)?,
         (Some(session), None) => {
             sys::epoll_ctl(epfd, operation, fd, event)?;
