@@ -12,8 +12,8 @@ use crate::statistics::Series;
 use crate::transport::Transport;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use redis::ConnectionLike;
-use shm_fifo_redis_client::Stream;
+use redis::{ConnectionAddr, ConnectionLike, IntoConnectionInfo};
+use shm_fifo_redis_client::{Client, Connection, Stream};
 use std::net::Ipv4Addr;
 
 /// So many requests in a row before it is the next one's turn: slow changes of
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
     let program = server::find_server(&args.server)?;
     let module = server::find_module(args.module.as_deref())?;
+    report::make_directory(&args.output)?;
     let server = PrivateServer::start(&program, &module, &interrupts)?;
     let report = measure(&server, args.requests, &interrupts)?;
     drop(server);
@@ -40,16 +41,10 @@ fn measure(
     requests: u64,
     interrupts: &Interrupts,
 ) -> anyhow::Result<Report> {
-    let mut raw = Vec::new();
-    let mut redis_rs = Vec::new();
-    for transport in Transport::ALL {
-        raw.push(raw_client(server, transport)?);
-    }
-    for transport in [Transport::Tcp, Transport::Unix] {
-        redis_rs.push(redis_rs_socket(server, transport)?);
-    }
+    let raw = Transport::ALL.map(|transport| raw_client(server, transport));
+    let redis_rs = Transport::ALL.map(|transport| redis_rs_client(server, transport));
+    let mut runs = raw.into_iter().chain(redis_rs).collect::<anyhow::Result<Vec<Run>>>()?;
     let server_info = server_info(server)?;
-    let mut runs: Vec<Run> = raw.into_iter().chain(redis_rs).collect();
     let rounds = requests.div_ceil(BATCH_REQUESTS);
     let progress = progress_bar(rounds)?;
     for round in 0..rounds {
@@ -93,12 +88,12 @@ enum ClientKind {
 struct Run {
     kind: ClientKind,
     transport: Transport,
-    client: Box<dyn Client>,
+    client: Box<dyn Timed>,
     series: [(Command, Series); 3],
 }
 
 impl Run {
-    fn new(kind: ClientKind, transport: Transport, client: impl Client + 'static) -> Self {
+    fn new(kind: ClientKind, transport: Transport, client: impl Timed + 'static) -> Self {
         let series = Command::ALL.map(|command| (command, Series::new()));
         Self { kind, transport, client: Box::new(client), series }
     }
@@ -119,14 +114,14 @@ impl Run {
 }
 
 /// Something that runs a command again and again.
-trait Client {
+trait Timed {
     /// Fills `samples_ns` with round trips of `command`.
     fn time(&mut self, command: Command, samples_ns: &mut [u64]) -> anyhow::Result<()>;
 }
 
 struct RawClient(Stream);
 
-impl Client for RawClient {
+impl Timed for RawClient {
     fn time(&mut self, command: Command, samples_ns: &mut [u64]) -> anyhow::Result<()> {
         let exchange = command.exchange();
         Ok(exchange::time(samples_ns, || exchange.run(&mut self.0))?)
@@ -135,7 +130,7 @@ impl Client for RawClient {
 
 struct RedisRsClient<C>(C);
 
-impl<C: ConnectionLike> Client for RedisRsClient<C> {
+impl<C: ConnectionLike> Timed for RedisRsClient<C> {
     fn time(&mut self, command: Command, samples_ns: &mut [u64]) -> anyhow::Result<()> {
         exchange::time(samples_ns, || {
             let [name, arguments @ ..] = command.words() else {
@@ -168,24 +163,33 @@ fn unix_target(server: &PrivateServer) -> Target {
     Target::Unix(server.socket())
 }
 
-fn redis_rs_socket(server: &PrivateServer, transport: Transport) -> anyhow::Result<Run> {
-    let address = match transport {
-        Transport::Tcp => format!("redis://127.0.0.1:{}", server.port()),
-        _ => format!("unix://{}", server.socket().display()),
-    };
-    let client = RedisRsClient(socket_connection(&address)?);
-    Ok(Run::new(ClientKind::RedisRs, transport, client))
+/// redis-rs' own connections over the sockets, ours in shared memory.
+fn redis_rs_client(server: &PrivateServer, transport: Transport) -> anyhow::Result<Run> {
+    let tcp = ConnectionAddr::Tcp(Ipv4Addr::LOCALHOST.to_string(), server.port());
+    let unix = ConnectionAddr::Unix(server.socket());
+    let kind = ClientKind::RedisRs;
+    Ok(match transport {
+        Transport::Tcp => Run::new(kind, transport, RedisRsClient(socket_connection(tcp)?)),
+        Transport::Unix => Run::new(kind, transport, RedisRsClient(socket_connection(unix)?)),
+        Transport::Shm => Run::new(kind, transport, RedisRsClient(shared_connection(unix)?)),
+    })
 }
 
-fn socket_connection(address: &str) -> anyhow::Result<redis::Connection> {
-    let connection = redis::Client::open(address)?.get_connection()?;
+fn socket_connection(address: ConnectionAddr) -> anyhow::Result<redis::Connection> {
+    let connection = redis::Client::open(address.into_connection_info()?)?.get_connection()?;
     connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
     Ok(connection)
 }
 
+fn shared_connection(address: ConnectionAddr) -> anyhow::Result<Connection> {
+    let client = Client::open(address.into_connection_info()?)?;
+    let client = client.require_shared_memory(true).response_timeout(REPLY_TIMEOUT);
+    Ok(client.get_connection_with_timeout(REPLY_TIMEOUT)?)
+}
+
 fn server_info(server: &PrivateServer) -> anyhow::Result<ServerInfo> {
-    let unix = format!("unix://{}", server.socket().display());
-    let info: String = redis::cmd("INFO").arg("server").query(&mut socket_connection(&unix)?)?;
+    let mut connection = socket_connection(ConnectionAddr::Unix(server.socket()))?;
+    let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
     Ok(ServerInfo::from_info(&info))
 }
 

@@ -134,10 +134,13 @@ pub(crate) fn print(report: &Report) -> Result<(), OutputError> {
     print_text(&text)
 }
 
+/// Makes the directory for the files. To be asked for before the work is done.
+pub(crate) fn make_directory(directory: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
+}
+
 /// Writes demo.json and latency.svg into `directory`.
 pub(crate) fn write_files(report: &Report, directory: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
     let json = serde_json::to_string_pretty(report)? + "\n";
     let mut written = String::new();
     for (name, content) in [("demo.json", json), ("latency.svg", svg::render(report))] {

@@ -1,17 +1,18 @@
 //! A redis-server of our own: started with the module, on addresses nobody else
 //! has, and gone when the value is dropped.
 
+use crate::connect::Target;
+use crate::exchange::Command;
 use crate::interrupt::Interrupts;
 use anyhow::{Context, bail};
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -22,6 +23,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Another program may take the free port before the server does.
 const PORT_ATTEMPTS: usize = 5;
+/// A server that gives up says why in its last lines.
+const LAST_LINES: usize = 4;
 /// `sun_path` has 108 bytes; the file's name takes some.
 const LONGEST_DIRECTORY: usize = 80;
 
@@ -56,11 +59,12 @@ impl PrivateServer {
     fn spawn(server: &Path, module: &Path) -> anyhow::Result<Self> {
         let directory = temporary_directory().context("no temporary directory")?;
         let port = free_port().context("no free TCP port on 127.0.0.1")?;
-        let child = Command::new(server)
+        let log = File::create(log_path(&directory)).context("no log file")?;
+        let child = process::Command::new(server)
             .args(arguments(directory.path(), port, module))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(log.try_clone().context("no log file")?)
+            .stderr(log)
             // Ctrl-C is for us; the server ends when we end it.
             .process_group(0)
             .spawn()
@@ -70,19 +74,14 @@ impl PrivateServer {
 
     fn wait_until_ready(&mut self, interrupts: &Interrupts) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
-        // The socket file appears before the server is ready to accept, and a
-        // server that cannot load the module ends again.
-        while UnixStream::connect(self.socket()).is_err() {
+        while !self.answers() {
             interrupts.check()?;
             if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "the server ended at once ({status}); its last words:\n{}",
-                    self.last_words()
-                );
+                bail!("the server ended at once ({status}){}", self.last_words());
             }
             if Instant::now() > deadline {
                 bail!(
-                    "the server did not answer within {} s; its last words:\n{}",
+                    "the server did not answer within {} s{}",
                     START_TIMEOUT.as_secs(),
                     self.last_words()
                 );
@@ -90,6 +89,13 @@ impl PrivateServer {
             thread::sleep(POLL_INTERVAL);
         }
         Ok(())
+    }
+
+    /// It listens before it loads the module, and ends again where it cannot; so
+    /// that it accepts is not enough.
+    fn answers(&self) -> bool {
+        let ping = Command::Ping.exchange();
+        Target::Unix(self.socket()).connect().is_ok_and(|mut stream| ping.run(&mut stream).is_ok())
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -101,13 +107,18 @@ impl PrivateServer {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("redis.log")).unwrap_or_default()
+        fs::read_to_string(log_path(&self.directory)).unwrap_or_default()
     }
 
+    /// To be put behind what went wrong.
     fn last_words(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join("\n")
+        if lines.is_empty() {
+            return " and printed nothing".to_owned();
+        }
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        format!("; its last words:\n{}", last.join("\n"))
     }
 }
 
@@ -120,13 +131,17 @@ impl Drop for PrivateServer {
     }
 }
 
+fn log_path(directory: &TempDir) -> PathBuf {
+    directory.path().join("redis.log")
+}
+
 fn arguments(directory: &Path, port: u16, module: &Path) -> Vec<OsString> {
     let pairs: [(&str, OsString); 9] = [
         ("--port", port.to_string().into()),
         ("--bind", "127.0.0.1".into()),
         ("--unixsocket", directory.join("redis.sock").into()),
         ("--dir", directory.into()),
-        ("--logfile", directory.join("redis.log").into()),
+        ("--logfile", "".into()),
         ("--save", "".into()),
         ("--appendonly", "no".into()),
         ("--daemonize", "no".into()),

@@ -24,7 +24,7 @@ pub(super) fn render(report: &Report) -> String {
     let groups = rows.len().div_ceil(Transport::ALL.len());
     let bottom = TOP + rows.len() as f64 * BAR_PITCH + groups as f64 * GROUP_GAP;
     let height = bottom + 76.0;
-    let scale = Scale::up_to(rows.iter().map(|row| row.p99_ns).max().unwrap_or(0));
+    let scale = Scale::of(rows);
     let document = Document::new()
         .set("width", WIDTH)
         .set("height", height)
@@ -33,7 +33,7 @@ pub(super) fn render(report: &Report) -> String {
         .set("role", "img")
         .add(Title::new(heading(rows)))
         .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
-        .add(text(MARGIN, 42.0, 21, INK, &heading(rows)).set("font-weight", "bold"))
+        .add(text(MARGIN, 42.0, 18, INK, &heading(rows)).set("font-weight", "bold"))
         .add(text(
             MARGIN,
             66.0,
@@ -61,7 +61,7 @@ fn heading(rows: &[Row]) -> String {
     };
     match (ping(Transport::Unix), ping(Transport::Tcp)) {
         (Some(unix), Some(tcp)) => format!(
-            "Redis over shared memory: PING {unix:.1}× faster than a unix socket, {tcp:.1}× than TCP"
+            "Redis PING: shared memory is {unix:.1}× faster than a unix socket, {tcp:.1}× than TCP"
         ),
         _ => "Redis over shared memory, unix socket and TCP".to_owned(),
     }
@@ -103,9 +103,11 @@ fn bar(row: &Row, rows: &[Row], scale: &Scale, y: f64) -> Group {
     let colour = colour(row.transport);
     let (p50, p99) = (scale.x(row.p50_ns), scale.x(row.p99_ns));
     let middle = y + BAR / 2.0;
+    // A line that goes on beyond the picture has no end.
+    let end = if scale.shows(row.p99_ns) { 5.0 } else { 0.0 };
     let label = text(LEFT - 10.0, middle + 5.0, 14, INK, label(row.transport));
     let ratio = row.times_shm(rows).filter(|_| row.transport != Transport::Shm);
-    let ratio = ratio.map_or_else(String::new, |ratio| format!("   {ratio:.1}×"));
+    let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.1}×)"));
     let value = format!("{} µs{ratio}", us(row.p50_ns));
     let stroke = |x1: f64, x2: f64, y1: f64, y2: f64| {
         let line = Line::new().set("x1", x1).set("x2", x2).set("y1", y1).set("y2", y2);
@@ -123,7 +125,7 @@ fn bar(row: &Row, rows: &[Row], scale: &Scale, y: f64) -> Group {
                 .set("fill", colour),
         )
         .add(stroke(p50, p99, middle, middle))
-        .add(stroke(p99, p99, middle - 5.0, middle + 5.0))
+        .add(stroke(p99, p99, middle - end, middle + end))
         .add(text(p99 + 10.0, middle + 5.0, 14, INK, &value).set("font-weight", "bold"))
 }
 
@@ -169,6 +171,12 @@ struct Scale {
 }
 
 impl Scale {
+    /// Long enough for every line, but not so long that the bars get lost.
+    fn of(rows: &[Row]) -> Self {
+        let longest = |ns: fn(&Row) -> u64| rows.iter().map(ns).max().unwrap_or(0);
+        Self::up_to(longest(|row| row.p99_ns).min(longest(|row| row.p50_ns) * 5 / 2))
+    }
+
     fn up_to(longest_ns: u64) -> Self {
         // Five or so ticks, at round numbers.
         let longest_us = longest_ns.div_ceil(1000).max(1);
@@ -177,15 +185,17 @@ impl Scale {
         Self { longest_ns: (longest_us * 1000) as f64, step_us }
     }
 
+    fn shows(&self, ns: u64) -> bool {
+        ns as f64 <= self.longest_ns
+    }
+
     fn x(&self, ns: u64) -> f64 {
-        let x = LEFT + (RIGHT - LEFT) * ns as f64 / self.longest_ns;
+        let x = LEFT + (RIGHT - LEFT) * (ns as f64 / self.longest_ns).min(1.0);
         (x * 10.0).round() / 10.0
     }
 
     fn ticks_us(&self) -> impl Iterator<Item = u64> + use<'_> {
-        (0..)
-            .map(|tick| tick * self.step_us)
-            .take_while(|&us| (us * 1000) as f64 <= self.longest_ns)
+        (0..).map(|tick| tick * self.step_us).take_while(|&us| self.shows(us * 1000))
     }
 }
 
@@ -208,6 +218,16 @@ mod tests {
         assert!((scale.x(0) - LEFT).abs() < 0.1);
         assert!((scale.x(44_000) - RIGHT).abs() < 0.1);
         assert_eq!(scale.ticks_us().collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
+    }
+
+    #[test]
+    fn a_rare_pause_does_not_squeeze_the_bars() {
+        let mut rows = report().results;
+        rows[0].p99_ns = 10_000_000;
+        let scale = Scale::of(&rows);
+        assert!(!scale.shows(rows[0].p99_ns));
+        assert!((scale.x(rows[0].p99_ns) - RIGHT).abs() < 0.1);
+        assert!(scale.x(rows[0].p50_ns) > LEFT + 150.0);
     }
 
     #[test]
