@@ -154,6 +154,9 @@ pub fn before_close(fd: RawFd) {
             if let Some(session) = slot.live_session() {
                 session.end();
             }
+            if let Some(poller) = slot.poller() {
+                poller.disarm();
+            }
             slot.register(None);
             Ok::<(), Errno>(())
         })

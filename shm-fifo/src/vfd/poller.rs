@@ -37,8 +37,6 @@ const EPOLLET: u32 = libc::EPOLLET.cast_unsigned();
 #[derive(Debug)]
 pub(super) struct Poller {
     epfd: RawFd,
-    /// Wakes the thread that sleeps on `epfd` when another thread changes members.
-    kick: OwnedFd,
     /// Threads that wait for `state` while a spinning thread holds it.
     contenders: AtomicU32,
     state: Mutex<State>,
@@ -46,6 +44,10 @@ pub(super) struct Poller {
 
 #[derive(Debug)]
 struct State {
+    /// An eventfd in the epoll instance that wakes the thread asleep there when
+    /// another thread changes members. `None` until the first member, and after
+    /// the program has closed the epoll instance.
+    kick: Option<OwnedFd>,
     hot: Vec<Member>,
     parked: BTreeMap<RawFd, Member>,
     /// Where the next turn begins, so that the first of the list has no advantage.
@@ -102,17 +104,16 @@ impl Poller {
 
     /// The poller of `epfd`, made if need be.
     pub(super) fn of(epfd: RawFd) -> io::Result<&'static Self> {
-        if let Some(poller) = Self::existing(epfd) {
-            return Ok(poller);
-        }
         let slot = table::slot_or_insert(epfd).ok_or(io::ErrorKind::InvalidInput)?;
-        let kick = sys::eventfd()?;
-        let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(kick.as_raw_fd()) };
-        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, kick.as_raw_fd(), Some(event))?;
-        // A thread may sleep on `epfd` already, unaware of us: it is woken, once.
-        sys::signal_eventfd(kick.as_raw_fd());
+        let poller = slot.poller().unwrap_or_else(|| slot.set_poller(Self::new(epfd)));
+        poller.arm()?;
+        Ok(poller)
+    }
+
+    fn new(epfd: RawFd) -> Self {
         let settings = SETTINGS.load(Relaxed);
         let state = State {
+            kick: None,
             hot: Vec::new(),
             parked: BTreeMap::new(),
             turn: 0,
@@ -123,8 +124,29 @@ impl Poller {
             kernel_had_events: false,
             sweep_from: 0,
         };
-        let contenders = AtomicU32::new(0);
-        Ok(slot.set_poller(Self { epfd, kick, contenders, state: Mutex::new(state) }))
+        Self { epfd, contenders: AtomicU32::new(0), state: Mutex::new(state) }
+    }
+
+    /// Makes sure that a thread asleep in the epoll instance can be woken.
+    fn arm(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.kick.is_none() {
+            let kick = sys::eventfd()?;
+            let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(kick.as_raw_fd()) };
+            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, kick.as_raw_fd(), Some(event))?;
+            // A thread may sleep there already, unaware of us: it is woken, once.
+            sys::signal_eventfd(kick.as_raw_fd());
+            state.kick = Some(kick);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: the program closes the epoll instance.
+    pub(super) fn disarm(&self) {
+        let mut state = self.lock();
+        state.kick = None;
+        state.hot.clear();
+        state.parked.clear();
     }
 
     /// Registers `session`'s socket as `wanted` (`operation` is `EPOLL_CTL_ADD` or
@@ -146,8 +168,8 @@ impl Poller {
             member.active_ns = sys::monotonic_ns();
             state.make_hot(member);
             // A change is a reason to look: the sleeper cannot know of it.
-            if state.sleeping {
-                sys::signal_eventfd(self.kick.as_raw_fd());
+            if let Some(kick) = state.kick.as_ref().filter(|_| state.sleeping) {
+                sys::signal_eventfd(kick.as_raw_fd());
             }
             Ok(())
         })
@@ -269,7 +291,7 @@ impl Poller {
                     events[kept] = event;
                     kept += 1;
                 }
-                Some(fd) if fd == self.kick.as_raw_fd() => sys::clear_eventfd(fd),
+                Some(fd) if state.is_kick(fd) => sys::clear_eventfd(fd),
                 Some(fd) => self.doorbell(state, fd, now_ns),
             }
         }
@@ -335,6 +357,10 @@ impl Poller {
 }
 
 impl State {
+    fn is_kick(&self, fd: RawFd) -> bool {
+        self.kick.as_ref().is_some_and(|kick| kick.as_raw_fd() == fd)
+    }
+
     /// Takes the member of `fd` out, hot or parked.
     fn take(&mut self, fd: RawFd) -> Option<Member> {
         if let Some(member) = self.parked.remove(&fd) {

@@ -1,0 +1,443 @@
+//! Virtual file descriptors behave as sockets do under epoll.
+#![cfg(feature = "virtual-fd")]
+#![allow(unsafe_code)]
+
+mod support;
+
+use shm_fifo::vfd::{self, Errno};
+use shm_fifo::{Channel, Region};
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use support::Watchdog;
+
+const IN: u32 = libc::EPOLLIN as u32;
+const OUT: u32 = libc::EPOLLOUT as u32;
+const RING_BYTES: usize = 4096;
+/// What the program registered beside its file descriptors: any number is its right.
+const DATA: u64 = 0xFEED_0000_0000_0007;
+
+/// An epoll instance of a program that makes its calls through `vfd`.
+struct Epoll(OwnedFd);
+
+impl Epoll {
+    fn new() -> Self {
+        vfd::prepare().unwrap();
+        // SAFETY: takes no pointer.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        assert!(fd >= 0);
+        // SAFETY: just made, nobody else has it.
+        Self(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, mask: u32, data: u64) -> Result<(), Errno> {
+        let event = libc::epoll_event { events: mask, u64: data };
+        vfd::epoll_ctl(self.0.as_raw_fd(), operation, fd, Some(event))
+    }
+
+    /// As an interposer's `epoll_wait`, with room for `room` events.
+    fn wait_with_room(&self, room: usize, timeout_ms: i32) -> Vec<(u32, u64)> {
+        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; room];
+        let epfd = self.0.as_raw_fd();
+        let found = match vfd::epoll_wait(epfd, &mut events, timeout_ms) {
+            Some(result) => result.expect("no signal comes"),
+            None => {
+                let capacity = i32::try_from(room).unwrap();
+                // SAFETY: room for that many events.
+                let found =
+                    unsafe { libc::epoll_wait(epfd, events.as_mut_ptr(), capacity, timeout_ms) };
+                vfd::filter_events(epfd, &mut events, usize::try_from(found).unwrap())
+            }
+        };
+        events[..found].iter().map(|event| (event.events, event.u64)).collect()
+    }
+
+    fn wait(&self, timeout_ms: i32) -> Vec<(u32, u64)> {
+        self.wait_with_room(16, timeout_ms)
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        vfd::before_close(self.0.as_raw_fd());
+    }
+}
+
+/// The program's file descriptor. Closed the way an interposed program closes it.
+struct Moved(UnixStream);
+
+impl Moved {
+    fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    fn read(&self, length: usize) -> Result<Vec<u8>, Errno> {
+        let mut target = vec![0; length];
+        let count = vfd::read(self.fd(), &mut target).expect("it is virtual")?;
+        target.truncate(count);
+        Ok(target)
+    }
+
+    fn write(&self, source: &[u8]) -> Result<usize, Errno> {
+        vfd::write(self.fd(), &[IoSlice::new(source)]).expect("it is virtual")
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        vfd::before_close(self.0.as_raw_fd());
+    }
+}
+
+/// A connection whose server side has moved, and the client's end of it. `watch`
+/// runs before the move.
+fn connection(watch: impl FnOnce(RawFd)) -> (Moved, Channel) {
+    let (here, there) = UnixStream::pair().unwrap();
+    here.set_nonblocking(true).unwrap();
+    watch(here.as_raw_fd());
+    let region = Region::create(RING_BYTES).unwrap();
+    region.park_both_ends();
+    let attached = Region::attach(region.fd().unwrap()).unwrap();
+    vfd::start(here.as_raw_fd(), region.into_endpoint(), 42).unwrap();
+    (Moved(here), Channel::new(attached.into_endpoint(), there.into()))
+}
+
+/// A connection that `epoll` watches for input.
+fn watched_connection(epoll: &Epoll) -> (Moved, Channel) {
+    connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, DATA).unwrap())
+}
+
+#[test]
+fn bytes_go_both_ways_and_an_empty_ring_is_eagain() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+
+    assert_eq!(moved.read(10), Err(Errno(libc::EAGAIN)));
+    client.write_all(b"ping").unwrap();
+    assert_eq!(moved.read(10), Ok(b"ping".to_vec()));
+    assert_eq!(moved.write(b"pong"), Ok(4));
+    let mut reply = [0; 4];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"pong");
+}
+
+#[test]
+fn readiness_is_reported_with_the_programs_data_until_it_is_read() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+
+    assert_eq!(epoll.wait(0), []);
+    client.write_all(b"x").unwrap();
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    moved.read(1).unwrap();
+    assert_eq!(epoll.wait(0), []);
+}
+
+#[test]
+fn a_sleeping_loop_is_woken_by_the_doorbell() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (_moved, mut client) = watched_connection(&epoll);
+
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| epoll.wait(-1));
+        // Parked, as the words say, or about to be: both are right.
+        client.write_all(b"x").unwrap();
+        assert_eq!(sleeper.join().unwrap(), [(IN, DATA)]);
+    });
+}
+
+#[test]
+fn a_wait_ends_at_its_timeout_without_an_event() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (_moved, _client) = watched_connection(&epoll);
+    assert_eq!(epoll.wait(30), []);
+}
+
+#[test]
+fn the_kernels_own_events_come_through_while_a_ring_is_busy() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (_moved, mut client) = watched_connection(&epoll);
+    let (plain, mut plain_peer) = UnixStream::pair().unwrap();
+    epoll.control(libc::EPOLL_CTL_ADD, plain.as_raw_fd(), IN, 5).unwrap();
+
+    client.write_all(b"never read").unwrap();
+    plain_peer.write_all(b"x").unwrap();
+
+    let seen = (0..).map(|_| epoll.wait(-1)).find(|events| events.contains(&(IN, 5)));
+    assert_eq!(seen, Some(vec![(IN, 5), (IN, DATA)]));
+}
+
+#[test]
+fn every_ready_ring_gets_its_turn_when_there_is_room_for_one_event() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let connections: Vec<_> = (0..3)
+        .map(|data| connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, data).unwrap()))
+        .map(|(moved, mut client)| {
+            client.write_all(b"x").unwrap();
+            (moved, client)
+        })
+        .collect();
+
+    let mut seen: Vec<u64> =
+        (0..3).flat_map(|_| epoll.wait_with_room(1, -1)).map(|e| e.1).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+    drop(connections);
+}
+
+#[test]
+fn writability_is_space_in_the_ring_and_a_stalled_reader_costs_no_wakeup() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+
+    assert_eq!(moved.write(&[7; RING_BYTES + 1]), Ok(RING_BYTES));
+    assert_eq!(moved.write(b"x"), Err(Errno(libc::EAGAIN)));
+    epoll.control(libc::EPOLL_CTL_MOD, moved.fd(), IN | OUT, DATA).unwrap();
+    // A real socket would be writable here, and the loop would never sleep.
+    assert_eq!(epoll.wait(20), []);
+    let mut target = [0; RING_BYTES];
+    client.read_exact(&mut target).unwrap();
+    assert_eq!(epoll.wait(-1), [(OUT, DATA)]);
+}
+
+#[test]
+fn a_sleeping_writer_is_woken_when_its_reader_reads() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    moved.write(&[7; RING_BYTES]).unwrap();
+    epoll.control(libc::EPOLL_CTL_MOD, moved.fd(), OUT, DATA).unwrap();
+
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| epoll.wait(-1));
+        client.read_exact(&mut [0; RING_BYTES]).unwrap();
+        assert_eq!(sleeper.join().unwrap(), [(OUT, DATA)]);
+    });
+}
+
+#[test]
+fn what_was_sent_before_the_peers_end_is_read_before_the_end() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+
+    client.write_all(b"last words").unwrap();
+    drop(client);
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(100), Ok(b"last words".to_vec()));
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(100), Ok(Vec::new()));
+    assert_eq!(moved.write(b"x"), Err(Errno(libc::EPIPE)));
+}
+
+#[test]
+fn a_byte_that_is_no_doorbell_ends_the_connection() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, client) = watched_connection(&epoll);
+    let before = vfd::stats().protocol_violations;
+
+    // SAFETY: one byte of a static string.
+    let sent = unsafe { libc::send(client.socket_fd(), c"P".as_ptr().cast(), 1, 0) };
+    assert_eq!(sent, 1);
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(10), Ok(Vec::new()));
+    assert_eq!(moved.write(b"x"), Err(Errno(libc::EPIPE)));
+    assert!(vfd::stats().protocol_violations > before);
+}
+
+#[test]
+fn a_closed_file_descriptor_is_virtual_no_more_and_its_peer_reads_the_end() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    let fd = moved.fd();
+
+    moved.write(b"bye").unwrap();
+    drop(moved);
+
+    assert!(!vfd::is_virtual(fd));
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"bye");
+    assert_eq!(client.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_connection_that_nobody_watched_is_served_once_it_is_added() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = connection(|_| ());
+    client.write_all(b"x").unwrap();
+
+    epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+}
+
+#[test]
+fn a_registration_made_before_the_engine_was_there_is_found() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (_moved, mut client) = connection(|fd| {
+        let mut event = libc::epoll_event { events: IN, u64: DATA };
+        // SAFETY: a live event.
+        let added = unsafe {
+            libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event)
+        };
+        assert_eq!(added, 0);
+    });
+
+    client.write_all(b"x").unwrap();
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+}
+
+#[test]
+fn another_thread_may_add_a_ready_connection_while_the_loop_sleeps() {
+    let _watchdog = Watchdog::start();
+    for _ in 0..200 {
+        let epoll = Epoll::new();
+        // Its poller exists, so that the loop sleeps inside the engine.
+        let (_quiet, _quiet_client) =
+            connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, 1).unwrap());
+        let (moved, mut client) = connection(|_| ());
+        client.write_all(b"x").unwrap();
+
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| epoll.wait(-1));
+            epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+            assert_eq!(sleeper.join().unwrap(), [(IN, DATA)]);
+        });
+    }
+}
+
+#[test]
+fn removed_connections_are_silent_and_may_move_to_another_epoll() {
+    let _watchdog = Watchdog::start();
+    let (first, second) = (Epoll::new(), Epoll::new());
+    let (moved, mut client) = watched_connection(&first);
+    client.write_all(b"x").unwrap();
+
+    first.control(libc::EPOLL_CTL_DEL, moved.fd(), 0, 0).unwrap();
+    assert_eq!(first.wait(0), []);
+    second.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+    assert_eq!(second.wait(-1), [(IN, DATA)]);
+    assert_eq!(first.wait(0), []);
+}
+
+#[test]
+fn epoll_ctl_fails_as_the_kernel_does() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, _client) = watched_connection(&epoll);
+    let add = |fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, 0);
+
+    assert_eq!(add(moved.fd()), Err(Errno(libc::EEXIST)));
+    assert_eq!(add(-1), Err(Errno(libc::EBADF)));
+    assert_eq!(add(epoll.0.as_raw_fd()), Err(Errno(libc::EINVAL)));
+}
+
+#[test]
+fn a_connection_moves_once() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+
+    let again = vfd::start(moved.fd(), Region::create(RING_BYTES).unwrap().into_endpoint(), 1);
+
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    client.write_all(b"still here").unwrap();
+    assert_eq!(moved.read(100), Ok(b"still here".to_vec()));
+}
+
+#[test]
+fn sessions_are_listed_with_the_bytes_that_passed() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    client.write_all(b"four").unwrap();
+    moved.read(100).unwrap();
+    moved.write(b"seven77").unwrap();
+
+    let listed = vfd::sessions().into_iter().find(|session| session.fd == moved.fd()).unwrap();
+
+    assert_eq!((listed.owner, listed.bytes_in, listed.bytes_out), (42, 4, 7));
+    assert!(listed.region_bytes > 2 * RING_BYTES);
+}
+
+#[test]
+fn errno_is_left_alone_on_success_and_set_on_failure() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    // SAFETY: this thread's own errno.
+    let errno = || unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *errno() = libc::EDOM };
+
+    client.write_all(b"x").unwrap();
+    moved.read(1).unwrap();
+    epoll.wait(0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { *errno() }, libc::EDOM);
+    moved.read(1).unwrap_err();
+    // SAFETY: as above.
+    assert_eq!(unsafe { *errno() }, libc::EAGAIN);
+}
+
+#[test]
+fn a_forked_child_cannot_touch_the_connection_and_the_parent_goes_on() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    client.write_all(b"x").unwrap();
+
+    // SAFETY: the child only makes calls that allocate nothing, and ends itself.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let mut byte = [0];
+        let refused = vfd::read(moved.fd(), &mut byte) == Some(Err(Errno(libc::EPIPE)))
+            && vfd::write(moved.fd(), &[IoSlice::new(b"y")]) == Some(Err(Errno(libc::EPIPE)))
+            && client.try_read(&mut byte).is_err();
+        vfd::before_close(moved.fd());
+        drop(client);
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(i32::from(!refused)) };
+    }
+    let mut status = -1;
+    // SAFETY: our own child.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    assert_eq!(moved.read(10), Ok(b"x".to_vec()));
+    moved.write(b"z").unwrap();
+    let mut reply = [0];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"z");
+}
+
+#[test]
+fn an_idle_connection_is_parked_and_still_served() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    let is_hot = || vfd::sessions().iter().any(|session| session.fd == moved.fd() && session.hot);
+
+    assert!(is_hot());
+    // Longer than a connection may be silent and stay hot.
+    assert_eq!(epoll.wait(20), []);
+    assert!(!is_hot());
+    client.write_all(b"x").unwrap();
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert!(is_hot());
+}
