@@ -107,6 +107,15 @@ fn watched_connection(epoll: &Epoll) -> (Moved, Channel) {
     connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, DATA).unwrap())
 }
 
+/// Waits until the thread `id` of this process blocks in epoll_wait.
+fn wait_until_asleep(id: rustix::process::Pid) {
+    let path = format!("/proc/self/task/{id}/syscall");
+    let number = libc::SYS_epoll_pwait.to_string();
+    while std::fs::read_to_string(&path).unwrap().split(' ').next() != Some(&number) {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn bytes_go_both_ways_and_an_empty_ring_is_eagain() {
     let _watchdog = Watchdog::start();
@@ -306,20 +315,26 @@ fn a_registration_made_before_the_engine_was_there_is_found() {
 #[test]
 fn another_thread_may_add_a_ready_connection_while_the_loop_sleeps() {
     let _watchdog = Watchdog::start();
-    for _ in 0..200 {
-        let epoll = Epoll::new();
-        // Its poller exists, so that the loop sleeps inside the engine.
-        let (_quiet, _quiet_client) =
-            connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, 1).unwrap());
-        let (moved, mut client) = connection(|_| ());
-        client.write_all(b"x").unwrap();
+    let epoll = Epoll::new();
+    // Its poller exists, so that the loop sleeps inside the engine.
+    let (_quiet, _quiet_client) =
+        connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, 1).unwrap());
+    // Awake elsewhere, so that its bytes come without a doorbell.
+    let elsewhere = Epoll::new();
+    let (moved, mut client) = watched_connection(&elsewhere);
+    client.write_all(b"x").unwrap();
+    elsewhere.control(libc::EPOLL_CTL_DEL, moved.fd(), 0, 0).unwrap();
+    let (tell_id, id) = std::sync::mpsc::channel();
 
-        std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| epoll.wait(-1));
-            epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
-            assert_eq!(sleeper.join().unwrap(), [(IN, DATA)]);
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            tell_id.send(rustix::thread::gettid()).unwrap();
+            epoll.wait(-1)
         });
-    }
+        wait_until_asleep(id.recv().unwrap());
+        epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+        assert_eq!(sleeper.join().unwrap(), [(IN, DATA)]);
+    });
 }
 
 #[test]
