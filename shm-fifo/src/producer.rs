@@ -1,7 +1,7 @@
 //! The writing end of a FIFO.
 
 use crate::error::{Corrupt, SharedWord};
-use crate::layout::{FifoHeader, MAILBOX_BYTES, MAILBOX_WORDS};
+use crate::layout::{FifoHeader, MAILBOX_BYTES};
 use crate::memory::RingBytes;
 use crate::park::{self, SpaceWatch};
 use crate::position::{advance, distance};
@@ -73,8 +73,14 @@ impl<'m> Producer<'m> {
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
     pub fn write(&mut self, source: &[u8]) -> Result<usize, Corrupt> {
+        let nothing_staged = self.tail == self.published;
         let written = self.stage(source)?;
-        self.publish();
+        if nothing_staged && written <= MAILBOX_BYTES {
+            // As `publish`, without reading the message back out of the ring.
+            self.publish_short(&source[..written]);
+        } else {
+            self.publish();
+        }
         Ok(written)
     }
 
@@ -111,19 +117,14 @@ impl<'m> Producer<'m> {
 
     /// Shows the consumer everything staged so far.
     pub fn publish(&mut self) {
-        let length = self.tail.wrapping_sub(self.published);
-        if length == 0 {
-            return;
+        match distance(self.tail, self.published, MAILBOX_BYTES) {
+            Some(length) => {
+                let mut message = [0; MAILBOX_BYTES];
+                self.bytes.copy_out(self.published, &mut message[..length]);
+                self.publish_short(&message[..length]);
+            }
+            None => self.publish_tail(),
         }
-        if length <= MAILBOX_BYTES as u64 {
-            self.fill_mailbox();
-        }
-        // ORDERING E1 (data ready), Release: publishes the bytes in
-        // [published, tail) and the mailbox. Pairs with the Acquire load in
-        // `Consumer::available_bytes`. Weaker: the consumer could copy bytes
-        // before they are written.
-        self.header.producer.tail.store(self.tail, Release);
-        self.published = self.tail;
     }
 
     /// After publishing: whether the consumer sleeps and its doorbell must be
@@ -162,30 +163,39 @@ impl<'m> Producer<'m> {
         self.tail = advance(self.tail, source.len());
     }
 
-    /// Repeats the message [published, tail) in the tail's own cache line.
-    fn fill_mailbox(&self) {
+    /// Publishes `message`, which is [published, tail) and fits the mailbox.
+    fn publish_short(&mut self, message: &[u8]) {
+        if !message.is_empty() {
+            self.fill_mailbox(message);
+            self.publish_tail();
+        }
+    }
+
+    fn publish_tail(&mut self) {
+        // ORDERING E1 (data ready), Release: publishes the bytes in
+        // [published, tail) and the mailbox. Pairs with the Acquire load in
+        // `Consumer::available_bytes`. Weaker: the consumer could copy bytes
+        // before they are written.
+        self.header.producer.tail.store(self.tail, Release);
+        self.published = self.tail;
+    }
+
+    /// Repeats `message`, which starts at `published`, in the tail's cache line.
+    fn fill_mailbox(&self, message: &[u8]) {
         let line = &self.header.producer;
-        let mut words = [0_u64; MAILBOX_WORDS];
-        self.copy_staged(&mut words);
         // ORDERING E5 (mailbox), Relaxed with the fence below: `mail_start`
         // changes before any word does. Pairs with the fence in
         // `Consumer::take_mail`. Weaker: the consumer could take words of two
         // messages for one.
         line.mail_start.store(self.published, Relaxed);
         fence(Release);
-        for (shared, word) in line.mail.iter().zip(words) {
+        let (whole, rest) = message.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        // Words behind the message keep what they had: nobody looks at them.
+        for (shared, word) in line.mail.iter().zip(whole.iter().chain([&last])) {
             // ORDERING E1, Relaxed: the Release store of the tail publishes it.
-            shared.store(word, Relaxed);
-        }
-    }
-
-    fn copy_staged(&self, words: &mut [u64; MAILBOX_WORDS]) {
-        let mut message = [0_u8; MAILBOX_BYTES];
-        let length = distance(self.tail, self.published, MAILBOX_BYTES).unwrap_or(0);
-        self.bytes.copy_out(self.published, &mut message[..length]);
-        let (chunks, _) = message.as_chunks::<8>();
-        for (word, chunk) in words.iter_mut().zip(chunks) {
-            *word = u64::from_ne_bytes(*chunk);
+            shared.store(u64::from_ne_bytes(*word), Relaxed);
         }
     }
 }
