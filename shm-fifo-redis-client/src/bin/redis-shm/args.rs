@@ -38,7 +38,7 @@ pub(crate) enum Subcommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Requests measured for each transport and command.
-    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) requests: u64,
 
     /// Where demo.json and latency.svg go.
