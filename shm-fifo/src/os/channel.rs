@@ -273,6 +273,34 @@ impl Channel {
         io::Error::new(io::ErrorKind::InvalidData, corrupt)
     }
 
+    /// Repeats `attempt` until it has something to say, waiting in between.
+    fn block_on(
+        &mut self,
+        interest: Interest,
+        mut attempt: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let would_block = |result: &io::Result<usize>| {
+            result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        };
+        let result = attempt(self);
+        if !would_block(&result) {
+            return result;
+        }
+        let deadline = self.deadline();
+        loop {
+            self.wait(interest, deadline)?;
+            let result = attempt(self);
+            if !would_block(&result) {
+                return result;
+            }
+            // A peer that changes its words all the time could make every wait end
+            // and every attempt fail: the deadline holds all the same.
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
@@ -280,35 +308,13 @@ impl Channel {
 
 impl Read for Channel {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        match self.try_read(target) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
-        }
-        let deadline = self.deadline();
-        loop {
-            self.wait(Interest::READABLE, deadline)?;
-            match self.try_read(target) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-        }
+        self.block_on(Interest::READABLE, |channel| channel.try_read(target))
     }
 }
 
 impl Write for Channel {
     fn write(&mut self, source: &[u8]) -> io::Result<usize> {
-        match self.try_write(source) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
-        }
-        let deadline = self.deadline();
-        loop {
-            self.wait(Interest::WRITABLE, deadline)?;
-            match self.try_write(source) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-        }
+        self.block_on(Interest::WRITABLE, |channel| channel.try_write(source))
     }
 
     /// Does nothing: every write is published at once.
