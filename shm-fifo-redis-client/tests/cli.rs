@@ -6,6 +6,7 @@
 use serde_json::Value;
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -218,6 +219,28 @@ fn redis_latency_takes_the_password_from_the_environment() {
     let (code, _, stderr) = run(&mut server.latency(&unix));
     assert_eq!(code, Some(2));
     assert!(stderr.contains("NOAUTH") && stderr.contains("REDISCLI_AUTH"), "{stderr}");
+}
+
+/// As the demo finds it.
+fn module() -> PathBuf {
+    let beside = Path::new(PROGRAM).with_file_name("libshm_fifo_redis_server.so");
+    let module = std::env::var_os("SHM_FIFO_MODULE").map_or(beside, PathBuf::from);
+    assert!(module.is_file(), "no module at {}; make test builds it", module.display());
+    module
+}
+
+#[test]
+fn redis_latency_over_shm_starts_from_either_socket() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let module = module();
+    let server =
+        Server::start(&["--loadmodule", module.to_str().unwrap(), "--port", port.as_str()]);
+    let (code, stdout, stderr) = run(&mut server.latency(&[]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("transport=shm samples=100 "), "{stdout}");
+    let (code, stdout, stderr) = run(&mut redis_shm(&["latency", "--samples", "100", "-p", &port]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("transport=shm samples=100 "), "{stdout}");
 }
 
 #[test]

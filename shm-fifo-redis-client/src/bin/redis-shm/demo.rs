@@ -31,8 +31,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     let server = PrivateServer::start(&program, &module, &interrupts)?;
     let report = measure(&server, args.requests, &interrupts)?;
     drop(server);
-    report::print(&report)?;
-    report::write_files(&report, &args.output)?;
+    let written = report::write_files(&report, &args.output)?;
+    report::print(&report, &written)?;
     Ok(Answer::Yes)
 }
 
@@ -46,18 +46,18 @@ fn measure(
     let mut runs = raw.into_iter().chain(redis_rs).collect::<anyhow::Result<Vec<Run>>>()?;
     let server_info = server_info(server)?;
     let rounds = requests.div_ceil(BATCH_REQUESTS);
-    let progress = progress_bar(rounds)?;
+    let progress = progress_bar(rounds * (Command::ALL.len() * runs.len()) as u64)?;
     for round in 0..rounds {
         let batch = BATCH_REQUESTS.min(requests - round * BATCH_REQUESTS);
         for command in Command::ALL {
             for run in &mut runs {
                 interrupts.check()?;
                 run.measure(command, batch)?;
+                progress.inc(1);
             }
         }
-        // Nobody is always the first after the progress bar was drawn.
-        runs.rotate_left(1);
-        progress.inc(1);
+        // Nobody always follows the same one.
+        runs.reverse();
     }
     progress.finish_and_clear();
     Ok(Report {
@@ -70,16 +70,18 @@ fn measure(
 
 /// Drawn between batches only: a thread that keeps a bar moving would take its
 /// time from what is measured. Without a terminal it draws nothing.
-fn progress_bar(rounds: u64) -> anyhow::Result<ProgressBar> {
+fn progress_bar(batches: u64) -> anyhow::Result<ProgressBar> {
     let style = ProgressStyle::with_template(
         "  measuring tcp, unix and shm in turns {bar:30.cyan} {percent:>3} %  {eta} left",
     )?;
-    Ok(ProgressBar::new(rounds).with_style(style))
+    let progress = ProgressBar::new(batches).with_style(style);
+    progress.tick();
+    Ok(progress)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientKind {
-    /// The minimal loop of [`Exchange`].
+    /// The minimal loop of [`exchange::Exchange`].
     Raw,
     RedisRs,
 }
@@ -136,7 +138,10 @@ impl<C: ConnectionLike> Timed for RedisRsClient<C> {
             let [name, arguments @ ..] = command.words() else {
                 unreachable!("a command has a name")
             };
-            let answer: String = redis::cmd(name).arg(arguments).query(&mut self.0)?;
+            let answer: redis::RedisResult<String> =
+                redis::cmd(name).arg(arguments).query(&mut self.0);
+            // Its text holds that of its source already.
+            let answer = answer.map_err(|error| anyhow!("{error}"))?;
             if answer == command.answer() {
                 Ok(())
             } else {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const BOLD: Style = Style::new().bold();
 
@@ -117,8 +117,8 @@ pub(crate) fn print_text(text: &str) -> Result<(), OutputError> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(OutputError)
 }
 
-/// Prints the tables and the chart.
-pub(crate) fn print(report: &Report) -> Result<(), OutputError> {
+/// Prints the tables, the chart and which files were `written`.
+pub(crate) fn print(report: &Report, written: &[PathBuf]) -> Result<(), OutputError> {
     let requests = report.results.first().map_or(0, |row| row.requests);
     let mut text = format!(
         "\n{}, one client, one request at a time, {} requests each, in turns\n{}\n\n",
@@ -131,6 +131,10 @@ pub(crate) fn print(report: &Report) -> Result<(), OutputError> {
     text += &table::render("redis-rs", &report.redis_rs);
     text.push('\n');
     text += &chart::render(&report.results);
+    text.push('\n');
+    for path in written {
+        text += &format!("wrote {}\n", path.display());
+    }
     print_text(&text)
 }
 
@@ -140,16 +144,13 @@ pub(crate) fn make_directory(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes demo.json and latency.svg into `directory`.
-pub(crate) fn write_files(report: &Report, directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn write_files(report: &Report, directory: &Path) -> anyhow::Result<[PathBuf; 2]> {
     let json = serde_json::to_string_pretty(report)? + "\n";
-    let mut written = String::new();
-    for (name, content) in [("demo.json", json), ("latency.svg", svg::render(report))] {
-        let path = directory.join(name);
-        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
-        written += &format!("wrote {}\n", path.display());
+    let written = ["demo.json", "latency.svg"].map(|name| directory.join(name));
+    for (path, content) in written.iter().zip([json, svg::render(report)]) {
+        fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    print_text(&format!("\n{written}"))?;
-    Ok(())
+    Ok(written)
 }
 
 fn colour(transport: Transport) -> Style {
