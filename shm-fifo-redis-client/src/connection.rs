@@ -109,8 +109,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Limits how long sending waits for space; `None` is not at all. A timeout
-    /// in the middle of a command closes the connection.
+    /// Limits how long sending waits for space without getting any; `None` is not
+    /// at all. A timeout in the middle of a command closes the connection.
     ///
     /// # Errors
     /// If it is zero.
@@ -249,7 +249,7 @@ impl Connection {
         if commands.is_empty() {
             return Err((ErrorKind::Client, "there is no command to send").into());
         }
-        let sent = self.messages.send(commands, Deadline::after(self.write_timeout));
+        let sent = self.messages.send(commands, self.write_timeout);
         sent.map_err(|(error, in_the_middle)| {
             if in_the_middle || !error.is_timeout() {
                 self.close();
@@ -272,6 +272,12 @@ impl Connection {
         self.push(PushKind::Disconnection, Vec::new());
     }
 }
+
+/// A connection may be passed to another thread, as a pool does.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Connection>();
+};
 
 impl fmt::Debug for Connection {
     /// Without what was received: that is the user's own.

@@ -26,6 +26,11 @@ impl Deadline {
         self.at
     }
 
+    /// Whether it has passed. One that nobody had to wait for has not.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.at.is_some_and(|at| at <= Instant::now())
+    }
+
     /// How long until then; `None` is for ever. Never zero, which timeouts may
     /// not be.
     pub(crate) fn left(&mut self) -> Option<Duration> {
@@ -43,6 +48,14 @@ mod tests {
         let mut deadline = Deadline::after(Some(Duration::from_secs(60)));
         assert_eq!(deadline.at(), deadline.at());
         assert!(deadline.at().is_some());
+    }
+
+    #[test]
+    fn a_deadline_passes_only_once_it_is_fixed() {
+        let mut deadline = Deadline::after(Some(Duration::ZERO));
+        assert!(!deadline.has_passed());
+        assert!(deadline.at().is_some());
+        assert!(deadline.has_passed());
     }
 
     #[test]

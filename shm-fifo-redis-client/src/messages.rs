@@ -10,6 +10,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 use shm_fifo::Interest;
 use std::collections::VecDeque;
 use std::io;
+use std::time::{Duration, Instant};
 
 /// A stream and what was received on it.
 pub(crate) struct Messages {
@@ -35,7 +36,7 @@ impl Messages {
     /// Sends all of `commands`.
     ///
     /// While there is no space, replies are received: a server that cannot get
-    /// rid of them reads no commands.
+    /// rid of them reads no commands. `timeout` limits how long nothing is sent.
     ///
     /// # Errors
     /// The error, and whether some bytes were sent: then the stream is in the
@@ -43,13 +44,15 @@ impl Messages {
     pub(crate) fn send(
         &mut self,
         commands: &[u8],
-        mut deadline: Deadline,
+        timeout: Option<Duration>,
     ) -> Result<(), (RedisError, bool)> {
         let mut rest = commands;
+        let mut deadline = Deadline::after(timeout);
         while !rest.is_empty() {
             let result = match self.stream.try_write(rest) {
                 Ok(sent) => {
                     rest = &rest[sent..];
+                    deadline = Deadline::after(timeout);
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -108,6 +111,7 @@ impl Messages {
     /// Receives at least one byte.
     #[inline]
     fn fill(&mut self, deadline: &mut Deadline) -> RedisResult<()> {
+        refuse_after(deadline)?;
         let Self { stream, reader, .. } = self;
         match reader.fill(|room| stream.read_until(room, deadline.at()))? {
             0 => Err(ended()),
@@ -117,6 +121,9 @@ impl Messages {
 
     /// Receives what there is, or waits until there is something or space.
     fn make_way(&mut self, deadline: &mut Deadline) -> RedisResult<()> {
+        refuse_after(deadline)?;
+        // From the first time there is no space, the clock runs.
+        let _: Option<Instant> = deadline.at();
         let Self { stream, reader, .. } = self;
         match reader.fill(|room| stream.try_read(room)) {
             Ok(0) => Err(ended()),
@@ -135,6 +142,15 @@ impl Messages {
         }
         Ok(())
     }
+}
+
+/// A server that never stops sending does not make anybody wait; it would
+/// outlast any deadline that only waiting looks at.
+fn refuse_after(deadline: &Deadline) -> RedisResult<()> {
+    if deadline.has_passed() {
+        return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    }
+    Ok(())
 }
 
 fn ended() -> RedisError {

@@ -6,7 +6,7 @@ mod support;
 
 use redis::{Commands, ConnectionLike, PushKind, RedisResult, Value, cmd, pipe};
 use shm_fifo_redis_client::{Client, Connection, Error, Transport};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 use support::fake::{FakeServer, Words, bulk, read_command};
@@ -256,6 +256,44 @@ fn a_write_timeout_in_the_middle_of_a_command_closes_the_connection() {
         assert!(result.unwrap_err().is_timeout());
         assert!(!connection.is_open());
         drop(proceed);
+    });
+}
+
+/// A server that answers its first command with `flood`, for ever.
+fn flooding(beginning: &'static [u8], flood: &'static [u8]) -> FakeServer {
+    FakeServer::unix(move |peer| {
+        let mut channel = peer.share();
+        let mut byte = [0];
+        channel.read_exact(&mut byte).unwrap();
+        channel.write_all(beginning).unwrap();
+        while channel.write_all(flood).is_ok() {}
+    })
+}
+
+#[test]
+fn a_server_that_never_stops_sending_meets_the_timeout() {
+    watched(|| {
+        let floods: [(&[u8], &[u8]); 2] =
+            [(b"*999999999\r\n", b":1\r\n"), (b"", b">1\r\n+invalidate\r\n")];
+        for (beginning, flood) in floods {
+            let server = flooding(beginning, flood);
+            let mut connection = connect(&server);
+            connection.set_response_timeout(Some(SOON)).unwrap();
+            let error = cmd("GET").arg("key").query::<Value>(&mut connection).unwrap_err();
+            assert!(error.is_timeout(), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_only_sends_and_never_reads_meets_the_timeout() {
+    watched(|| {
+        let server = flooding(b"", b":1\r\n");
+        let mut connection = connect(&server);
+        connection.set_response_timeout(Some(SOON)).unwrap();
+        let result: RedisResult<()> = cmd("ECHO").arg(vec![0; 100_000]).exec(&mut connection);
+        assert!(result.unwrap_err().is_timeout());
+        assert!(!connection.is_open());
     });
 }
 

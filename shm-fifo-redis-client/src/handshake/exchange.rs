@@ -121,6 +121,10 @@ impl Exchange {
 
     /// Receives at least one byte, and the descriptor that comes with it.
     fn receive(&mut self) -> Result<(), MoveError> {
+        // A server that never stops sending is never waited for.
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(MoveError::TimedOut);
+        }
         let mut chunk = [0; 4096];
         let (count, fd) = loop {
             match fd_passing::recv_with_fd(self.stream.as_raw_fd(), &mut chunk, MSG_DONTWAIT) {
