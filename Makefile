@@ -29,7 +29,7 @@ module:
 demo:
 	@.ci/setup demo
 	$(CARGO) build --release --locked -p shm-fifo-redis-server -p shm-fifo-redis-client
-	$(TARGET_DIR)/release/redis-shm demo $(DEMO_ARGS)
+	$(TARGET_DIR)/release/redis-shm demo --module $(MODULE) $(DEMO_ARGS)
 
 ## test: everything CI checks: format, lints, docs, no_std and all tests
 test:
