@@ -421,9 +421,11 @@ fn a_stranger_on_the_doorbell_socket_breaks_the_channel() {
 
     let read = channel.read(&mut [0; 4]).unwrap_err();
     let write = channel.write(b"x").unwrap_err();
+    let told = there.read(&mut [0; 4]).unwrap();
 
     assert_eq!(read.kind(), ErrorKind::InvalidData);
     assert_eq!(write.kind(), ErrorKind::InvalidData);
+    assert_eq!(told, 0, "the stranger sees the end of the socket");
 }
 
 #[test]

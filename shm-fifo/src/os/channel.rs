@@ -4,6 +4,7 @@ use super::doorbell::{self, Heard};
 use super::region::Endpoint;
 use super::sys;
 use super::wait::{PublishedCpu, SpinEnd, SpinPolicy};
+use crate::Corrupt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -113,7 +114,7 @@ impl Channel {
         }
         let written = match self.endpoint.producer.write(source) {
             Ok(written) => written,
-            Err(corrupt) => return Err(self.break_off(corrupt)),
+            Err(corrupt) => return Err(self.corrupted(corrupt)),
         };
         if written > 0 && self.endpoint.producer.must_ring() {
             doorbell::ring(self.socket.as_raw_fd());
@@ -181,7 +182,7 @@ impl Channel {
                 }
                 Ok(read)
             }
-            Err(corrupt) => Err(self.break_off(corrupt)),
+            Err(corrupt) => Err(self.corrupted(corrupt)),
         }
     }
 
@@ -221,7 +222,7 @@ impl Channel {
             match doorbell::wait(self.socket.as_raw_fd()) {
                 Heard::Rung(_) | Heard::Nothing => {}
                 Heard::End => self.peer_ended = true,
-                Heard::Violation(_) => self.broken = true,
+                Heard::Violation(_) => self.break_off(),
             }
         }
         data.unpark();
@@ -267,9 +268,14 @@ impl Channel {
         Ok(())
     }
 
-    fn break_off(&mut self, corrupt: crate::Corrupt) -> io::Error {
+    /// The peer broke the protocol: it is told by the end of the socket.
+    fn break_off(&mut self) {
         self.broken = true;
         sys::shutdown(self.socket.as_raw_fd());
+    }
+
+    fn corrupted(&mut self, corrupt: Corrupt) -> io::Error {
+        self.break_off();
         io::Error::new(io::ErrorKind::InvalidData, corrupt)
     }
 
