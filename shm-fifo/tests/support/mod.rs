@@ -1,5 +1,6 @@
 //! What several test binaries share.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
