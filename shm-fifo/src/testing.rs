@@ -14,7 +14,6 @@ use crate::producer::PUBLISH_EVERY_BYTES;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::{Consumer, Fifo, Producer};
-use std::collections::VecDeque;
 use std::ptr;
 use std::sync::atomic::AtomicU8;
 
@@ -89,14 +88,16 @@ impl Op {
 }
 
 /// What a FIFO does, said without shared memory.
+///
+/// It knows no bytes, only positions: the byte at a position is always
+/// [`pattern`]'s, so what must come out follows from where.
 #[derive(Debug)]
 pub struct Oracle {
     capacity: usize,
-    /// Bytes that the consumer can read.
-    visible: VecDeque<u8>,
-    /// Bytes written behind them that were not published.
-    staged: VecDeque<u8>,
+    /// Where the producer is, where it was when it last published, and where
+    /// the consumer is.
     tail: u64,
+    published: u64,
     head: u64,
     producer_parked: bool,
     consumer_parked: bool,
@@ -112,9 +113,8 @@ impl Oracle {
     pub fn new(capacity: usize, position: u64) -> Self {
         Self {
             capacity,
-            visible: VecDeque::new(),
-            staged: VecDeque::new(),
             tail: position,
+            published: position,
             head: position,
             producer_parked: false,
             consumer_parked: false,
@@ -127,60 +127,53 @@ impl Oracle {
     /// Bytes that can be written.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
-        self.capacity - self.used_bytes()
+        self.capacity - bytes_between(self.head, self.tail)
     }
 
     /// Bytes that can be read.
     #[must_use]
     pub fn available_bytes(&self) -> usize {
-        self.visible.len()
+        bytes_between(self.head, self.published)
     }
 
-    fn used_bytes(&self) -> usize {
-        self.visible.len() + self.staged.len()
-    }
-
-    fn stage(&mut self, source: &[u8]) -> usize {
-        let length = source.len().min(self.free_bytes());
-        let mut rest = &source[..length];
-        while rest.len() > PUBLISH_EVERY_BYTES {
-            let (part, behind) = rest.split_at(PUBLISH_EVERY_BYTES);
-            self.staged.extend(part);
-            self.publish();
-            rest = behind;
+    fn stage(&mut self, length: usize) -> usize {
+        let length = length.min(self.free_bytes());
+        if length > PUBLISH_EVERY_BYTES {
+            // All parts but the last one, which has at least a byte.
+            let parts = (length - 1) / PUBLISH_EVERY_BYTES;
+            self.published = self.tail.wrapping_add((parts * PUBLISH_EVERY_BYTES) as u64);
         }
-        self.staged.extend(rest);
         self.tail = self.tail.wrapping_add(length as u64);
         length
     }
 
     fn publish(&mut self) {
-        self.visible.append(&mut self.staged);
+        self.published = self.tail;
     }
 
-    fn write(&mut self, source: &[u8]) -> usize {
-        let length = self.stage(source);
+    fn write(&mut self, length: usize) -> usize {
+        let length = self.stage(length);
         self.publish();
         length
     }
 
-    fn write_whole(&mut self, source: &[u8]) -> bool {
-        let fits = source.len() <= self.free_bytes();
+    fn write_whole(&mut self, length: usize) -> bool {
+        let fits = length <= self.free_bytes();
         if fits {
-            self.write(source);
+            self.write(length);
         }
         fits
     }
 
-    fn read(&mut self, length: usize) -> Vec<u8> {
-        let length = length.min(self.visible.len());
+    fn read(&mut self, length: usize) -> usize {
+        let length = length.min(self.available_bytes());
         self.head = self.head.wrapping_add(length as u64);
         self.read_since_look += length;
-        self.visible.drain(..length).collect()
+        length
     }
 
     fn park_consumer(&mut self) -> bool {
-        self.consumer_parked = self.visible.is_empty() && !self.producer_closed;
+        self.consumer_parked = self.available_bytes() == 0 && !self.producer_closed;
         self.consumer_parked
     }
 
@@ -204,6 +197,10 @@ impl Oracle {
     }
 }
 
+fn bytes_between(behind: u64, ahead: u64) -> usize {
+    usize::try_from(ahead.wrapping_sub(behind)).expect("at most a capacity")
+}
+
 /// Runs `ops` on a FIFO of `capacity` bytes that starts at `start_position`, and
 /// on an [`Oracle`] beside it.
 ///
@@ -215,6 +212,7 @@ pub fn run(ops: &[Op], capacity: usize, start_position: u64) {
         producer: memory.producer(),
         consumer: memory.consumer(),
         oracle: Oracle::new(capacity, start_position),
+        buffer: Vec::new(),
     };
     for (step, &op) in ops.iter().enumerate() {
         pair.step(step, op);
@@ -230,24 +228,26 @@ struct Pair<'m> {
     producer: Producer<'m>,
     consumer: Consumer<'m>,
     oracle: Oracle,
+    /// What is written from and read to; kept, because this runs often.
+    buffer: Vec<u8>,
 }
 
 impl Pair<'_> {
     fn step(&mut self, step: usize, op: Op) {
-        let Self { producer, consumer, oracle } = self;
+        let Self { producer, consumer, oracle, buffer } = self;
         match op {
             Op::Write(length) => {
-                let source = pattern(oracle.tail, length);
-                assert_eq!(producer.write(&source), Ok(oracle.write(&source)), "{step}: {op:?}");
+                fill_with_pattern(buffer, oracle.tail, length);
+                assert_eq!(producer.write(buffer), Ok(oracle.write(length)), "{step}: {op:?}");
             }
             Op::WriteWhole(length) => {
-                let source = pattern(oracle.tail, length);
-                let expected = oracle.write_whole(&source);
-                assert_eq!(producer.write_whole(&source), Ok(expected), "{step}: {op:?}");
+                fill_with_pattern(buffer, oracle.tail, length);
+                let expected = Ok(oracle.write_whole(length));
+                assert_eq!(producer.write_whole(buffer), expected, "{step}: {op:?}");
             }
             Op::Stage(length) => {
-                let source = pattern(oracle.tail, length);
-                assert_eq!(producer.stage(&source), Ok(oracle.stage(&source)), "{step}: {op:?}");
+                fill_with_pattern(buffer, oracle.tail, length);
+                assert_eq!(producer.stage(buffer), Ok(oracle.stage(length)), "{step}: {op:?}");
             }
             Op::Publish => {
                 producer.publish();
@@ -273,10 +273,14 @@ impl Pair<'_> {
             }
             Op::Read(length) => {
                 // More than was asked for would show as a changed guard byte.
-                let mut target = vec![0xEE; length + 1];
-                let read = consumer.read(&mut target[..length]).expect("both ends are honest");
-                assert_eq!(target[..read], oracle.read(length), "{step}: {op:?}");
-                assert_eq!(target[length], 0xEE, "{step}: {op:?}");
+                buffer.clear();
+                buffer.resize(length + 1, 0xEE);
+                let position = oracle.head;
+                let read = consumer.read(&mut buffer[..length]);
+                assert_eq!(read, Ok(oracle.read(length)), "{step}: {op:?}");
+                let read = read.unwrap_or(0);
+                assert!(is_pattern(position, &buffer[..read]), "{step}: {op:?}");
+                assert_eq!(buffer[length], 0xEE, "{step}: {op:?}");
             }
             Op::AvailableBytes => {
                 let expected = Ok(oracle.available_bytes());
@@ -312,7 +316,20 @@ impl Pair<'_> {
 /// wrong place is most likely a wrong byte.
 #[must_use]
 pub fn pattern(position: u64, length: usize) -> Vec<u8> {
-    (0..length as u64).map(|offset| pattern_byte(position.wrapping_add(offset))).collect()
+    pattern_from(position).take(length).collect()
+}
+
+fn fill_with_pattern(buffer: &mut Vec<u8>, position: u64, length: usize) {
+    buffer.clear();
+    buffer.extend(pattern_from(position).take(length));
+}
+
+fn is_pattern(position: u64, bytes: &[u8]) -> bool {
+    bytes.iter().copied().eq(pattern_from(position).take(bytes.len()))
+}
+
+fn pattern_from(position: u64) -> impl Iterator<Item = u8> {
+    (0..).map(move |offset| pattern_byte(position.wrapping_add(offset)))
 }
 
 fn pattern_byte(position: u64) -> u8 {
