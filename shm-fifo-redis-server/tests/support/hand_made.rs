@@ -1,0 +1,215 @@
+//! A client that does everything by hand, and so can do everything wrong: the
+//! memory of a region, word by word, as `docs/layout.md` has it.
+
+use super::{PATIENCE, TestServer, request, wait_until};
+use memmap2::MmapRaw;
+use shm_fifo::fd_passing;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+
+/// Where the words are. *Requests* go to the creator, which is the server.
+pub(crate) mod words {
+    pub(crate) const REQUESTS: usize = 1024;
+    pub(crate) const REPLIES: usize = 1536;
+    pub(crate) const RINGS: usize = 4096;
+
+    pub(crate) const MAIL_START: usize = 0;
+    pub(crate) const TAIL: usize = 56;
+    pub(crate) const PRODUCER_CLOSED: usize = 64;
+    pub(crate) const HEAD: usize = 128;
+    pub(crate) const CONSUMER_CLOSED: usize = 136;
+    pub(crate) const CONSUMER_PARKED: usize = 256;
+    pub(crate) const PRODUCER_PARKED: usize = 384;
+}
+
+/// Where the token is.
+pub(crate) const START_TOKEN_OFFSET: usize = 24;
+
+/// What came in answer to `SHM.OPEN`.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) socket: UnixStream,
+    pub(crate) fd: OwnedFd,
+}
+
+impl Offer {
+    /// Connects and sends `SHM.OPEN`.
+    #[track_caller]
+    pub(crate) fn from(server: &TestServer) -> Self {
+        Self::on(UnixStream::connect(server.socket()).unwrap())
+    }
+
+    /// Sends `SHM.OPEN` on a socket.
+    #[track_caller]
+    pub(crate) fn on(mut socket: UnixStream) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(&request(&[b"SHM.OPEN", b"2"])).unwrap();
+        let mut reply = [0; 64];
+        let (count, fd) = fd_passing::recv_with_fd(socket.as_raw_fd(), &mut reply, 0).unwrap();
+        assert_eq!(String::from_utf8_lossy(&reply[..count]), "+OK\r\n");
+        Self { socket, fd: fd.expect("a descriptor comes with +OK") }
+    }
+
+    /// The offered memory.
+    pub(crate) fn map(&self) -> MmapRaw {
+        memmap2::MmapOptions::new().map_raw(&self.fd).unwrap()
+    }
+
+    /// The token as `SHM.START` wants it.
+    pub(crate) fn token(&self) -> String {
+        let memory = self.map();
+        (START_TOKEN_OFFSET..START_TOKEN_OFFSET + 16)
+            .map(|offset| format!("{:02x}", byte_at(&memory, offset).load(SeqCst)))
+            .collect()
+    }
+
+    /// What the server answers to a command on the socket.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        self.socket.write_all(&request(&words)).unwrap();
+        let mut reply = [0; 1024];
+        let count = self.socket.read(&mut reply).unwrap();
+        String::from_utf8_lossy(&reply[..count]).into_owned()
+    }
+}
+
+/// A connection in shared memory, at the mercy of the test.
+#[derive(Debug)]
+pub(crate) struct HandMade {
+    pub(crate) socket: UnixStream,
+    pub(crate) fd: OwnedFd,
+    memory: MmapRaw,
+    tail: u64,
+    head: u64,
+}
+
+impl HandMade {
+    /// Connects and moves to shared memory.
+    #[track_caller]
+    pub(crate) fn connect(server: &TestServer) -> Self {
+        let mut offer = Offer::from(server);
+        let token = offer.token();
+        assert_eq!(offer.ask(&format!("SHM.START {token}")), "\0", "a doorbell");
+        let memory = offer.map();
+        let mut client = Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 };
+        // As in the chapter "Writing": no mailbox.
+        client.word(words::REQUESTS + words::MAIL_START).store(u64::MAX, SeqCst);
+        assert_eq!(client.take("+OK\r\n".len()), b"+OK\r\n");
+        client
+    }
+
+    /// The bytes of each ring.
+    pub(crate) fn ring_bytes(&self) -> usize {
+        (self.memory.len() - words::RINGS) / 2
+    }
+
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.memory.len());
+        #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned, the offset is checked")]
+        // SAFETY: within the mapping, as was just checked.
+        let address = unsafe { self.memory.as_mut_ptr().add(offset) }.cast();
+        // SAFETY: aligned and mapped as long as `self`; other processes use atomics.
+        unsafe { AtomicU64::from_ptr(address) }
+    }
+
+    pub(crate) fn flag(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.memory.len());
+        #[allow(clippy::cast_ptr_alignment, reason = "pages are aligned, the offset is checked")]
+        // SAFETY: within the mapping, as was just checked.
+        let address = unsafe { self.memory.as_mut_ptr().add(offset) }.cast();
+        // SAFETY: aligned and mapped as long as `self`; other processes use atomics.
+        unsafe { AtomicU32::from_ptr(address) }
+    }
+
+    fn byte(&self, offset: usize) -> &AtomicU8 {
+        byte_at(&self.memory, offset)
+    }
+
+    /// Puts bytes into the ring, without a word to the server.
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        let mask = self.ring_bytes() as u64 - 1;
+        for &byte in bytes {
+            let index = usize::try_from(self.tail & mask).unwrap();
+            self.byte(words::RINGS + index).store(byte, SeqCst);
+            self.tail = self.tail.wrapping_add(1);
+        }
+        self.word(words::REQUESTS + words::TAIL).store(self.tail, SeqCst);
+    }
+
+    /// Rings the server, asleep or not.
+    pub(crate) fn ring(&mut self) {
+        // A session that has been ended cannot be rung.
+        drop(self.socket.write_all(&[0]));
+    }
+
+    /// Sends a command whose words are separated by spaces.
+    pub(crate) fn send(&mut self, command: &str) {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        self.put(&request(&words));
+        self.ring();
+    }
+
+    /// Takes `count` bytes out of the ring, once they are there.
+    #[track_caller]
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        let wanted = self.head.wrapping_add(count as u64);
+        wait_until("the reply is there", || {
+            let tail = self.word(words::REPLIES + words::TAIL).load(SeqCst);
+            tail.wrapping_sub(self.head) >= count as u64
+        });
+        let mask = self.ring_bytes() as u64 - 1;
+        let first = words::RINGS + self.ring_bytes();
+        let bytes = (0..count as u64).map(|step| {
+            let index = usize::try_from(self.head.wrapping_add(step) & mask).unwrap();
+            self.byte(first + index).load(SeqCst)
+        });
+        let bytes = bytes.collect();
+        self.head = wanted;
+        self.word(words::REPLIES + words::HEAD).store(wanted, SeqCst);
+        bytes
+    }
+
+    /// Sends PING and takes the reply.
+    #[track_caller]
+    pub(crate) fn assert_answers(&mut self) {
+        self.send("PING");
+        assert_eq!(self.take("+PONG\r\n".len()).escape_ascii().to_string(), r"+PONG\r\n");
+    }
+
+    /// Waits until the server has ended the connection.
+    #[track_caller]
+    pub(crate) fn assert_ended(&mut self) {
+        let mut bytes = [0; 256];
+        wait_until("the server ends the connection", || match self.socket.read(&mut bytes) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        });
+    }
+
+    /// Whether the server has ended the connection by now.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 256];
+        let ended = loop {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        };
+        self.socket.set_nonblocking(false).unwrap();
+        ended
+    }
+}
+
+fn byte_at(memory: &MmapRaw, offset: usize) -> &AtomicU8 {
+    assert!(offset < memory.len());
+    // SAFETY: within the mapping, as was just checked.
+    let address = unsafe { memory.as_mut_ptr().add(offset) };
+    // SAFETY: mapped as long as `memory`; other processes use atomics.
+    unsafe { AtomicU8::from_ptr(address) }
+}

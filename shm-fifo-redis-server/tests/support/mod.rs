@@ -1,0 +1,47 @@
+//! What the end-to-end tests share: a server of their own, ways to talk to it,
+//! and what the system says about its process.
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unused_imports, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod hand_made;
+mod process;
+mod random;
+mod server;
+mod watchdog;
+mod wire;
+
+pub(crate) use hand_made::{HandMade, Offer, START_TOKEN_OFFSET, words};
+pub(crate) use process::{OtherProcess, Process, thread_cpu};
+pub(crate) use random::{Random, checksum};
+pub(crate) use server::{ServerOptions, TestServer};
+pub(crate) use wire::{Wire, bulk, request};
+
+use std::time::{Duration, Instant};
+
+/// After so long, what a test waits for is not going to happen. No assertion: a
+/// loaded machine may be slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// If it does not within [`PATIENCE`].
+#[track_caller]
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_within(PATIENCE, condition), "waited in vain until {what}");
+}
+
+/// Whether `condition` holds within `time`.
+pub(crate) fn holds_within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

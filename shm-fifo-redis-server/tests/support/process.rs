@@ -1,0 +1,145 @@
+//! What `/proc` says about a process, and processes for tests to kill.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A process, by its id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(pub(crate) u32);
+
+impl Process {
+    fn read(self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap_or_default()
+    }
+
+    /// CPU time it has used, user and system, in clock ticks (usually 10 ms).
+    pub(crate) fn cpu_ticks(self) -> u64 {
+        let stat = self.read("stat");
+        // The name, in parentheses, may contain anything. After it: state is field
+        // 3, utime 14, stime 15 (proc_pid_stat(5)).
+        let fields = stat.rsplit(')').next().unwrap();
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let ticks = |field: usize| fields[field - 3].parse::<u64>().unwrap();
+        ticks(14) + ticks(15)
+    }
+
+    /// CPU ticks it uses while `time` passes.
+    pub(crate) fn cpu_ticks_during(self, time: Duration) -> u64 {
+        let before = self.cpu_ticks();
+        // Time is the subject here: what is measured is what happens during it.
+        std::thread::sleep(time);
+        self.cpu_ticks() - before
+    }
+
+    /// Its open file descriptors.
+    pub(crate) fn fds(self) -> usize {
+        self.fd_targets().len()
+    }
+
+    /// Those of its file descriptors that are regions.
+    pub(crate) fn region_fds(self) -> usize {
+        self.fd_targets().iter().filter(|target| target.contains("memfd:shm-fifo")).count()
+    }
+
+    fn fd_targets(self) -> Vec<String> {
+        let Ok(directory) = fs::read_dir(format!("/proc/{}/fd", self.0)) else { return Vec::new() };
+        directory
+            .filter_map(Result::ok)
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .map(|target| target.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// Its mappings.
+    pub(crate) fn maps(self) -> usize {
+        self.read("maps").lines().count()
+    }
+
+    /// Those of its mappings that are regions.
+    pub(crate) fn region_maps(self) -> usize {
+        self.read("maps").lines().filter(|line| line.contains("memfd:shm-fifo")).count()
+    }
+
+    /// Memory it keeps resident, in KiB.
+    pub(crate) fn resident_kib(self) -> u64 {
+        self.status_number("VmRSS")
+    }
+
+    fn status_number(self, name: &str) -> u64 {
+        let status = self.read("status");
+        let line = status.lines().find(|line| line.starts_with(name)).expect(name);
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The processes it forked and that still run.
+    pub(crate) fn children(self) -> Vec<Self> {
+        let children = self.read(&format!("task/{}/children", self.0));
+        children.split_ascii_whitespace().map(|id| Self(id.parse().unwrap())).collect()
+    }
+
+    /// Stops it, as SIGSTOP does.
+    pub(crate) fn stop(self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Process::stop`].
+    pub(crate) fn go_on(self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(self, signal: libc::c_int) {
+        let id = libc::pid_t::try_from(self.0).unwrap();
+        // SAFETY: takes no pointer; the caller's own child, not yet reaped.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
+    }
+}
+
+/// CPU time that the calling thread has used.
+pub(crate) fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0);
+    let seconds = u64::try_from(time.tv_sec).unwrap();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap())
+}
+
+/// A second process, which runs one `#[ignore]`d test of this same binary. Killed
+/// when dropped.
+#[derive(Debug)]
+pub(crate) struct OtherProcess(Child);
+
+impl OtherProcess {
+    const ARGUMENT: &str = "SHM_FIFO_OTHER_PROCESS";
+
+    /// Runs the test `name` and gives it `argument`.
+    pub(crate) fn run(name: &str, argument: &str) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--nocapture"])
+            .env(Self::ARGUMENT, argument)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Within such a test: its argument. `None` if a person ran all the ignored
+    /// tests, who then sees them pass and do nothing.
+    pub(crate) fn argument() -> Option<String> {
+        std::env::var(Self::ARGUMENT).ok()
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is dead.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for OtherProcess {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

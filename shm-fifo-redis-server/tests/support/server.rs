@@ -1,0 +1,349 @@
+//! A redis-server of a test's own: on addresses nobody else has, with the module,
+//! and gone when the test ends, however it ends.
+
+use super::process::Process;
+use super::watchdog::Watchdog;
+use super::wire::Wire;
+use super::{PATIENCE, holds_within};
+use shm_fifo_redis_client::{Client, Connection, Stream};
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const MODULE_FILE: &str = "libshm_fifo_redis_server.so";
+/// Another program may take the free port before the server does.
+const PORT_ATTEMPTS: usize = 5;
+/// Lines of the log that a failed test shows.
+const LOG_TAIL: usize = 40;
+/// No test takes so long.
+const TEST_TIME: Duration = Duration::from_secs(120);
+
+/// How a server is to be started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServerOptions {
+    without_module: bool,
+    module_args: Vec<String>,
+    args: Vec<String>,
+    config: Option<String>,
+}
+
+impl ServerOptions {
+    /// Arguments of `loadmodule`, behind the path.
+    pub(crate) fn module_args(mut self, args: &[&str]) -> Self {
+        self.module_args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self
+    }
+
+    /// Further arguments of the server.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self
+    }
+
+    /// No module is loaded.
+    pub(crate) fn without_module(mut self) -> Self {
+        self.without_module = true;
+        self
+    }
+
+    /// A redis.conf with this text; `MODULE` in it is the module's path. No module
+    /// is loaded but by that.
+    pub(crate) fn config(mut self, text: &str) -> Self {
+        self.config = Some(text.replace("MODULE", module_path().to_str().unwrap()));
+        self.without_module()
+    }
+
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Panics
+    /// If it ends or does not answer; its log is shown.
+    pub(crate) fn start(self) -> TestServer {
+        let mut server = TestServer::spawn(self.clone());
+        for _ in 1..PORT_ATTEMPTS {
+            if server.answers() || !server.log().contains("Address already in use") {
+                break;
+            }
+            server = TestServer::spawn(self.clone());
+        }
+        assert!(server.answers(), "the server does not answer");
+        server
+    }
+
+    /// Starts a server that cannot start. Returns its log.
+    ///
+    /// # Panics
+    /// If it answers instead of ending.
+    pub(crate) fn start_in_vain(self) -> String {
+        let mut server = TestServer::spawn(self);
+        assert!(!server.answers(), "the server started");
+        assert!(!server.exit_status().success(), "a server that cannot start says so");
+        server.log()
+    }
+}
+
+/// A running private server.
+#[derive(Debug)]
+pub(crate) struct TestServer {
+    child: Child,
+    directory: TempDir,
+    port: u16,
+    /// A connection on which the test asks what is no part of it.
+    aside: Mutex<Option<Wire>>,
+    _watchdog: Watchdog,
+}
+
+impl TestServer {
+    /// A server with the module and its default settings.
+    pub(crate) fn start() -> Self {
+        ServerOptions::default().start()
+    }
+
+    /// A server whose rings have `bytes` bytes.
+    pub(crate) fn with_rings_of(bytes: usize) -> Self {
+        ServerOptions::default().module_args(&["ring-bytes", &bytes.to_string()]).start()
+    }
+
+    fn spawn(options: ServerOptions) -> Self {
+        let directory = temporary_directory();
+        let port = free_port();
+        let log = File::create(directory.path().join("redis.log")).unwrap();
+        let mut command = Command::new(server_path());
+        if let Some(text) = &options.config {
+            let path = directory.path().join("redis.conf");
+            fs::write(&path, text).unwrap();
+            command.arg(path);
+        }
+        command.args(arguments(directory.path(), port)).args(&options.args);
+        if !options.without_module {
+            command.arg("--loadmodule").arg(module_path()).args(&options.module_args);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // SAFETY: prctl is async-signal-safe and takes no pointer here.
+        unsafe {
+            command.pre_exec(|| {
+                // A test process that is killed or aborted drops nothing.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("cannot start {}: {error}", server_path().display());
+        });
+        let watchdog = Watchdog::start(TEST_TIME);
+        Self { child, directory, port, aside: Mutex::new(None), _watchdog: watchdog }
+    }
+
+    /// Whether it answers, once it does or has ended.
+    fn answers(&mut self) -> bool {
+        let mut answers = false;
+        holds_within(PATIENCE, || {
+            answers = UnixStream::connect(self.socket()).is_ok() && self.ask("PING") == "+PONG\r\n";
+            answers || self.child.try_wait().unwrap().is_some()
+        });
+        answers
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    /// The path of a file in the server's directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.file("redis.log")).unwrap_or_default()
+    }
+
+    /// A connection on the unix socket.
+    pub(crate) fn plain(&self) -> Wire {
+        Wire::over(Stream::connect_unix(self.socket(), Some(PATIENCE)).unwrap())
+    }
+
+    /// A connection by TCP.
+    pub(crate) fn tcp(&self) -> Wire {
+        Wire::over(Stream::connect_tcp("127.0.0.1", self.port, Some(PATIENCE)).unwrap())
+    }
+
+    /// A connection in shared memory.
+    pub(crate) fn shm(&self) -> Wire {
+        self.plain().into_shm()
+    }
+
+    /// A redis-rs connection in shared memory.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection_with("")
+    }
+
+    /// As [`TestServer::connection`], with more of the address, as `&db=3`.
+    pub(crate) fn connection_with(&self, options: &str) -> Connection {
+        self.client(&format!("redis+shm+unix://{}?shm=require{options}", self.socket().display()))
+            .get_connection()
+            .unwrap()
+    }
+
+    /// A redis-rs connection on the unix socket.
+    pub(crate) fn plain_connection(&self) -> Connection {
+        self.client(&format!("redis+unix://{}", self.socket().display())).get_connection().unwrap()
+    }
+
+    fn client(&self, address: &str) -> Client {
+        Client::open(address).unwrap().connect_timeout(PATIENCE).response_timeout(PATIENCE)
+    }
+
+    /// The reply to `command`, on a connection that is no part of the test.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.get_or_insert_with(|| self.plain()).ask(command)
+    }
+
+    /// A number in `INFO`.
+    #[track_caller]
+    pub(crate) fn info(&self, field: &str) -> u64 {
+        self.info_text(field).parse().unwrap()
+    }
+
+    /// A value in `INFO`.
+    #[track_caller]
+    pub(crate) fn info_text(&self, field: &str) -> String {
+        let info = self.ask("INFO everything");
+        let mut lines = info.lines();
+        let value = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {field} in {info}")).to_owned()
+    }
+
+    /// Whether no shared memory is left: no session, offer, descriptor or mapping.
+    pub(crate) fn holds_no_shared_memory(&self) -> bool {
+        self.info("shm_sessions") + self.info("shm_offers") + self.info("shm_region_bytes") == 0
+            && self.process().region_fds() + self.process().region_maps() == 0
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is dead.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn exit_status(&mut self) -> ExitStatus {
+        let mut status = None;
+        holds_within(PATIENCE, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.expect("the server ends")
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_alive(&mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "the server ended");
+        assert_eq!(self.ask("PING"), "+PONG\r\n");
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
+            eprintln!("the end of the server's log:\n{}", tail.join("\n"));
+        }
+    }
+}
+
+fn arguments(directory: &Path, port: u16) -> Vec<String> {
+    let directory = directory.to_str().unwrap();
+    let pairs = [
+        ("--port", port.to_string()),
+        ("--bind", "127.0.0.1".to_owned()),
+        ("--unixsocket", format!("{directory}/redis.sock")),
+        ("--dir", directory.to_owned()),
+        ("--logfile", String::new()),
+        ("--loglevel", "notice".to_owned()),
+        ("--save", String::new()),
+        ("--appendonly", "no".to_owned()),
+        ("--daemonize", "no".to_owned()),
+        ("--enable-debug-command", "yes".to_owned()),
+        ("--enable-module-command", "yes".to_owned()),
+    ];
+    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
+/// A directory with a short path: that of a unix socket has at most 107 bytes.
+fn temporary_directory() -> TempDir {
+    let mut parent = env::temp_dir();
+    if parent.as_os_str().len() > 80 {
+        parent = PathBuf::from("/tmp");
+    }
+    tempfile::Builder::new().prefix("shm-fifo-").tempdir_in(parent).unwrap()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The server to test with.
+fn server_path() -> PathBuf {
+    let name = env::var_os("SHM_FIFO_TEST_SERVER").unwrap_or_else(|| "redis-server".into());
+    find_program(&name).unwrap_or_else(|| {
+        panic!(
+            "{} was not found; install it (Debian, Ubuntu: apt-get install redis-server; \
+             Fedora: dnf install redis) or name one in SHM_FIFO_TEST_SERVER",
+            name.display()
+        )
+    })
+}
+
+/// Finds a program as a shell would.
+pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
+    let named = PathBuf::from(name);
+    if named.components().count() > 1 {
+        return named.is_file().then_some(named);
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
+/// The module to test: the one named, or the one built with these tests.
+pub(crate) fn module_path() -> PathBuf {
+    let found = match env::var_os("SHM_FIFO_MODULE") {
+        Some(named) => Some(PathBuf::from(named)),
+        None => {
+            // This program is in deps/; the module is there and, linked, above.
+            let program = env::current_exe().unwrap();
+            let mut directories = program.ancestors().skip(1).take(2);
+            directories.find_map(|directory| {
+                let module = directory.join(MODULE_FILE);
+                module.is_file().then_some(module)
+            })
+        }
+    };
+    // Absolute, because the server changes its directory.
+    found.and_then(|path| fs::canonicalize(path).ok()).unwrap_or_else(|| {
+        panic!(
+            "there is no {MODULE_FILE}; run cargo build -p shm-fifo-redis-server, or name it in \
+             SHM_FIFO_MODULE"
+        )
+    })
+}
