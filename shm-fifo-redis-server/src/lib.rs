@@ -4,7 +4,7 @@
 //! with which a client on the same machine exchanges its socket for two rings in
 //! shared memory and stays the same client in every respect. Redis goes on
 //! calling `read`, `write` and `epoll_wait`; the module stands in between
-//! ([`interpose`]) and serves moved connections from their rings.
+//! (`interpose`) and serves moved connections from their rings.
 //!
 //! The module calls the public module API and no Redis function besides. The
 //! exported symbols are [`RedisModule_OnLoad`] and [`RedisModule_OnUnload`].

@@ -1,6 +1,7 @@
 //! Virtual file descriptors behave as sockets do under epoll.
 #![cfg(feature = "virtual-fd")]
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod support;
 
