@@ -6,8 +6,10 @@
 //! input: a counter that wraps needs no test of its own.
 //!
 //! [`HeapFifo`] lets a test play the hostile peer: it can overwrite any [`Word`]
-//! of the header at any time.
+//! of the header at any time. [`run_hostile`] does so at every step.
 #![allow(unsafe_code)]
+
+mod hostile;
 
 use crate::layout::FifoHeader;
 use crate::producer::PUBLISH_EVERY_BYTES;
@@ -16,6 +18,8 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::{Consumer, Fifo, Producer};
 use std::ptr;
 use std::sync::atomic::AtomicU8;
+
+pub use hostile::{Scribble, run_hostile};
 
 /// One step of a FIFO's life. Lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 mod support;
 
 use proptest::prelude::*;
-use shm_fifo::testing::{End, HeapFifo, Word, pattern};
-use shm_fifo::{Channel, Consumer, Corrupt, Producer, Region, SharedWord};
+use shm_fifo::testing::{End, HeapFifo, Scribble, Word, pattern, run_hostile};
+use shm_fifo::{Channel, Corrupt, Region, SharedWord};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -43,73 +43,16 @@ fn attack() -> impl Strategy<Value = (u64, Vec<(usize, u64, u8, usize)>)> {
         .prop_flat_map(|start| (Just(start), scribbles(start)))
 }
 
-/// One use of a producer whose peer is hostile, and what must hold all the same.
-fn use_producer(producer: &mut Producer<'_>, kind: u8, length: usize) {
-    let before = producer.position();
-    let source = pattern(before, length);
-    let written = match kind % 4 {
-        0 => producer.write(&source),
-        1 => producer.write_whole(&source).map(|whole| if whole { length } else { 0 }),
-        2 => producer.stage(&source),
-        _ => producer.free_bytes().map(|free| {
-            assert!(free <= CAPACITY);
-            0
-        }),
-    };
-    let accepted = written.unwrap_or(0);
-    assert!(accepted <= length.min(CAPACITY));
-    assert_eq!(producer.position(), before.wrapping_add(accepted as u64));
-    if let Err(corrupt) = written {
-        assert_eq!((corrupt.word, corrupt.own), (SharedWord::Head, before));
-    }
-    producer.publish();
-    let _: bool = producer.must_ring();
-    let watch = producer.watch();
-    let _: bool = watch.is_ready(producer.position());
-    let _: bool = watch.park(producer.position());
-    watch.unpark();
-}
-
-/// As [`use_producer`], for the other end.
-fn use_consumer(consumer: &mut Consumer<'_>, kind: u8, length: usize) {
-    let before = consumer.position();
-    let mut target = vec![0xEE; length + 1];
-    let read = match kind % 3 {
-        0 | 1 => consumer.read(&mut target[..length]),
-        _ => consumer.available_bytes().map(|available| {
-            assert!(available <= CAPACITY);
-            0
-        }),
-    };
-    let taken = read.unwrap_or(0);
-    assert!(taken <= length.min(CAPACITY));
-    assert_eq!(target[length], 0xEE);
-    assert_eq!(consumer.position(), before.wrapping_add(taken as u64));
-    if let Err(corrupt) = read {
-        assert_eq!((corrupt.word, corrupt.own), (SharedWord::Tail, before));
-    }
-    let _: bool = consumer.must_ring();
-    let _: bool = consumer.must_ring_now();
-    let watch = consumer.watch();
-    let _: bool = watch.is_ready(consumer.position());
-    let _: Option<u32> = watch.peer_cpu();
-    let _: bool = watch.park(consumer.position());
-    watch.unpark();
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 2048 }))]
 
     #[test]
     fn hostile_scribbles_on_any_word_end_in_ok_or_corrupt((start, steps) in attack()) {
-        let memory = HeapFifo::new(CAPACITY, start);
-        let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
-        for (word, value, kind, length) in steps {
-            memory.scribble(Word::ALL[word], value);
-            use_producer(&mut producer, kind, length);
-            memory.scribble(Word::ALL[word], value);
-            use_consumer(&mut consumer, kind, length);
-        }
+        let scribble = |(word, value, kind, length)| {
+            Scribble { word: Word::ALL[word], value, kind, length }
+        };
+        let steps: Vec<_> = steps.into_iter().map(scribble).collect();
+        run_hostile(&steps, CAPACITY, start);
     }
 
     #[test]
