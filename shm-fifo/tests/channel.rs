@@ -9,9 +9,12 @@ use rustix::time::{ClockId, clock_gettime};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::pattern;
 use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{OtherProcess, Random, Watchdog};
@@ -386,6 +389,77 @@ fn no_wake_up_is_lost_by_a_writer_that_sleeps_for_space() {
         sent += length;
     }
     reader.join().unwrap();
+}
+
+#[test]
+fn a_sleeping_writer_is_rung_by_a_reader_that_never_sleeps() {
+    let _watchdog = Watchdog::start();
+    const TOTAL: usize = 1024 * 1024;
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    here.set_policy(park_only());
+    let writer = thread::spawn(move || here.write_all(&pattern(0, TOTAL)));
+    let mut received = 0;
+    let mut buffer = [0; 1000];
+    while received < TOTAL {
+        match there.try_read(&mut buffer) {
+            Ok(length) => received += length,
+            refused => assert!(is_would_block(&refused), "{refused:?}"),
+        }
+        thread::yield_now();
+    }
+    writer.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_sleeping_writer_is_rung_before_its_reader_sleeps_for_space() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let file = File::from(created.fd().unwrap());
+    let (one, other) = UnixStream::pair().unwrap();
+    let mut here = Channel::new(created.into_endpoint(), one.into());
+    let mut there = Channel::new(attached.into_endpoint(), other.into());
+    there.set_policy(park_only());
+    let peer = thread::spawn(move || {
+        there.write_all(&[1; RING_BYTES + 1000]).unwrap();
+        there.read_exact(&mut [0; 2 * RING_BYTES]).unwrap();
+        there
+    });
+    // The peer's `producer_parked`, in the direction to the creator.
+    let mut parked = [0; 4];
+    while parked == [0; 4] {
+        file.read_exact_at(&mut parked, 1024 + 384).unwrap();
+    }
+
+    // Less than half a ring, but enough to wake a writer for.
+    here.read_exact(&mut [0; RING_BYTES / 2 - 1]).unwrap();
+    here.write_all(&[2; 2 * RING_BYTES]).unwrap();
+
+    drop(peer.join().unwrap());
+}
+
+#[test]
+fn the_last_bytes_come_before_the_end_at_whatever_moment_the_peer_ends() {
+    let _watchdog = Watchdog::start();
+    let (give, take) = mpsc::channel::<Channel>();
+    let writer = thread::spawn(move || {
+        for mut channel in take {
+            channel.write_all(b"last words").unwrap();
+        }
+    });
+    for _ in 0..5000 {
+        let (mut here, there) = Channel::pair(RING_BYTES).unwrap();
+        give.send(there).unwrap();
+        let first = loop {
+            match here.try_read(&mut [0; 16]) {
+                Ok(length) => break length,
+                refused => assert!(is_would_block(&refused), "{refused:?}"),
+            }
+        };
+        assert_eq!(first, 10);
+    }
+    drop(give);
+    writer.join().unwrap();
 }
 
 #[test]

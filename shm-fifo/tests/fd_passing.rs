@@ -14,14 +14,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard};
-use support::{Watchdog, open_fds};
-
-/// Tests that count descriptors must not run beside others that open some.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
+use support::{Watchdog, alone, open_fds};
 
 /// What identifies the file behind a descriptor.
 fn identity(fd: impl AsFd) -> (u64, u64) {

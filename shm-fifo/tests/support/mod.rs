@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Ends the process, with a message, if the test that holds it hangs.
@@ -32,6 +33,13 @@ impl Watchdog {
         });
         Self { _alive: alive }
     }
+}
+
+/// Held by tests that must not run beside others of their binary: they count the
+/// descriptors of the process, or want a CPU for each of their threads.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A second process, which runs one `#[ignore]`d test of this same binary. Killed
