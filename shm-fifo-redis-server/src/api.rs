@@ -5,6 +5,7 @@
 //! that runs after the last step that can fail.
 #![allow(unsafe_code)]
 
+use crate::registration::{Argument, Command};
 use crate::{commands, config, info, interpose, offers};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
@@ -13,16 +14,52 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const MODULE_NAME: &CStr = c"shm";
 const MODULE_VERSION: c_int = 1;
-/// Reconnecting clients must not be stuck on the socket while the server loads
-/// its data; scripts have no connection of their own to move.
-const COMMAND_FLAGS: &CStr = c"fast allow-loading allow-stale deny-script";
+
+static COMMANDS: [Command; 3] = [
+    Command {
+        name: c"shm.open",
+        handler: open_command,
+        summary: c"Offers this connection two rings in shared memory",
+        complexity: c"O(1)",
+        categories: c"fast connection",
+        arguments: &[
+            Argument {
+                name: c"version",
+                kind: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER,
+                token: None,
+            },
+            Argument {
+                name: c"name",
+                kind: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
+                token: Some(c"FDSOCKET"),
+            },
+        ],
+    },
+    Command {
+        name: c"shm.start",
+        handler: start_command,
+        summary: c"Moves this connection onto the rings that SHM.OPEN offered",
+        complexity: c"O(1)",
+        categories: c"fast connection",
+        arguments: &[Argument {
+            name: c"token",
+            kind: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
+            token: None,
+        }],
+    },
+    Command {
+        name: c"shm.list",
+        handler: list_command,
+        summary: c"Lists the connections that are on shared memory or about to be",
+        complexity: c"O(N) where N is the number of such connections",
+        categories: c"slow connection admin dangerous",
+        arguments: &[],
+    },
+];
 
 /// `REDISMODULE_OK` and `REDISMODULE_ERR`, of the type that functions return.
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERR: c_int = 1;
-
-type Command =
-    extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
 
 /// Called by the server when it loads the module.
 ///
@@ -83,9 +120,7 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
 fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     vfd::prepare().map_err(|error| format!("no memory: {error}"))?;
     config::load(context, args)?;
-    register_command(context, c"shm.open", open_command)?;
-    register_command(context, c"shm.start", start_command)?;
-    register_command(context, c"shm.list", list_command)?;
+    COMMANDS.iter().try_for_each(|command| command.register(context))?;
     register_info(context)?;
     subscribe_to_cron(context)?;
     interpose::install()?;
@@ -93,18 +128,8 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     Ok(())
 }
 
-fn register_command(context: &Context, name: &CStr, command: Command) -> Result<(), String> {
-    // SAFETY: set by the server before it calls `RedisModule_OnLoad`'s rest.
-    let create = unsafe { raw::RedisModule_CreateCommand }.ok_or("no RedisModule_CreateCommand")?;
-    // SAFETY: a live context and C strings; the command has the right signature.
-    let created = unsafe {
-        create(context.ctx, name.as_ptr(), Some(command), COMMAND_FLAGS.as_ptr(), 0, 0, 0)
-    };
-    if created == OK { Ok(()) } else { Err(format!("the server refused the command {name:?}")) }
-}
-
 fn register_info(context: &Context) -> Result<(), String> {
-    // SAFETY: as in `register_command`.
+    // SAFETY: set by the server before it runs the module's own code.
     let register = unsafe { raw::RedisModule_RegisterInfoFunc }
         .ok_or("the server is older than Redis 6.2: it has no RedisModule_RegisterInfoFunc")?;
     // SAFETY: a live context; the function has the right signature.
@@ -114,7 +139,7 @@ fn register_info(context: &Context) -> Result<(), String> {
 
 fn subscribe_to_cron(context: &Context) -> Result<(), String> {
     let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_CRON_LOOP, dataver: 1 };
-    // SAFETY: as in `register_command`.
+    // SAFETY: set by the server before it runs the module's own code.
     let subscribe = unsafe { raw::RedisModule_SubscribeToServerEvent }
         .ok_or("the server is older than Redis 6.2: it has no server events")?;
     // SAFETY: a live context; the function has the right signature.

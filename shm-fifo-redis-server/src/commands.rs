@@ -103,7 +103,7 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
         (_, Some(name)) => Some(AbstractAddress::from_digits(name).ok_or(Refusal::FdSocketName)?),
     };
     let ring_bytes = config::ring_bytes();
-    check_limits(client.id, 2 * ring_bytes)?;
+    check_limits(client.id, Region::bytes_with_rings_of(ring_bytes))?;
     interpose::verify();
     let region = Region::create(ring_bytes).map_err(Refusal::Region)?;
     region.park_both_ends();

@@ -17,5 +17,6 @@ mod config;
 mod info;
 mod interpose;
 mod offers;
+mod registration;
 
 pub use api::{RedisModule_OnLoad, RedisModule_OnUnload};
