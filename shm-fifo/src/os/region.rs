@@ -203,6 +203,12 @@ impl Region {
         self.file.try_clone()
     }
 
+    /// Bytes of memory that a region takes whose rings hold `ring_bytes` each.
+    #[must_use]
+    pub const fn bytes_with_rings_of(ring_bytes: usize) -> usize {
+        HEADER_BYTES + 2 * ring_bytes
+    }
+
     /// Bytes that each ring holds.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
@@ -383,7 +389,7 @@ fn is_ring_size(bytes: usize) -> bool {
 }
 
 fn region_bytes(ring_bytes: usize) -> usize {
-    HEADER_BYTES + 2 * ring_bytes
+    Region::bytes_with_rings_of(ring_bytes)
 }
 
 fn invalid_input(message: String) -> io::Error {
