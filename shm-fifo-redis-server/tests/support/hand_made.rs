@@ -91,14 +91,25 @@ impl HandMade {
     /// Connects and moves to shared memory.
     #[track_caller]
     pub(crate) fn connect(server: &TestServer) -> Self {
-        let mut offer = Offer::from(server);
+        let offer = Offer::from(server);
         let token = offer.token();
-        assert_eq!(offer.ask(&format!("SHM.START {token}")), "\0", "a doorbell");
+        let mut client = Self::start_with(offer, &request(&[b"SHM.START", token.as_bytes()]));
+        assert_eq!(client.take("+OK\r\n".len()), b"+OK\r\n");
+        client
+    }
+
+    /// Sends `bytes`, which begin with `SHM.START`, and moves to shared memory. The
+    /// answer is still in the ring.
+    #[track_caller]
+    pub(crate) fn start_with(mut offer: Offer, bytes: &[u8]) -> Self {
         let memory = offer.map();
-        let mut client = Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 };
+        offer.socket.write_all(bytes).unwrap();
+        let mut doorbell = [1];
+        offer.socket.read_exact(&mut doorbell).unwrap();
+        assert_eq!(doorbell, [0]);
+        let client = Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 };
         // As in the chapter "Writing": no mailbox.
         client.word(words::REQUESTS + words::MAIL_START).store(u64::MAX, SeqCst);
-        assert_eq!(client.take("+OK\r\n".len()), b"+OK\r\n");
         client
     }
 

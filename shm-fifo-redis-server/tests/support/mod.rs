@@ -11,10 +11,10 @@ mod server;
 mod watchdog;
 mod wire;
 
-pub(crate) use hand_made::{HandMade, Offer, START_TOKEN_OFFSET, words};
+pub(crate) use hand_made::{HandMade, Offer, words};
 pub(crate) use process::{OtherProcess, Process, thread_cpu};
 pub(crate) use random::{Random, checksum};
-pub(crate) use server::{ServerOptions, TestServer};
+pub(crate) use server::{ServerOptions, TestServer, find_program, module_path};
 pub(crate) use wire::{Wire, bulk, request};
 
 use std::time::{Duration, Instant};

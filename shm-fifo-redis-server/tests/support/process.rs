@@ -51,6 +51,13 @@ impl Process {
             .collect()
     }
 
+    /// The highest number of an open file descriptor.
+    pub(crate) fn highest_fd(self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap();
+        let numbers = open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse());
+        numbers.map(Result::unwrap).max().unwrap()
+    }
+
     /// Its mappings.
     pub(crate) fn maps(self) -> usize {
         self.read("maps").lines().count()
@@ -76,6 +83,28 @@ impl Process {
     pub(crate) fn children(self) -> Vec<Self> {
         let children = self.read(&format!("task/{}/children", self.0));
         children.split_ascii_whitespace().map(|id| Self(id.parse().unwrap())).collect()
+    }
+
+    /// Limits how large the files are that it makes from now on.
+    pub(crate) fn limit_file_bytes(self, bytes: u64) {
+        self.limit(libc::RLIMIT_FSIZE, bytes);
+    }
+
+    /// Limits the numbers of the file descriptors that it makes from now on.
+    pub(crate) fn limit_fds(self, count: usize) {
+        self.limit(libc::RLIMIT_NOFILE, count as u64);
+    }
+
+    /// Sets the soft limit; the hard one stays, so that it can be raised again.
+    fn limit(self, resource: libc::__rlimit_resource_t, soft: u64) {
+        let id = libc::pid_t::try_from(self.0).unwrap();
+        let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes one rlimit.
+        let got = unsafe { libc::prlimit(id, resource, std::ptr::null(), &raw mut limits) };
+        limits.rlim_cur = soft.min(limits.rlim_max);
+        // SAFETY: reads one rlimit.
+        let set = unsafe { libc::prlimit(id, resource, &raw const limits, std::ptr::null_mut()) };
+        assert_eq!((got, set), (0, 0));
     }
 
     /// Stops it, as SIGSTOP does.

@@ -9,6 +9,7 @@ use shm_fifo_redis_client::{Client, Connection, Stream};
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -145,7 +146,7 @@ impl TestServer {
     fn answers(&mut self) -> bool {
         let mut answers = false;
         holds_within(PATIENCE, || {
-            answers = UnixStream::connect(self.socket()).is_ok() && self.ask("PING") == "+PONG\r\n";
+            answers = ping(&self.socket()).is_ok_and(|reply| reply == *b"+PONG\r\n");
             answers || self.child.try_wait().unwrap().is_some()
         });
         answers
@@ -235,6 +236,11 @@ impl TestServer {
             && self.process().region_fds() + self.process().region_maps() == 0
     }
 
+    /// The reply to `MODULE LOAD`.
+    pub(crate) fn load_module(&self) -> String {
+        self.ask(&format!("MODULE LOAD {}", module_path().display()))
+    }
+
     /// Kills it as `kill -9` does, and waits until it is dead.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -270,6 +276,16 @@ impl Drop for TestServer {
             eprintln!("the end of the server's log:\n{}", tail.join("\n"));
         }
     }
+}
+
+/// What a server that may still be about to end answers to PING.
+fn ping(socket: &Path) -> io::Result<[u8; 7]> {
+    let mut socket = UnixStream::connect(socket)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(b"PING\r\n")?;
+    let mut reply = [0; 7];
+    socket.read_exact(&mut reply)?;
+    Ok(reply)
 }
 
 fn arguments(directory: &Path, port: u16) -> Vec<String> {

@@ -1,0 +1,336 @@
+//! Settings, limits, loading and unloading.
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod support;
+
+use support::{ServerOptions, TestServer, wait_until};
+
+const SWITCHED_OFF: &str =
+    "-ERR SHM.OPEN: shared memory is switched off (shm.max-sessions is 0); stay on the socket\r\n";
+
+fn with_settings(settings: &[&str]) -> TestServer {
+    ServerOptions::default().module_args(settings).start()
+}
+
+fn region_bytes(ring_bytes: u64) -> u64 {
+    4096 + 2 * ring_bytes
+}
+
+#[test]
+fn max_sessions_0_switches_it_off_at_run_time() {
+    let server = TestServer::start();
+    let mut before = server.shm();
+    let mut plain = server.plain();
+
+    assert_eq!(server.ask("CONFIG SET shm.max-sessions 0"), "+OK\r\n");
+
+    assert_eq!(plain.ask("SHM.OPEN 2"), SWITCHED_OFF);
+    plain.assert_answers();
+    before.assert_answers();
+    assert_eq!(server.ask("CONFIG SET shm.max-sessions 10"), "+OK\r\n");
+    plain.into_shm().assert_answers();
+}
+
+#[test]
+fn max_sessions_counts_connections_and_offers() {
+    let server = with_settings(&["max-sessions", "3"]);
+    let (one, _two) = (server.shm(), server.shm());
+    let _offer = support::Offer::from(&server);
+    let mut plain = server.plain();
+
+    assert_eq!(
+        plain.ask("SHM.OPEN 2"),
+        "-ERR SHM.OPEN: 3 connections are on shared memory already (shm.max-sessions); stay on \
+         the socket\r\n"
+    );
+    plain.assert_answers();
+
+    drop(one);
+    wait_until("one is gone", || server.info("shm_sessions") == 1);
+    plain.into_shm().assert_answers();
+}
+
+#[test]
+fn max_memory_bounds_all_regions_together() {
+    let server = with_settings(&["ring-bytes", "4096", "max-memory", "30000"]);
+    let (_one, _two) = (server.shm(), server.shm());
+    let mut plain = server.plain();
+
+    let refused = plain.ask("SHM.OPEN 2");
+
+    assert_eq!(
+        refused,
+        "-ERR SHM.OPEN: the rings would exceed 30000 bytes in all (shm.max-memory); stay on the \
+         socket\r\n"
+    );
+    plain.assert_answers();
+    // The header page of each counts as well.
+    assert_eq!(server.info("shm_region_bytes"), 2 * region_bytes(4096));
+    server.ask("CONFIG SET shm.max-memory 0");
+    plain.into_shm().assert_answers();
+}
+
+#[test]
+fn max_memory_is_never_exceeded() {
+    let server = with_settings(&["ring-bytes", "4096"]);
+    let limit = 3 * region_bytes(4096);
+    server.ask(&format!("CONFIG SET shm.max-memory {}", limit - 1));
+
+    let (_one, _two) = (server.shm(), server.shm());
+    let mut third = server.plain();
+
+    assert!(third.ask("SHM.OPEN 2").contains("shm.max-memory"));
+    assert!(server.info("shm_region_bytes") < limit);
+    server.ask(&format!("CONFIG SET shm.max-memory {limit}"));
+    third.into_shm().assert_answers();
+    assert_eq!(server.info("shm_region_bytes"), limit);
+}
+
+#[test]
+fn ring_bytes_is_for_new_connections() {
+    let server = with_settings(&["ring-bytes", "4kb"]);
+    let mut small = server.shm();
+    assert_eq!(server.info("shm_region_bytes"), region_bytes(4096));
+
+    assert_eq!(server.ask("CONFIG SET shm.ring-bytes 1mb"), "+OK\r\n");
+
+    let mut large = server.shm();
+    assert_eq!(server.info("shm_region_bytes"), region_bytes(4096) + region_bytes(1 << 20));
+    small.assert_answers();
+    large.assert_answers();
+}
+
+#[test]
+fn rings_too_large_for_the_machine_are_refused() {
+    let server = with_settings(&["max-memory", "0"]);
+    server.ask("CONFIG SET shm.ring-bytes 65536");
+    let mut plain = server.plain();
+    // No file may be larger than 64 KiB from now on.
+    server.process().limit_file_bytes(65_536);
+
+    let refused = plain.ask("SHM.OPEN 2");
+
+    assert!(refused.starts_with("-ERR SHM.OPEN: cannot make the shared memory: "), "{refused}");
+    assert!(refused.contains("ulimit -f") && refused.ends_with("; stay on the socket\r\n"));
+    plain.assert_answers();
+    assert!(server.holds_no_shared_memory());
+}
+
+#[test]
+fn without_file_descriptors_a_client_stays_on_its_socket() {
+    let server = TestServer::start();
+    server.shm().assert_answers();
+    wait_until("nothing is left of it", || server.holds_no_shared_memory());
+    let mut connections = Vec::new();
+    let mut plain = server.plain();
+    plain.assert_answers();
+    // No number below the highest may be free.
+    while server.process().fds() <= server.process().highest_fd() {
+        connections.push(server.plain());
+        plain.assert_answers();
+    }
+    let fds = server.process().fds();
+    // A region needs two: its own, and the copy that is passed on.
+    for spare in 0..2 {
+        server.process().limit_fds(fds + spare);
+        let refused = plain.ask("SHM.OPEN 2");
+        assert!(refused.starts_with("-ERR SHM.OPEN: cannot make the shared memory: "), "{refused}");
+        plain.assert_answers();
+        assert_eq!(server.process().fds(), fds);
+    }
+
+    server.process().limit_fds(1024);
+    plain.into_shm().assert_answers();
+}
+
+#[test]
+fn config_set_refuses_bad_values_and_says_why() {
+    let server = TestServer::start();
+    let table = [
+        ("ring-bytes", "5000", "must be a power of two"),
+        ("ring-bytes", "0", "between 4096 and 1073741824"),
+        ("ring-bytes", "2gb", "between 4096 and 1073741824"),
+        ("ring-bytes", "large", "memory value"),
+        ("ring-bytes", "-4096", "memory value"),
+        ("max-sessions", "-1", "between 0 and"),
+        ("max-sessions", "many", "integer"),
+        ("max-memory", "-1", ""),
+        ("spin-us", "1000001", "between 0 and 1000000"),
+        ("spin-us", "NaN", "integer"),
+        ("wait", "sleep", "adaptive"),
+        ("colour", "blue", "Unknown option"),
+    ];
+    for (name, value, reason) in table {
+        let get = format!("CONFIG GET shm.{name}");
+        let before = server.ask(&get);
+        let reply = server.ask(&format!("CONFIG SET shm.{name} {value}"));
+        assert!(reply.starts_with("-ERR") && reply.contains(reason), "{name} {value}: {reply}");
+        assert_eq!(server.ask(&get), before);
+    }
+    server.shm().assert_answers();
+}
+
+#[test]
+fn config_get_shows_what_is_in_force() {
+    let server = with_settings(&["spin-us", "7", "wait", "park"]);
+
+    let table = [
+        ("ring-bytes", "65536"),
+        ("spin-us", "7"),
+        ("max-sessions", "10000"),
+        ("max-memory", "1073741824"),
+        ("wait", "park"),
+    ];
+    for (name, value) in table {
+        let reply = server.ask(&format!("CONFIG GET shm.{name}"));
+        assert!(reply.ends_with(&format!("\r\n{value}\r\n")), "{name}: {reply}");
+    }
+}
+
+#[test]
+fn every_way_to_wait_works_and_can_be_changed_at_run_time() {
+    let server = TestServer::start();
+    let mut before = server.shm();
+    for mode in ["park", "spin", "adaptive"] {
+        assert_eq!(server.ask(&format!("CONFIG SET shm.wait {mode}")), "+OK\r\n");
+        let mut after = server.shm();
+        for _ in 0..200 {
+            before.assert_answers();
+            after.assert_answers();
+        }
+    }
+}
+
+#[test]
+fn arguments_of_loadmodule_are_settings() {
+    let server = with_settings(&["ring-bytes", "8kb", "shm.max-sessions", "1"]);
+    let _one = server.shm();
+
+    assert_eq!(server.info("shm_region_bytes"), region_bytes(8192));
+    assert!(server.plain().ask("SHM.OPEN 2").contains("1 connections"));
+}
+
+#[test]
+fn bad_arguments_stop_the_server_with_a_line_that_says_why() {
+    let table: [(&[&str], &str); 8] = [
+        (&["ring-bytes"], "the argument \"ring-bytes\" has no value"),
+        (&["ring-bytes", "5000"], "shm.ring-bytes must be a power of two"),
+        (&["ring-bytes", "16"], "shm.ring-bytes must be between 4096 and 1073741824"),
+        (&["ring-bytes", "64x"], "ring-bytes takes a number, not \"64x\""),
+        (&["max-sessions", "64kb"], "max-sessions takes a number, not \"64kb\""),
+        (&["max-sessions", "-1"], "shm.max-sessions must be between 0 and"),
+        (&["wait", "sleep"], "wait is adaptive, park or spin, not \"sleep\""),
+        (&["colour", "blue"], "there is no setting \"colour\""),
+    ];
+    for (args, reason) in table {
+        let log = ServerOptions::default().module_args(args).start_in_vain();
+        assert!(log.contains(&format!("<shm> not loaded: {reason}")), "{args:?}: {log}");
+    }
+}
+
+#[test]
+fn redis_conf_loads_the_module_with_its_settings() {
+    let server = ServerOptions::default()
+        .config("loadmodule MODULE spin-us 9\nshm.ring-bytes 16kb\nshm.wait park\n")
+        .start();
+    let _shm = server.shm();
+
+    assert_eq!(server.info("shm_region_bytes"), region_bytes(16_384));
+    assert!(server.ask("CONFIG GET shm.spin-us").ends_with("\r\n9\r\n"));
+    assert!(server.ask("CONFIG GET shm.wait").ends_with("\r\npark\r\n"));
+}
+
+#[test]
+fn a_bad_line_in_redis_conf_stops_the_server() {
+    let table = [
+        ("shm.ring-bytes 5000", "must be a power of two"),
+        ("shm.wait sleep", "adaptive"),
+        ("shm.colour blue", "Module Configuration detected"),
+    ];
+    for (line, reason) in table {
+        let log = ServerOptions::default()
+            .config(&format!("loadmodule MODULE\n{line}\n"))
+            .start_in_vain();
+        assert!(log.contains(reason), "{line}: {log}");
+    }
+}
+
+#[test]
+fn config_rewrite_keeps_the_settings() {
+    let server = ServerOptions::default().config("loadmodule MODULE\n").start();
+    server.ask("CONFIG SET shm.ring-bytes 131072 shm.wait park");
+
+    assert_eq!(server.ask("CONFIG REWRITE"), "+OK\r\n");
+
+    let text = std::fs::read_to_string(server.file("redis.conf")).unwrap();
+    assert!(text.contains("shm.ring-bytes 128kb") && text.contains("shm.wait park"), "{text}");
+}
+
+#[test]
+fn connections_made_before_the_module_was_loaded_can_move() {
+    let server = ServerOptions::default().without_module().start();
+    let (mut unix, mut tcp, mut bystander) = (server.plain(), server.tcp(), server.plain());
+    for wire in [&mut unix, &mut tcp, &mut bystander] {
+        wire.assert_answers();
+    }
+
+    assert_eq!(server.load_module(), "+OK\r\n");
+
+    for wire in [unix, tcp] {
+        let mut shm = wire.into_shm();
+        shm.assert_answers();
+        assert_eq!(shm.ask("BLPOP queue 0.01"), "*-1\r\n");
+    }
+    bystander.assert_answers();
+}
+
+#[test]
+fn it_is_unloaded_when_nobody_uses_it_and_loaded_again() {
+    let server = TestServer::start();
+    let mut bystander = server.plain();
+    for _ in 0..3 {
+        let mut shm = server.shm();
+        let refused = server.ask("MODULE UNLOAD shm");
+        assert!(refused.starts_with("-ERR Error unloading module"), "{refused}");
+        assert!(server.log().contains("<shm> not unloaded: 1 connections are on shared memory"));
+        shm.assert_answers();
+        drop(shm);
+        wait_until("it is gone", || server.info("shm_sessions") == 0);
+
+        let offer = support::Offer::from(&server);
+        assert!(server.ask("MODULE UNLOAD shm").starts_with("-ERR"));
+        drop(offer);
+        wait_until("it is gone", || server.info("shm_offers") == 0);
+
+        assert_eq!(server.ask("MODULE UNLOAD shm"), "+OK\r\n");
+        assert!(server.plain().ask("SHM.OPEN 2").starts_with("-ERR unknown command"));
+        bystander.assert_answers();
+        assert_eq!(server.load_module(), "+OK\r\n");
+    }
+    server.shm().assert_answers();
+}
+
+#[test]
+fn it_is_loaded_once() {
+    let server = TestServer::start();
+    let mut shm = server.shm();
+
+    assert!(server.load_module().starts_with("-ERR Error loading the extension"));
+
+    shm.assert_answers();
+    server.shm().assert_answers();
+}
+
+#[test]
+fn bad_arguments_at_run_time_leave_the_server_as_it_was() {
+    let server = ServerOptions::default().without_module().start();
+    let module = support::module_path();
+
+    let reply = server.ask(&format!("MODULE LOAD {} ring-bytes 5000", module.display()));
+
+    assert!(reply.starts_with("-ERR Error loading the extension"), "{reply}");
+    assert!(server.log().contains("<shm> not loaded: shm.ring-bytes must be a power of two"));
+    assert_eq!(server.ask("PING"), "+PONG\r\n");
+    assert_eq!(server.load_module(), "+OK\r\n");
+    server.shm().assert_answers();
+}
