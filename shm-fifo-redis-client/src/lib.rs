@@ -21,6 +21,9 @@ mod messages;
 mod reply;
 mod stream;
 mod sys;
+#[cfg(any(test, feature = "test-utils"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use address::{Address, AddressError, Sharing};
 pub use client::Client;

@@ -1,31 +1,11 @@
 //! The reader against redis-rs' parser, and against anything at all.
 
 use super::*;
+use crate::testing::read_replies;
 use proptest::prelude::*;
 
-/// Feeds `bytes` in portions of the given lengths, over and over.
-fn read_all(bytes: &[u8], portions: &[usize]) -> (Vec<Value>, Option<ReplyError>) {
-    let mut reader = ReplyReader::default();
-    let mut values = Vec::new();
-    let mut portions = portions.iter().cycle();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let portion = rest.len().min(*portions.next().unwrap_or(&1));
-        let taken = reader.fill(|room| io::Read::read(&mut &rest[..portion], room)).unwrap();
-        rest = &rest[taken..];
-        loop {
-            match reader.next() {
-                Ok(Some(value)) => values.push(value),
-                Ok(None) => break,
-                Err(error) => return (values, Some(error)),
-            }
-        }
-    }
-    (values, None)
-}
-
 fn read_one(bytes: &[u8]) -> Result<Option<Value>, ReplyError> {
-    match read_all(bytes, &[bytes.len().max(1)]) {
+    match read_replies(bytes, &[bytes.len().max(1)]) {
         (_, Some(error)) => Err(error),
         (values, None) => Ok(values.into_iter().next()),
     }
@@ -100,7 +80,7 @@ proptest! {
         portions in proptest::collection::vec(1_usize..60, 1..8),
     ) {
         let expected: Vec<_> = replies.iter().map(|reply| oracle(reply).unwrap()).collect();
-        let (values, error) = read_all(&replies.concat(), &portions);
+        let (values, error) = read_replies(&replies.concat(), &portions);
         prop_assert_eq!(error, None);
         prop_assert_eq!(values, expected);
     }
@@ -128,7 +108,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
         portions in proptest::collection::vec(1_usize..40, 1..4),
     ) {
-        read_all(&bytes, &portions);
+        read_replies(&bytes, &portions);
     }
 
     #[test]
@@ -136,7 +116,7 @@ proptest! {
         text in r"([-+:$*%~>|=!#,_(][0-9tf-]{0,3}\r\n|[a-z]{0,3}\r\n){0,60}",
         portions in proptest::collection::vec(1_usize..40, 1..4),
     ) {
-        read_all(text.as_bytes(), &portions);
+        read_replies(text.as_bytes(), &portions);
     }
 }
 
@@ -179,7 +159,7 @@ fn a_line_that_never_ends_is_refused_and_not_kept() {
 #[test]
 fn a_bulk_larger_than_the_buffer_is_as_large_as_its_value() {
     let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
-    let (values, error) = read_all(&bulk('$', &bytes), &[100_000, 7]);
+    let (values, error) = read_replies(&bulk('$', &bytes), &[100_000, 7]);
     assert_eq!(error, None);
     let [Value::BulkString(value)] = &values[..] else { panic!("{values:?}") };
     assert_eq!(*value, bytes);
