@@ -4,7 +4,7 @@
 //! of its own (x86-64 prefetches lines in pairs), so that a side which writes
 //! often never disturbs a word that the other side only watches.
 
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Reserved, reserved};
 use crossbeam_utils::CachePadded;
 
 /// Bytes of one [`FifoHeader`].
@@ -13,7 +13,8 @@ pub const FIFO_HEADER_BYTES: usize = 512;
 /// The longest message that travels inside the producer's line.
 pub const MAILBOX_BYTES: usize = MAILBOX_WORDS * 8;
 
-pub(crate) const MAILBOX_WORDS: usize = 6;
+/// loom tries all orders of all accesses: there two words stand for many.
+pub(crate) const MAILBOX_WORDS: usize = if cfg!(loom) { 2 } else { 6 };
 
 /// What the producer writes with every message.
 ///
@@ -30,7 +31,7 @@ pub(crate) struct TailLine {
     pub(crate) tail: AtomicU64,
     /// Not 0 once the producer has ended.
     pub(crate) closed: AtomicU32,
-    reserved: [AtomicU32; 15],
+    reserved: Reserved<15>,
 }
 
 /// What the consumer writes with every read.
@@ -41,7 +42,7 @@ pub(crate) struct HeadLine {
     pub(crate) head: AtomicU64,
     /// Not 0 once the consumer has ended.
     pub(crate) closed: AtomicU32,
-    reserved: [AtomicU32; 29],
+    reserved: Reserved<29>,
 }
 
 /// What one side writes when it starts to wait, and its peer watches.
@@ -52,7 +53,7 @@ pub(crate) struct WaitLine {
     pub(crate) parked: AtomicU32,
     /// The CPU this side ran on when it last waited, plus one; 0 is unknown.
     pub(crate) cpu: AtomicU32,
-    reserved: [AtomicU32; 30],
+    reserved: Reserved<30>,
 }
 
 /// The words that the two ends of a FIFO share.
@@ -84,12 +85,12 @@ impl FifoHeader {
                 mail: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
-                reserved: Default::default(),
+                reserved: reserved(),
             }),
             consumer: CachePadded::new(HeadLine {
                 head: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
-                reserved: core::array::from_fn(|_| AtomicU32::new(0)),
+                reserved: reserved(),
             }),
             consumer_wait: CachePadded::new(WaitLine::new()),
             producer_wait: CachePadded::new(WaitLine::new()),
@@ -105,11 +106,7 @@ impl Default for FifoHeader {
 
 impl WaitLine {
     fn new() -> Self {
-        Self {
-            parked: AtomicU32::new(0),
-            cpu: AtomicU32::new(0),
-            reserved: core::array::from_fn(|_| AtomicU32::new(0)),
-        }
+        Self { parked: AtomicU32::new(0), cpu: AtomicU32::new(0), reserved: reserved() }
     }
 }
 

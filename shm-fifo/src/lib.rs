@@ -64,9 +64,10 @@ pub use layout::{FIFO_HEADER_BYTES, FifoHeader, MAILBOX_BYTES};
 pub use park::{DataWatch, SpaceWatch};
 pub use producer::Producer;
 
-#[cfg(feature = "std")]
+// loom checks the core: what lies in mapped memory it cannot see.
+#[cfg(all(feature = "std", not(loom)))]
 mod os;
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(loom)))]
 pub use os::{
     channel::{Channel, Interest},
     doorbell, fd_passing,
@@ -77,5 +78,5 @@ pub use os::{
 #[cfg(feature = "test-utils")]
 pub mod testing;
 
-#[cfg(feature = "virtual-fd")]
+#[cfg(all(feature = "virtual-fd", not(loom)))]
 pub mod vfd;

@@ -8,19 +8,35 @@
 //!
 //! A hostile peer makes copies arbitrary, never undefined: on x86-64 the copies
 //! are assembly that the compiler cannot see through, and whose effect is that
-//! of a loop of relaxed `AtomicU8` accesses; elsewhere, and under Miri and loom,
-//! they are that loop. (The reasoning is that of "How to use storytelling to fit
-//! inline assembly into Rust", Ralf Jung, 2026.)
+//! of a loop of relaxed `AtomicU8` accesses; elsewhere, and for tools that cannot
+//! see through assembly either, they are that loop. (The reasoning is that of
+//! "How to use storytelling to fit inline assembly into Rust", Ralf Jung, 2026.)
 #![allow(unsafe_code)]
 
+// Sanitizers ask for the portable copies with `--cfg portable_copies`.
+#[cfg_attr(loom, path = "memory/loom.rs")]
+#[cfg_attr(
+    all(not(loom), any(not(target_arch = "x86_64"), miri, portable_copies)),
+    path = "memory/portable.rs"
+)]
+#[cfg_attr(
+    all(not(loom), target_arch = "x86_64", not(any(miri, portable_copies))),
+    path = "memory/x86_64.rs"
+)]
+mod copies;
+
+use crate::position::span;
+use copies::{copy_in, copy_out};
 use core::marker::PhantomData;
+
+pub(crate) use copies::Byte;
 
 /// The bytes of a ring: `capacity` of them, a power of two.
 #[derive(Debug)]
 pub(crate) struct RingBytes<'m> {
-    base: *mut u8,
+    base: *const Byte,
     mask: usize,
-    memory: PhantomData<&'m [core::sync::atomic::AtomicU8]>,
+    memory: PhantomData<&'m [Byte]>,
 }
 
 // SAFETY: the bytes are reached by copies that tolerate concurrent access from
@@ -34,7 +50,7 @@ impl RingBytes<'_> {
     ///   and other atomic or opaque accesses;
     /// * `capacity` is a power of two.
     pub(crate) const unsafe fn new(base: *mut u8, capacity: usize) -> Self {
-        Self { base, mask: capacity - 1, memory: PhantomData }
+        Self { base: base.cast(), mask: capacity - 1, memory: PhantomData }
     }
 
     pub(crate) const fn capacity(&self) -> usize {
@@ -50,10 +66,10 @@ impl RingBytes<'_> {
         let (to_end, from_start) = source.split_at(first);
         // SAFETY: `index + first <= capacity` by `first_span`, inside the ring;
         // the source is a slice, and the caller's, so apart from the ring.
-        unsafe { copy(self.base.add(index), to_end.as_ptr(), to_end.len()) };
+        unsafe { copy_in(self.base.add(index), to_end) };
         if !from_start.is_empty() {
             // SAFETY: `first_span` leaves at most `index` bytes, from the start.
-            unsafe { copy(self.base, from_start.as_ptr(), from_start.len()) };
+            unsafe { copy_in(self.base, from_start) };
         }
     }
 
@@ -65,169 +81,21 @@ impl RingBytes<'_> {
         let (index, first) = self.first_span(position, target.len());
         let (to_end, from_start) = target.split_at_mut(first);
         // SAFETY: as in `copy_in`, with the directions exchanged.
-        unsafe { copy(to_end.as_mut_ptr(), self.base.add(index), to_end.len()) };
+        unsafe { copy_out(to_end, self.base.add(index)) };
         if !from_start.is_empty() {
             // SAFETY: as in `copy_in`.
-            unsafe { copy(from_start.as_mut_ptr(), self.base, from_start.len()) };
+            unsafe { copy_out(from_start, self.base) };
         }
     }
 
     /// Index of `position`, and how many of `length` bytes fit before the end.
     fn first_span(&self, position: u64, length: usize) -> (usize, usize) {
         assert!(length <= self.capacity(), "a span is never longer than its ring");
-        #[allow(clippy::cast_possible_truncation, reason = "the mask keeps the low bits anyway")]
-        let index = position as usize & self.mask;
-        (index, length.min(self.capacity() - index))
+        span(position, length, self.mask)
     }
 }
 
-/// Copies `length` bytes; either side may be shared with another process.
-///
-/// # Safety
-/// `target` is valid for writes and `source` for reads of `length` bytes, and
-/// the two do not overlap.
-#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-#[inline]
-unsafe fn copy(target: *mut u8, source: *const u8, length: usize) {
-    /// Above this the microcoded copy wins, below it its start-up loses.
-    const REP_MOVSB_FROM_BYTES: usize = 512;
-    // SAFETY: the caller's contract, for the same range.
-    unsafe {
-        match length {
-            0 => {}
-            1..4 => copy_tiny(target, source, length),
-            4..8 => copy_overlapping::<4>(target, source, length),
-            8..16 => copy_overlapping::<8>(target, source, length),
-            16..REP_MOVSB_FROM_BYTES => copy_by_16(target, source, length),
-            _ => copy_rep_movsb(target, source, length),
-        }
-    }
-}
-
-#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-mod x86_64 {
-    use core::arch::asm;
-
-    /// # Safety
-    /// As for [`super::copy`], with `1 <= length < 4`.
-    #[inline]
-    pub(super) unsafe fn copy_tiny(target: *mut u8, source: *const u8, length: usize) {
-        for offset in [0, length / 2, length - 1] {
-            // SAFETY: each offset is below `length`.
-            let (target, source) = unsafe { (target.add(offset), source.add(offset)) };
-            // SAFETY: one byte within the caller's ranges.
-            unsafe {
-                asm!("mov {byte}, [{source}]", "mov [{target}], {byte}",
-                    byte = out(reg_byte) _, source = in(reg) source, target = in(reg) target,
-                    options(nostack, preserves_flags));
-            }
-        }
-    }
-
-    /// Copies the first and the last `WORD` bytes, which overlap or touch.
-    ///
-    /// # Safety
-    /// As for [`super::copy`], with `WORD <= length <= 2 * WORD`.
-    #[inline]
-    pub(super) unsafe fn copy_overlapping<const WORD: usize>(
-        target: *mut u8,
-        source: *const u8,
-        length: usize,
-    ) {
-        for offset in [0, length - WORD] {
-            // SAFETY: `offset + WORD <= length`.
-            let (target, source) = unsafe { (target.add(offset), source.add(offset)) };
-            // SAFETY: `WORD` bytes within the caller's ranges.
-            unsafe {
-                if WORD == 8 {
-                    asm!("mov {word}, [{source}]", "mov [{target}], {word}",
-                        word = out(reg) _, source = in(reg) source, target = in(reg) target,
-                        options(nostack, preserves_flags));
-                } else {
-                    asm!("mov {word:e}, [{source}]", "mov [{target}], {word:e}",
-                        word = out(reg) _, source = in(reg) source, target = in(reg) target,
-                        options(nostack, preserves_flags));
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for [`super::copy`], with `16 <= length`.
-    #[inline]
-    pub(super) unsafe fn copy_by_16(target: *mut u8, source: *const u8, length: usize) {
-        let mut offset = 0;
-        while offset + 64 <= length {
-            // SAFETY: `offset + 64 <= length`.
-            let (target, source) = unsafe { (target.add(offset), source.add(offset)) };
-            // SAFETY: 64 bytes within the caller's ranges; SSE2 is in every x86-64.
-            unsafe {
-                asm!("movups {a}, [{source}]", "movups {b}, [{source} + 16]",
-                    "movups {c}, [{source} + 32]", "movups {d}, [{source} + 48]",
-                    "movups [{target}], {a}", "movups [{target} + 16], {b}",
-                    "movups [{target} + 32], {c}", "movups [{target} + 48], {d}",
-                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _,
-                    d = out(xmm_reg) _, source = in(reg) source, target = in(reg) target,
-                    options(nostack, preserves_flags));
-            }
-            offset += 64;
-        }
-        while offset + 16 <= length {
-            // SAFETY: `offset + 16 <= length`.
-            unsafe { copy_16(target.add(offset), source.add(offset)) };
-            offset += 16;
-        }
-        if offset < length {
-            // SAFETY: the last 16 bytes, of at least 16; they may repeat some.
-            unsafe { copy_16(target.add(length - 16), source.add(length - 16)) };
-        }
-    }
-
-    /// # Safety
-    /// As for [`super::copy`], with a length of 16.
-    #[inline]
-    unsafe fn copy_16(target: *mut u8, source: *const u8) {
-        // SAFETY: the caller's contract; SSE2 is in every x86-64.
-        unsafe {
-            asm!("movups {x}, [{source}]", "movups [{target}], {x}",
-                x = out(xmm_reg) _, source = in(reg) source, target = in(reg) target,
-                options(nostack, preserves_flags));
-        }
-    }
-
-    /// # Safety
-    /// As for [`super::copy`].
-    #[inline]
-    pub(super) unsafe fn copy_rep_movsb(target: *mut u8, source: *const u8, length: usize) {
-        // SAFETY: the caller's contract; the ABI keeps the direction flag clear.
-        unsafe {
-            asm!("rep movsb", inout("rcx") length => _, inout("rdi") target => _,
-                inout("rsi") source => _, options(nostack, preserves_flags));
-        }
-    }
-}
-
-#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-use x86_64::{copy_by_16, copy_overlapping, copy_rep_movsb, copy_tiny};
-
-/// Copies `length` bytes; either side may be shared with another process.
-///
-/// # Safety
-/// `target` is valid for writes and `source` for reads of `length` bytes, and
-/// the two do not overlap.
-#[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
-unsafe fn copy(target: *mut u8, source: *const u8, length: usize) {
-    use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
-    for offset in 0..length {
-        // SAFETY: below `length`, in the caller's ranges; a byte is aligned. The
-        // source may be plain memory behind a `*const`: it is only loaded from.
-        let byte = unsafe { AtomicU8::from_ptr(source.add(offset).cast_mut()) }.load(Relaxed);
-        // SAFETY: as above, for the target.
-        unsafe { AtomicU8::from_ptr(target.add(offset)) }.store(byte, Relaxed);
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

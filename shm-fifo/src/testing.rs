@@ -12,12 +12,12 @@
 mod hostile;
 
 use crate::layout::FifoHeader;
+use crate::memory::Byte;
 use crate::producer::PUBLISH_EVERY_BYTES;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::{Consumer, Fifo, Producer};
 use std::ptr;
-use std::sync::atomic::AtomicU8;
 
 pub use hostile::{Scribble, run_hostile};
 
@@ -446,7 +446,7 @@ enum AnyWord<'m> {
 #[derive(Debug)]
 pub struct HeapFifo {
     header: FifoHeader,
-    bytes: Box<[AtomicU8]>,
+    bytes: Box<[Byte]>,
     position: u64,
 }
 
@@ -454,7 +454,7 @@ impl HeapFifo {
     /// An empty FIFO of `capacity` bytes through which `position` bytes passed.
     #[must_use]
     pub fn new(capacity: usize, position: u64) -> Self {
-        let bytes = (0..capacity).map(|_| AtomicU8::new(0)).collect();
+        let bytes = (0..capacity).map(|_| Byte::new(0)).collect();
         Self { header: FifoHeader::starting_at(position), bytes, position }
     }
 
@@ -520,6 +520,6 @@ impl HeapFifo {
         //   written through a shared reference;
         // * nothing here reaches them but the FIFOs made by this function.
         let fifo = unsafe { Fifo::from_raw_parts(&self.header, data, self.bytes.len()) };
-        fifo.expect("the capacity is a power of two of at least 64 bytes")
+        fifo.expect("the capacity is one that a FIFO can have")
     }
 }

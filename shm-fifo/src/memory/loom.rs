@@ -1,0 +1,36 @@
+//! Copies of cells that loom watches.
+//!
+//! The bytes are not atomics here but cells that must never be accessed by two
+//! threads at once: between two honest ends no byte is, and loom reports every
+//! execution in which one would be. That is more than comparing the bytes shows.
+
+use loom::cell::UnsafeCell;
+
+/// A byte of the ring.
+pub(crate) type Byte = UnsafeCell<u8>;
+
+/// Copies `source` to `ring` and the cells behind it.
+///
+/// # Safety
+/// There are `source.len()` cells at `ring`.
+pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
+    for (offset, byte) in source.iter().enumerate() {
+        // SAFETY: below the length, in the caller's range.
+        let cell = unsafe { &*ring.add(offset) };
+        // SAFETY: loom has checked that nobody else accesses the cell.
+        cell.with_mut(|shared| unsafe { *shared = *byte });
+    }
+}
+
+/// Copies `ring` and the cells behind it to `target`.
+///
+/// # Safety
+/// There are `target.len()` cells at `ring`.
+pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
+    for (offset, byte) in target.iter_mut().enumerate() {
+        // SAFETY: below the length, in the caller's range.
+        let cell = unsafe { &*ring.add(offset) };
+        // SAFETY: loom has checked that nobody writes to the cell.
+        *byte = cell.with(|shared| unsafe { *shared });
+    }
+}

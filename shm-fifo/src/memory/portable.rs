@@ -1,0 +1,32 @@
+//! Copies byte by byte, with relaxed atomics: what every copy of the ring means.
+
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// A byte of the ring.
+pub(crate) type Byte = AtomicU8;
+
+/// Copies `source` to `ring` and the bytes behind it.
+///
+/// # Safety
+/// `ring` is valid for writes of `source.len()` bytes.
+pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
+    for (offset, byte) in source.iter().enumerate() {
+        // SAFETY: below the length, in the caller's range.
+        let shared = unsafe { &*ring.add(offset) };
+        // ORDERING E1, Relaxed: the Release store of the tail publishes it.
+        shared.store(*byte, Relaxed);
+    }
+}
+
+/// Copies `ring` and the bytes behind it to `target`.
+///
+/// # Safety
+/// `ring` is valid for reads of `target.len()` bytes.
+pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
+    for (offset, byte) in target.iter_mut().enumerate() {
+        // SAFETY: below the length, in the caller's range.
+        let shared = unsafe { &*ring.add(offset) };
+        // ORDERING E1, Relaxed: the Acquire load of the tail came before.
+        *byte = shared.load(Relaxed);
+    }
+}
