@@ -17,7 +17,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{OtherProcess, Random, Watchdog};
+use support::process::{OtherProcess, roles};
+use support::{Random, Watchdog};
+
+roles! { echo_as_process, write_and_wait }
 
 const RING_BYTES: usize = 4096;
 
@@ -29,21 +32,20 @@ fn is_would_block<T>(result: &io::Result<T>) -> bool {
     matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// A channel to a test of this binary that runs in a process of its own.
-fn channel_to_process(test: &str) -> (Channel, OtherProcess) {
+/// A channel to a process that plays `role`.
+fn channel_to_process(role: &str) -> (Channel, OtherProcess) {
     let region = Region::create(RING_BYTES).unwrap();
     let (here, there) = UnixStream::pair().unwrap();
     send_with_fd(here.as_raw_fd(), &[0], region.fd().unwrap().as_fd()).unwrap();
-    let process = OtherProcess::run(test, there);
+    let process = OtherProcess::play(role, there);
     (Channel::new(region.into_endpoint(), here.into()), process)
 }
 
 /// The other end of [`channel_to_process`], within that process.
-fn channel_of_this_process() -> Option<Channel> {
-    let socket = OtherProcess::socket()?;
+fn channel_over(socket: UnixStream) -> Channel {
     let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0], 0).unwrap();
     let region = Region::attach(fd.expect("the region came")).unwrap();
-    Some(Channel::new(region.into_endpoint(), socket.into()))
+    Channel::new(region.into_endpoint(), socket.into())
 }
 
 /// Sends back what comes until the end of the stream.
@@ -83,26 +85,21 @@ fn random_messages_are_echoed_between_threads() {
     echoing.join().unwrap();
 }
 
-#[test]
-#[ignore = "the other process of other tests"]
-fn other_process_that_echoes() {
-    let Some(mut channel) = channel_of_this_process() else { return };
-    echo(&mut channel);
+fn echo_as_process(socket: UnixStream) {
+    echo(&mut channel_over(socket));
 }
 
 #[test]
 fn proc_random_messages_are_echoed_between_processes() {
     let _watchdog = Watchdog::start();
-    let (mut here, process) = channel_to_process("other_process_that_echoes");
+    let (mut here, process) = channel_to_process("echo_as_process");
     assert_echoes(&mut here, 20_000);
     drop(here);
     process.assert_success();
 }
 
-#[test]
-#[ignore = "the other process of other tests"]
-fn other_process_that_writes_and_waits() {
-    let Some(mut channel) = channel_of_this_process() else { return };
+fn write_and_wait(socket: UnixStream) {
+    let mut channel = channel_over(socket);
     channel.write_all(&pattern(0, 1000)).unwrap();
     drop(channel.read(&mut [0]));
 }
@@ -110,7 +107,7 @@ fn other_process_that_writes_and_waits() {
 #[test]
 fn proc_what_a_killed_process_published_is_read_before_the_end() {
     let _watchdog = Watchdog::start();
-    let (mut here, mut process) = channel_to_process("other_process_that_writes_and_waits");
+    let (mut here, mut process) = channel_to_process("write_and_wait");
     here.wait(Interest::READABLE, None).unwrap();
 
     process.kill();
@@ -124,7 +121,7 @@ fn proc_what_a_killed_process_published_is_read_before_the_end() {
 #[test]
 fn proc_a_writer_blocked_on_a_full_ring_learns_that_its_reader_was_killed() {
     let _watchdog = Watchdog::start();
-    let (mut here, mut process) = channel_to_process("other_process_that_writes_and_waits");
+    let (mut here, mut process) = channel_to_process("write_and_wait");
     here.wait(Interest::READABLE, None).unwrap();
     while here.try_write(&[0; RING_BYTES]).is_ok() {}
 
@@ -167,6 +164,24 @@ fn a_sleeping_reader_wakes_when_its_peer_is_dropped() {
     let dropper = thread::spawn(move || drop(there));
     assert_eq!(here.read(&mut [0; 4]).unwrap(), 0);
     dropper.join().unwrap();
+}
+
+#[test]
+fn a_sleeping_reader_wakes_although_a_copy_of_the_dropped_socket_lives() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let (one, other) = UnixStream::pair().unwrap();
+    // As a forked child of the peer has one.
+    let _copy = other.try_clone().unwrap();
+    let mut here = Channel::new(created.into_endpoint(), one.into());
+    let there = Channel::new(attached.into_endpoint(), other.into());
+    here.set_policy(park_only());
+
+    let reader = thread::spawn(move || here.read(&mut [0; 4]).unwrap());
+    drop(there);
+
+    assert_eq!(reader.join().unwrap(), 0);
 }
 
 #[test]

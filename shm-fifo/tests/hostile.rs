@@ -145,6 +145,18 @@ fn a_head_that_takes_space_back_or_passes_the_tail_is_corrupt() {
 }
 
 #[test]
+fn a_head_behind_the_bytes_of_a_full_ring_is_corrupt() {
+    let memory = HeapFifo::new(CAPACITY, 1000);
+    let mut producer = memory.producer();
+    producer.write(&[1; CAPACITY]).unwrap();
+
+    memory.scribble(Word::Head, 999);
+
+    let corrupt = Corrupt { word: SharedWord::Head, value: 999, own: 1000 + CAPACITY as u64 };
+    assert_eq!(producer.free_bytes(), Err(corrupt));
+}
+
+#[test]
 fn a_mailbox_that_contradicts_the_ring_yields_bytes_of_the_right_number() {
     let memory = HeapFifo::new(CAPACITY, 0);
     let (mut producer, mut consumer) = (memory.producer(), memory.consumer());

@@ -11,7 +11,16 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use support::{OtherProcess, Watchdog, mappings_of, open_fds};
+use support::process::{OtherProcess, roles};
+use support::{Watchdog, mappings_of, open_fds};
+
+// What concerns the whole process happens in one of its own.
+roles! {
+    mappings_are_neither_inherited_nor_dumped,
+    a_thousand_regions_leave_no_descriptor_and_no_mapping,
+    creating_above_the_file_size_limit_is_refused,
+    creating_without_free_descriptors_fails_and_leaks_none,
+}
 
 const RING_BYTES: usize = 4096;
 const REGION_BYTES: u64 = 3 * 4096;
@@ -263,10 +272,7 @@ fn inheritable_memfds() -> usize {
         .count()
 }
 
-#[test]
-#[ignore = "looks at all mappings of the process: run by `no_process_inherits_or_dumps_a_mapping`"]
-fn mappings_are_neither_inherited_nor_dumped() {
-    let Some(_) = OtherProcess::socket() else { return };
+fn mappings_are_neither_inherited_nor_dumped(_: UnixStream) {
     let created = Region::create(RING_BYTES).unwrap();
     let _attached = Region::attach(created.fd().unwrap()).unwrap();
 
@@ -288,14 +294,10 @@ fn mappings_are_neither_inherited_nor_dumped() {
 #[test]
 fn no_process_inherits_or_dumps_a_mapping() {
     let _watchdog = Watchdog::start();
-    let (_here, there) = UnixStream::pair().unwrap();
-    OtherProcess::run("mappings_are_neither_inherited_nor_dumped", there).assert_success();
+    OtherProcess::assert_plays("mappings_are_neither_inherited_nor_dumped");
 }
 
-#[test]
-#[ignore = "counts what the whole process holds: run by `nothing_leaks_in_a_process_of_its_own`"]
-fn a_thousand_regions_leave_no_descriptor_and_no_mapping() {
-    let Some(_) = OtherProcess::socket() else { return };
+fn a_thousand_regions_leave_no_descriptor_and_no_mapping(_: UnixStream) {
     let make_and_drop = || {
         let created = Region::create(RING_BYTES).unwrap();
         let attached = Region::attach(created.fd().unwrap()).unwrap();
@@ -315,9 +317,7 @@ fn a_thousand_regions_leave_no_descriptor_and_no_mapping() {
 #[test]
 fn nothing_leaks_in_a_process_of_its_own() {
     let _watchdog = Watchdog::start();
-    let (_here, there) = UnixStream::pair().unwrap();
-    let test = "a_thousand_regions_leave_no_descriptor_and_no_mapping";
-    OtherProcess::run(test, there).assert_success();
+    OtherProcess::assert_plays("a_thousand_regions_leave_no_descriptor_and_no_mapping");
 }
 
 /// Sets this process's soft limit.
@@ -326,10 +326,7 @@ fn limit(resource: Resource, current: u64) {
     rustix::process::setrlimit(resource, Rlimit { current: Some(current), maximum }).unwrap();
 }
 
-#[test]
-#[ignore = "limits the whole process: run by `a_low_file_size_limit_is_an_error_not_a_signal`"]
-fn creating_above_the_file_size_limit_is_refused() {
-    let Some(_) = OtherProcess::socket() else { return };
+fn creating_above_the_file_size_limit_is_refused(_: UnixStream) {
     limit(Resource::Fsize, REGION_BYTES);
 
     let error = Region::create(2 * RING_BYTES).unwrap_err();
@@ -342,14 +339,10 @@ fn creating_above_the_file_size_limit_is_refused() {
 #[test]
 fn a_low_file_size_limit_is_an_error_not_a_signal() {
     let _watchdog = Watchdog::start();
-    let (_here, there) = UnixStream::pair().unwrap();
-    OtherProcess::run("creating_above_the_file_size_limit_is_refused", there).assert_success();
+    OtherProcess::assert_plays("creating_above_the_file_size_limit_is_refused");
 }
 
-#[test]
-#[ignore = "limits the whole process: run by `running_out_of_descriptors_is_an_error`"]
-fn creating_without_free_descriptors_fails_and_leaks_none() {
-    let Some(_) = OtherProcess::socket() else { return };
+fn creating_without_free_descriptors_fails_and_leaks_none(_: UnixStream) {
     let before = open_fds();
     // New descriptors would have numbers from 3: those below are the standard ones.
     limit(Resource::Nofile, 3);
@@ -363,7 +356,5 @@ fn creating_without_free_descriptors_fails_and_leaks_none() {
 #[test]
 fn running_out_of_descriptors_is_an_error() {
     let _watchdog = Watchdog::start();
-    let (_here, there) = UnixStream::pair().unwrap();
-    let test = "creating_without_free_descriptors_fails_and_leaks_none";
-    OtherProcess::run(test, there).assert_success();
+    OtherProcess::assert_plays("creating_without_free_descriptors_fails_and_leaks_none");
 }

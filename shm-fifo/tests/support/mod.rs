@@ -1,11 +1,10 @@
 //! What several test binaries share.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+pub(crate) mod process;
+
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,50 +39,6 @@ impl Watchdog {
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A second process, which runs one `#[ignore]`d test of this same binary. Killed
-/// when dropped.
-pub(crate) struct OtherProcess(Child);
-
-impl OtherProcess {
-    /// Runs the test `name` with `socket` as its standard input.
-    pub(crate) fn run(name: &str, socket: UnixStream) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--ignored", "--nocapture"])
-            .env("SHM_FIFO_OTHER_PROCESS", "1")
-            .stdin(Stdio::from(OwnedFd::from(socket)))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    /// Within such a test: its standard input. `None` if a person ran all the
-    /// ignored tests, who then sees them pass and do nothing.
-    pub(crate) fn socket() -> Option<UnixStream> {
-        std::env::var_os("SHM_FIFO_OTHER_PROCESS")?;
-        let stdin = rustix::io::dup(std::io::stdin()).unwrap();
-        Some(UnixStream::from(stdin))
-    }
-
-    /// Kills it as `kill -9` does, and waits until it is dead.
-    pub(crate) fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// Waits for its end and asserts that its test passed.
-    pub(crate) fn assert_success(mut self) {
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for OtherProcess {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 /// A small generator of pseudo-random numbers (xorshift64*): tests need variety
