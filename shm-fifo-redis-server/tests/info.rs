@@ -177,3 +177,16 @@ fn doorbells_and_parks_are_counted() {
     assert!(server.info("shm_parks") > 0);
     assert_eq!(server.info("shm_missed_doorbells"), 0);
 }
+
+#[test]
+fn the_server_knows_what_the_commands_are_for() {
+    let server = TestServer::start();
+    for (command, summary) in [
+        ("SHM.OPEN", "Offers this connection"),
+        ("SHM.START", "Moves this connection"),
+        ("SHM.LIST", "Lists the connections"),
+    ] {
+        let docs = server.ask(&format!("COMMAND DOCS {command}"));
+        assert!(docs.contains(summary), "{docs}");
+    }
+}

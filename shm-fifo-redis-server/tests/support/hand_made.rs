@@ -184,11 +184,40 @@ impl HandMade {
         bytes
     }
 
+    /// Waits until there is no space for replies.
+    #[track_caller]
+    pub(crate) fn wait_until_full(&self) {
+        wait_until("the ring is full", || {
+            let tail = self.word(words::REPLIES + words::TAIL).load(SeqCst);
+            tail.wrapping_sub(self.head) == self.ring_bytes() as u64
+        });
+    }
+
     /// Sends PING and takes the reply.
     #[track_caller]
     pub(crate) fn assert_answers(&mut self) {
         self.send("PING");
         assert_eq!(self.take("+PONG\r\n".len()).escape_ascii().to_string(), r"+PONG\r\n");
+    }
+
+    /// Tries to change the size of the region's file; the error is an `errno`.
+    pub(crate) fn truncate(&self, bytes: usize) -> Result<(), i32> {
+        // SAFETY: takes no pointer.
+        done(unsafe { libc::ftruncate(self.fd.as_raw_fd(), offset(bytes)) })
+    }
+
+    /// Tries to add a seal.
+    pub(crate) fn seal(&self, seal: libc::c_int) -> Result<(), i32> {
+        // SAFETY: takes no pointer.
+        done(unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_ADD_SEALS, seal) })
+    }
+
+    /// Gives the memory from `first` on back to the system; it reads as zeros.
+    pub(crate) fn punch_hole(&self, first: usize) -> Result<(), i32> {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let length = offset(self.memory.len() - first);
+        // SAFETY: takes no pointer; the memory is accessed by atomics only.
+        done(unsafe { libc::fallocate(self.fd.as_raw_fd(), mode, offset(first), length) })
     }
 
     /// Waits until the server has ended the connection.
@@ -200,21 +229,17 @@ impl HandMade {
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         });
     }
+}
 
-    /// Whether the server has ended the connection by now.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.socket.set_nonblocking(true).unwrap();
-        let mut bytes = [0; 256];
-        let ended = loop {
-            match self.socket.read(&mut bytes) {
-                Ok(0) => break true,
-                Ok(_) => {}
-                Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
-            }
-        };
-        self.socket.set_nonblocking(false).unwrap();
-        ended
+fn done(result: libc::c_int) -> Result<(), i32> {
+    if result >= 0 {
+        return Ok(());
     }
+    Err(std::io::Error::last_os_error().raw_os_error().unwrap())
+}
+
+fn offset(bytes: usize) -> libc::off_t {
+    libc::off_t::try_from(bytes).unwrap()
 }
 
 fn byte_at(memory: &MmapRaw, offset: usize) -> &AtomicU8 {

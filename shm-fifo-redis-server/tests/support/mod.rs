@@ -13,7 +13,7 @@ mod wire;
 
 pub(crate) use hand_made::{HandMade, Offer, words};
 pub(crate) use process::{OtherProcess, Process, thread_cpu};
-pub(crate) use random::{Random, checksum};
+pub(crate) use random::Random;
 pub(crate) use server::{ServerOptions, TestServer, find_program, module_path};
 pub(crate) use wire::{Wire, bulk, request};
 

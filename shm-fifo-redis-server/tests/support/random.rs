@@ -28,11 +28,3 @@ impl Random {
         bytes
     }
 }
-
-/// A number that differs for bytes that were lost, repeated, changed or moved
-/// (FNV-1a).
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |sum, &byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
-}

@@ -215,6 +215,13 @@ impl TestServer {
         aside.get_or_insert_with(|| self.plain()).ask(command)
     }
 
+    /// As [`TestServer::ask`], for words with spaces in them.
+    pub(crate) fn ask_words(&self, words: &[&[u8]]) -> String {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = aside.get_or_insert_with(|| self.plain()).ask_words(words);
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
     /// A number in `INFO`.
     #[track_caller]
     pub(crate) fn info(&self, field: &str) -> u64 {
