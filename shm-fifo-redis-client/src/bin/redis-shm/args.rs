@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::bench::args::BenchArgs;
+use crate::bench::child::ChildArgs;
 use crate::transport::Transport;
 use clap::builder::styling::{AnsiColor, Styles};
 use std::path::PathBuf;
@@ -33,6 +35,15 @@ pub(crate) enum Subcommand {
     ///
     /// Where stdout is no terminal, the result is one line of name=value pairs.
     Latency(LatencyArgs),
+    /// Measure throughput and latency over depths of the pipeline, numbers of
+    /// clients and commands; or PING under difficult conditions.
+    ///
+    /// Starts a private redis-server with the module, unless -s, -h or -p names
+    /// one that is running.
+    Bench(Box<BenchArgs>),
+    /// A part of bench in a process of its own.
+    #[command(hide = true)]
+    Child(ChildArgs),
 }
 
 #[derive(Debug, clap::Args)]

@@ -33,6 +33,11 @@ impl Interrupts {
         Ok(Self(flag))
     }
 
+    /// Signals do what they do by default; the flag is never set.
+    pub(crate) fn ignore() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
         // Relaxed: the flag carries nothing but itself.
         if self.0.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod bench;
 mod connect;
 mod demo;
 mod exchange;
@@ -33,6 +34,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Subcommand::Demo(args) => demo::run(&args),
         Subcommand::Latency(args) => latency::run(&args),
+        Subcommand::Bench(args) => bench::run(&args),
+        Subcommand::Child(args) => bench::child::run(&args),
     };
     match result {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

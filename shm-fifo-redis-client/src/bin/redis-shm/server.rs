@@ -43,24 +43,34 @@ impl PrivateServer {
         module: &Path,
         interrupts: &Interrupts,
     ) -> anyhow::Result<Self> {
+        Self::start_by(|| process::Command::new(server), module, interrupts)
+    }
+
+    /// As [`Self::start`], by a command that ends where the server's own
+    /// arguments begin.
+    pub(crate) fn start_by(
+        command: impl Fn() -> process::Command,
+        module: &Path,
+        interrupts: &Interrupts,
+    ) -> anyhow::Result<Self> {
         for _ in 1..PORT_ATTEMPTS {
-            let mut started = Self::spawn(server, module)?;
+            let mut started = Self::spawn(command(), module)?;
             match started.wait_until_ready(interrupts) {
                 Ok(()) => return Ok(started),
                 Err(_) if started.log().contains("Address already in use") => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut started = Self::spawn(server, module)?;
+        let mut started = Self::spawn(command(), module)?;
         started.wait_until_ready(interrupts)?;
         Ok(started)
     }
 
-    fn spawn(server: &Path, module: &Path) -> anyhow::Result<Self> {
+    fn spawn(mut command: process::Command, module: &Path) -> anyhow::Result<Self> {
         let directory = temporary_directory().context("no temporary directory")?;
         let port = free_port().context("no free TCP port on 127.0.0.1")?;
         let log = File::create(log_path(&directory)).context("no log file")?;
-        let child = process::Command::new(server)
+        let child = command
             .args(arguments(directory.path(), port, module))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("no log file")?)
@@ -68,7 +78,7 @@ impl PrivateServer {
             // Ctrl-C is for us; the server ends when we end it.
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {}", server.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, directory, port })
     }
 
@@ -104,6 +114,10 @@ impl PrivateServer {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn log(&self) -> String {

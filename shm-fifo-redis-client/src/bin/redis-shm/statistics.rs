@@ -32,6 +32,28 @@ impl Series {
         }
     }
 
+    /// Records `count` round trips of `sample_ns` each.
+    pub(crate) fn record_many(&mut self, sample_ns: u64, count: u64) {
+        self.histogram.saturating_record_n(sample_ns, count);
+        self.min_ns = self.min_ns.min(sample_ns);
+        self.max_ns = self.max_ns.max(sample_ns);
+        self.total_ns = self.total_ns.saturating_add(sample_ns.saturating_mul(count));
+    }
+
+    /// Adds the round trips of `other`.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.histogram += &other.histogram;
+        self.min_ns = self.min_ns.min(other.min_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+    }
+
+    /// What was measured and how often: one pair for each place of the histogram.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let places = self.histogram.iter_recorded();
+        places.map(|place| (place.value_iterated_to(), place.count_at_value()))
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.histogram.len()
     }

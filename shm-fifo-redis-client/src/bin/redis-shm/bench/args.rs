@@ -1,0 +1,120 @@
+//! The command line of `redis-shm bench`, in redis-benchmark's habits.
+
+use super::conditions::Condition;
+use super::script::Load;
+use crate::transport::Transport;
+use clap::builder::RangedU64ValueParser;
+use std::path::PathBuf;
+
+const SWEEP: &str = "Sweep";
+const SERVER: &str = "Server";
+const OUTPUT: &str = "Output";
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct BenchArgs {
+    /// Measure PING under these conditions instead; all if none is named.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAMES",
+        num_args = 0..,
+        value_delimiter = ',',
+        hide_possible_values = true,
+        conflicts_with_all = ["clients", "pipeline", "data", "tests", "keyspace", "threads", "csv",
+                              "svg", "host", "port", "socket", "password"]
+    )]
+    pub(crate) conditions: Option<Vec<Condition>>,
+
+    /// What carries the commands [default: all there are].
+    #[arg(long, value_enum, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) transport: Vec<Transport>,
+
+    /// Requests in each measurement, rounded up to whole batches [default: 20000;
+    /// with --conditions as many as fit into a second].
+    #[arg(short = 'n', long, value_name = "N", value_parser = from_1_to(1_000_000_000))]
+    pub(crate) requests: Option<u64>,
+
+    /// Measurements of each kind, transports in turns; the medians are reported.
+    #[arg(long, value_name = "R", default_value_t = 5, value_parser = from_1_to(1000))]
+    pub(crate) rounds: u64,
+
+    /// Numbers of connections.
+    #[arg(short = 'c', long, value_name = "LIST", value_delimiter = ',', default_value = "1,10,50", value_parser = from_1_to(10_000), help_heading = SWEEP)]
+    pub(crate) clients: Vec<u64>,
+
+    /// Depths of the pipeline: commands sent before their replies are read.
+    #[arg(short = 'P', long, value_name = "LIST", value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128,256,512,1024,10000", value_parser = from_1_to(1_000_000), help_heading = SWEEP)]
+    pub(crate) pipeline: Vec<u64>,
+
+    /// Sizes in bytes of the values of SET and GET.
+    #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', default_value = "3", value_parser = from_1_to(8 << 20), help_heading = SWEEP)]
+    pub(crate) data: Vec<u64>,
+
+    /// What is measured; mixed is PING, SET and GET with values of 3 B to 64 KiB.
+    #[arg(short = 't', long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "ping,set,get,mixed", ignore_case = true, hide_possible_values = true, help_heading = SWEEP)]
+    pub(crate) tests: Vec<Load>,
+
+    /// SET and GET random keys of so many, instead of one key.
+    #[arg(short = 'r', long, value_name = "KEYSPACE", default_value_t = 0, help_heading = SWEEP)]
+    pub(crate) keyspace: u64,
+
+    /// Threads that share the connections.
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = from_1_to(256), help_heading = SWEEP)]
+    pub(crate) threads: u64,
+
+    /// A running server's unix socket.
+    #[arg(short = 's', long, value_name = "PATH", help_heading = SERVER)]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// A running server's host [default with -p: 127.0.0.1].
+    #[arg(short = 'h', long, value_name = "HOST", help_heading = SERVER)]
+    pub(crate) host: Option<String>,
+
+    /// A running server's port [default with -h: 6379].
+    #[arg(short = 'p', long, value_name = "PORT", help_heading = SERVER)]
+    pub(crate) port: Option<u16>,
+
+    /// The running server's password; better in the environment.
+    #[arg(short = 'a', long, value_name = "PASSWORD", env = "REDISCLI_AUTH", hide_env_values = true, help_heading = SERVER)]
+    pub(crate) password: Option<String>,
+
+    /// The server to start where none is named by -s, -h or -p.
+    #[arg(long, value_name = "PATH", default_value = "redis-server", help_heading = SERVER)]
+    pub(crate) server: PathBuf,
+
+    /// The module to load [default: libshm_fifo_redis_server.so beside this program].
+    #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE", help_heading = SERVER)]
+    pub(crate) module: Option<PathBuf>,
+
+    /// One line for each result, no tables.
+    #[arg(short = 'q', long, help_heading = OUTPUT)]
+    pub(crate) quiet: bool,
+
+    /// The results as CSV, no tables.
+    #[arg(long, conflicts_with = "quiet", help_heading = OUTPUT)]
+    pub(crate) csv: bool,
+
+    /// Write the results there, as an array of JSON objects.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Draw throughput over depth, and latency, as SVG files in this directory.
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+fn from_1_to(most: u64) -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=most)
+}
+
+impl BenchArgs {
+    /// Whether a server that runs already is to be measured.
+    pub(crate) fn names_a_server(&self) -> bool {
+        self.socket.is_some() || self.host.is_some() || self.port.is_some()
+    }
+}

@@ -1,0 +1,159 @@
+//! Processes that a measurement needs beside itself: this program again, in
+//! another part. None outlives us: the kernel kills it when we end, however.
+
+use super::worker::{self, WorkerArgs};
+use crate::Answer;
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Where a process may run.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Confinement {
+    /// The only CPU.
+    #[arg(long)]
+    pub(crate) cpu: Option<usize>,
+    /// The control group's directory.
+    #[arg(long)]
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+impl Confinement {
+    pub(crate) fn to_cpu(cpu: usize) -> Self {
+        Self { cpu: Some(cpu), cgroup: None }
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        if let Some(cpu) = self.cpu {
+            arguments.extend(["--cpu".into(), cpu.to_string().into()]);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            arguments.extend(["--cgroup".into(), cgroup.into()]);
+        }
+        arguments
+    }
+
+    /// Confines this process.
+    fn enter(&self) -> anyhow::Result<()> {
+        if let Some(cpu) = self.cpu {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            sched_setaffinity(None, &set).with_context(|| format!("cannot run on CPU {cpu}"))?;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            fs::write(cgroup.join("cgroup.procs"), "0").context("cannot join the control group")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChildArgs {
+    /// Who started it.
+    #[arg(long)]
+    parent: i32,
+    #[command(flatten)]
+    confinement: Confinement,
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// Becomes another program.
+    Run {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<OsString>,
+    },
+    /// Uses the CPU, and nothing else, for ever.
+    Busy,
+    /// Measures when told to.
+    Worker(WorkerArgs),
+}
+
+pub(crate) fn run(args: &ChildArgs) -> anyhow::Result<Answer> {
+    end_with_parent(args.parent)?;
+    args.confinement.enter()?;
+    match &args.part {
+        Part::Run { words } => {
+            let [program, arguments @ ..] = words.as_slice() else { bail!("no program") };
+            let error = Command::new(program).args(arguments).exec();
+            Err(error).with_context(|| format!("cannot start {}", program.display()))
+        }
+        Part::Busy => loop {
+            std::hint::spin_loop();
+        },
+        Part::Worker(args) => worker::run(args),
+    }
+}
+
+fn end_with_parent(parent: i32) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before the kernel knew of us.
+    if getppid().map(Pid::as_raw_pid) != Some(parent) {
+        bail!("this is a part of redis-shm bench, which has ended");
+    }
+    Ok(())
+}
+
+/// `own` in the part of a child.
+fn command(own: &Path, confinement: &Confinement) -> Command {
+    let mut command = Command::new(own);
+    command.arg("child").arg("--parent").arg(std::process::id().to_string());
+    command.args(confinement.arguments());
+    command
+}
+
+/// A command that becomes `program`; its arguments may follow.
+pub(crate) fn command_running(own: &Path, confinement: &Confinement, program: &Path) -> Command {
+    let mut command = command(own, confinement);
+    command.args(["run", "--"]).arg(program);
+    command
+}
+
+/// A process that is killed, and waited for, when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Guard(Child);
+
+impl Guard {
+    fn start(mut command: Command) -> anyhow::Result<Self> {
+        // Ctrl-C is for us alone; we end them.
+        let child = command.process_group(0).spawn().context("cannot start a process")?;
+        Ok(Self(child))
+    }
+
+    /// A process that takes all of `cpu` that it can get.
+    pub(crate) fn busy(cpu: usize) -> anyhow::Result<Self> {
+        let mut command = command(&std::env::current_exe()?, &Confinement::to_cpu(cpu));
+        command.arg("busy").stdin(Stdio::null()).stdout(Stdio::null());
+        Self::start(command)
+    }
+
+    /// A worker with `arguments`, its stdin and stdout ours.
+    pub(crate) fn worker(
+        confinement: &Confinement,
+        arguments: &[OsString],
+    ) -> anyhow::Result<Self> {
+        let mut command = command(&std::env::current_exe()?, confinement);
+        command.arg("worker").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self::start(command)
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

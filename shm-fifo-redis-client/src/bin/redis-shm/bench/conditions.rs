@@ -1,0 +1,152 @@
+//! `redis-shm bench --conditions`: PING where waiting is not as easy as on an idle
+//! machine.
+
+mod crew;
+mod disturbance;
+mod row;
+mod stage;
+mod table;
+
+use super::args::BenchArgs;
+use super::output;
+use super::place::{Place, Programs};
+use super::{Heading, progress_bar, server_info};
+use crate::Answer;
+use crate::interrupt::Interrupts;
+use crate::machine::Machine;
+use crate::report;
+use crate::transport::Transport;
+use row::Row;
+use stage::{Scene, Stage};
+use std::fmt;
+
+/// What the machine or the server does meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Condition {
+    /// Nothing else runs.
+    TwoCores,
+    /// Client and server share one core, pinned.
+    OneCore,
+    /// A busy process on every core.
+    BusyCores,
+    /// Two busy processes on every core.
+    Oversubscribed,
+    /// 1,000 idle shm connections beside the active one.
+    IdleConnections,
+    /// 50 active connections in one process.
+    #[value(name = "clients-50")]
+    Clients50,
+    /// 20 client processes, ECHO of 1 B to 300 kB.
+    #[value(name = "processes-20")]
+    Processes20,
+    /// A BGSAVE of 100,000 keys runs all the time.
+    Bgsave,
+    /// Client and server have a CPU quota of one core together.
+    CpuQuota,
+    /// Another client sends commands of 5 ms without a pause.
+    SlowCommands,
+    /// Each command has a connection of its own.
+    Connect,
+}
+
+impl Condition {
+    /// Its name on the command line and in the results.
+    pub(crate) fn name(self) -> String {
+        use clap::ValueEnum;
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.name())
+    }
+}
+
+pub(crate) fn run(
+    args: &BenchArgs,
+    chosen: &[Condition],
+    interrupts: &Interrupts,
+) -> anyhow::Result<Answer> {
+    use clap::ValueEnum;
+    if let Some(path) = &args.json {
+        output::check_file(path)?;
+    }
+    let programs = Programs::find(args)?;
+    let chosen = if chosen.is_empty() { Condition::value_variants() } else { chosen };
+    let scenes: Vec<Scene> = chosen.iter().flat_map(|&condition| Scene::of(condition)).collect();
+    let transports = transports(args);
+    let steps = scenes.len() as u64 * args.rounds * transports.len() as u64;
+    let progress = progress_bar(args, steps)?;
+    let mut rows: Vec<Row> = Vec::new();
+    let mut missing = Vec::new();
+    let mut heading = None;
+    for scene in &scenes {
+        progress.set_message(scene.name.clone());
+        match Stage::set(scene, &programs, &transports, interrupts)? {
+            Ok(mut stage) => {
+                heading = Some(heading_for(stage.place())?);
+                rows.extend(stage.measure(args, &progress, interrupts)?);
+            }
+            Err(reason) => missing.push(format!("{}: not available here: {reason}", scene.name)),
+        }
+    }
+    progress.finish_and_clear();
+    if let Some(path) = &args.json {
+        output::write_json(path, &rows)?;
+    }
+    report::print_text(&text(args, heading.as_ref(), &rows, &missing))?;
+    Ok(Answer::Yes)
+}
+
+fn transports(args: &BenchArgs) -> Vec<Transport> {
+    let wanted =
+        |transport: &Transport| args.transport.is_empty() || args.transport.contains(transport);
+    Transport::ALL.into_iter().filter(wanted).collect()
+}
+
+fn heading_for(place: &Place) -> anyhow::Result<Heading> {
+    Ok(Heading { machine: Machine::this(), server: server_info(place)? })
+}
+
+fn text(args: &BenchArgs, heading: Option<&Heading>, rows: &[Row], missing: &[String]) -> String {
+    let mut text = String::new();
+    if let Some(heading) = heading.filter(|_| !args.quiet) {
+        let rounds = args.rounds;
+        text += &format!("\n{heading}\nmedians of {rounds} rounds, transports in turns\n\n");
+    }
+    text += &if args.quiet { table::lines(rows) } else { table::render(rows) };
+    for reason in missing {
+        text += &format!("{reason}\n");
+    }
+    if let Some(path) = &args.json {
+        text += &format!("wrote {}\n", path.display());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn names_are_those_of_the_documentation() {
+        let names: Vec<String> =
+            Condition::value_variants().iter().map(|condition| condition.name()).collect();
+        let expected = [
+            "two-cores",
+            "one-core",
+            "busy-cores",
+            "oversubscribed",
+            "idle-connections",
+            "clients-50",
+            "processes-20",
+            "bgsave",
+            "cpu-quota",
+            "slow-commands",
+            "connect",
+        ];
+        assert_eq!(names, expected);
+    }
+}

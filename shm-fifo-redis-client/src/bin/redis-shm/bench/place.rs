@@ -1,0 +1,159 @@
+//! Where the server is, for each transport.
+
+use super::args::BenchArgs;
+use super::child::{self, Confinement};
+use crate::connect::{self, Target};
+use crate::exchange::Exchange;
+use crate::interrupt::Interrupts;
+use crate::server::{self, PrivateServer};
+use crate::transport::Transport;
+use anyhow::{Context, bail};
+use shm_fifo_redis_client::{Refusal, Stream};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The addresses of one server, and how to be let in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    pub(crate) tcp: Option<Target>,
+    pub(crate) unix: Option<Target>,
+    pub(crate) password: Option<String>,
+}
+
+/// The server does not take a connection into shared memory.
+#[derive(Debug)]
+pub(crate) struct NotShared(Refusal);
+
+impl std::fmt::Display for NotShared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} (the sockets alone: --transport tcp or unix)", self.0)
+    }
+}
+
+impl std::error::Error for NotShared {}
+
+impl Place {
+    /// The server that the arguments name.
+    pub(crate) fn named(args: &BenchArgs) -> Self {
+        let has_tcp = args.host.is_some() || args.port.is_some();
+        let host = args.host.clone().unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
+        let port = args.port.unwrap_or(6379);
+        Self {
+            tcp: has_tcp.then_some(Target::Tcp { host, port }),
+            unix: args.socket.clone().map(Target::Unix),
+            password: args.password.clone(),
+        }
+    }
+
+    pub(crate) fn of(server: &PrivateServer) -> Self {
+        let host = Ipv4Addr::LOCALHOST.to_string();
+        Self {
+            tcp: Some(Target::Tcp { host, port: server.port() }),
+            unix: Some(Target::Unix(server.socket())),
+            password: None,
+        }
+    }
+
+    /// Those of `wanted` that lead here; all that do, if none is wanted.
+    pub(crate) fn transports(&self, wanted: &[Transport]) -> anyhow::Result<Vec<Transport>> {
+        let leads_here = |transport| self.target(transport).is_some();
+        if let Some(other) = wanted.iter().copied().find(|transport| !leads_here(*transport)) {
+            let option = if other == Transport::Unix { "-s PATH" } else { "-h and -p" };
+            bail!("--transport {other} needs the server's address: {option}");
+        }
+        let chosen = |transport: &Transport| {
+            leads_here(*transport) && (wanted.is_empty() || wanted.contains(transport))
+        };
+        Ok(Transport::ALL.into_iter().filter(chosen).collect())
+    }
+
+    /// What a connection begins on.
+    pub(crate) fn target(&self, transport: Transport) -> Option<&Target> {
+        match transport {
+            Transport::Tcp => self.tcp.as_ref(),
+            Transport::Unix => self.unix.as_ref(),
+            Transport::Shm => self.unix.as_ref().or(self.tcp.as_ref()),
+        }
+    }
+
+    /// A connection that is logged in, over `transport`.
+    pub(crate) fn connect(&self, transport: Transport) -> anyhow::Result<Stream> {
+        let target = self.target(transport).context("this transport has no address")?;
+        let mut stream = target.connect()?;
+        if let Some(password) = &self.password {
+            let auth = Exchange::new(&["AUTH", password], b"+OK\r\n");
+            auth.run(&mut stream).context("the password was not accepted")?;
+        }
+        if transport == Transport::Shm {
+            stream = connect::move_over(stream)?.map_err(NotShared)?;
+        }
+        Ok(stream)
+    }
+
+    pub(crate) fn connect_many(
+        &self,
+        transport: Transport,
+        count: usize,
+    ) -> anyhow::Result<Vec<Stream>> {
+        (0..count).map(|_| self.connect(transport)).collect()
+    }
+}
+
+/// The programs a private server is made of.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    server: PathBuf,
+    module: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn find(args: &BenchArgs) -> anyhow::Result<Self> {
+        let server = server::find_server(&args.server)?;
+        Ok(Self { server, module: server::find_module(args.module.as_deref())? })
+    }
+
+    /// Starts a server that ends with this process, whatever ends it.
+    pub(crate) fn start(
+        &self,
+        confinement: &Confinement,
+        interrupts: &Interrupts,
+    ) -> anyhow::Result<PrivateServer> {
+        let own = std::env::current_exe().context("the path of this program is not known")?;
+        let command = || child::command_running(&own, confinement, &self.server);
+        PrivateServer::start_by(command, &self.module, interrupts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(tcp: bool, unix: bool) -> Place {
+        let host = "localhost".to_owned();
+        Place {
+            tcp: tcp.then_some(Target::Tcp { host, port: 1 }),
+            unix: unix.then_some(Target::Unix("/s".into())),
+            password: None,
+        }
+    }
+
+    #[test]
+    fn transports_are_those_that_the_addresses_lead_to() {
+        use Transport::{Shm, Tcp, Unix};
+        assert_eq!(place(true, true).transports(&[]).expect("all"), [Tcp, Unix, Shm]);
+        assert_eq!(place(true, false).transports(&[]).expect("two"), [Tcp, Shm]);
+        assert_eq!(place(false, true).transports(&[Shm, Unix]).expect("two"), [Unix, Shm]);
+    }
+
+    #[test]
+    fn a_transport_without_address_is_an_error_that_says_what_is_missing() {
+        let error = place(true, false).transports(&[Transport::Unix]).expect_err("no path");
+        assert!(error.to_string().contains("-s PATH"), "{error}");
+    }
+
+    #[test]
+    fn shared_memory_begins_on_the_unix_socket_if_there_is_one() {
+        assert!(matches!(place(true, true).target(Transport::Shm), Some(Target::Unix(_))));
+        assert!(matches!(place(true, false).target(Transport::Shm), Some(Target::Tcp { .. })));
+    }
+}
