@@ -353,6 +353,21 @@ fn removed_connections_are_silent_and_may_move_to_another_epoll() {
 }
 
 #[test]
+fn a_failed_change_in_another_epoll_changes_nothing() {
+    let _watchdog = Watchdog::start();
+    let (watching, other) = (Epoll::new(), Epoll::new());
+    let (moved, mut client) = watched_connection(&watching);
+    // Somebody is watched there, so that the engine looks after it.
+    let (_quiet, _quiet_client) = watched_connection(&other);
+
+    let refused = other.control(libc::EPOLL_CTL_MOD, moved.fd(), IN, 1);
+    client.write_all(b"x").unwrap();
+
+    assert_eq!(refused, Err(Errno(libc::ENOENT)));
+    assert_eq!(watching.wait(2000), [(IN, DATA)]);
+}
+
+#[test]
 fn epoll_ctl_fails_as_the_kernel_does() {
     let _watchdog = Watchdog::start();
     let epoll = Epoll::new();

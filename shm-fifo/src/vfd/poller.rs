@@ -157,9 +157,11 @@ impl Poller {
         session: &'static Session,
         wanted: Registration,
     ) -> io::Result<()> {
-        session.join_poller(self.epfd, |views| {
+        let register = || {
             let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(session.fd()) };
-            sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))?;
+            sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))
+        };
+        session.join_poller(self.epfd, register, |views| {
             let mut state = self.lock();
             let mut member =
                 state.take(session.fd()).unwrap_or_else(|| Member::new(session, views));
@@ -171,7 +173,6 @@ impl Poller {
             if let Some(kick) = state.kick.as_ref().filter(|_| state.sleeping) {
                 sys::signal_eventfd(kick.as_raw_fd());
             }
-            Ok(())
         })
     }
 

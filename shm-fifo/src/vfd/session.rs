@@ -164,21 +164,25 @@ impl Session {
         Some(Endpoint { producer: producer?, consumer: consumer?, mapping })
     }
 
-    /// Lets `join` make this session a member of the poller of `epfd`, and leaves
-    /// the one it was in. Fails if the session has ended.
-    pub(super) fn join_poller<T>(
+    /// Makes this session a member of the poller of `epfd` with `join`, once
+    /// `register` has told the kernel, and leaves the one it was in. Where the
+    /// kernel refuses, or the session has ended, it stays where it is.
+    pub(super) fn join_poller(
         &self,
         epfd: RawFd,
-        join: impl FnOnce(Views) -> io::Result<T>,
-    ) -> io::Result<T> {
+        register: impl FnOnce() -> io::Result<()>,
+        join: impl FnOnce(Views),
+    ) -> io::Result<()> {
         let _life = lock(&self.life);
         let views = self.views().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        register()?;
         if self.watched_by.load(Relaxed) != epfd {
+            // Before it joins: two pollers would speak for one sleep.
             self.leave_poller();
         }
-        let joined = join(views)?;
+        join(views);
         self.watched_by.store(epfd, Relaxed);
-        Ok(joined)
+        Ok(())
     }
 
     /// Leaves the poller of `epfd`, if that is where the session is.
