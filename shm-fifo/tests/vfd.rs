@@ -10,6 +10,7 @@ use shm_fifo::{Channel, Region};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 use support::Watchdog;
 
 const IN: u32 = libc::EPOLLIN as u32;
@@ -200,6 +201,45 @@ fn every_ready_ring_gets_its_turn_when_there_is_room_for_one_event() {
     seen.sort_unstable();
     assert_eq!(seen, [0, 1, 2]);
     drop(connections);
+}
+
+#[test]
+fn ended_peers_get_their_turn_too_when_there_is_room_for_one_event() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let connections: Vec<_> = (0..2)
+        .map(|data| connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, data).unwrap()).0)
+        .collect();
+
+    // More than once: the first reports come with the end of their sockets.
+    for _ in 0..3 {
+        let mut seen: Vec<u64> =
+            (0..6).flat_map(|_| epoll.wait_with_room(1, -1)).map(|e| e.1).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [0, 1]);
+    }
+    drop(connections);
+}
+
+#[test]
+fn a_loop_sleeps_although_a_peer_has_ended_that_nobody_listens_to() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (_moved, client) = connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, 0, 0).unwrap());
+    drop(client);
+
+    let before = cpu_time_of_this_thread();
+    let events = epoll.wait(300);
+    let used = cpu_time_of_this_thread() - before;
+
+    assert_eq!(events, []);
+    assert!(used < Duration::from_millis(30), "{used:?}");
+}
+
+fn cpu_time_of_this_thread() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap()
 }
 
 #[test]

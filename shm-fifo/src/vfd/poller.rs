@@ -68,6 +68,8 @@ struct Member {
     data: u64,
     active_ns: u64,
     cpu: PublishedCpu,
+    /// Its socket has ended and is not to be heard of again.
+    muted: bool,
     /// The unread position at which the last sweep found it ready.
     swept_at: Option<u64>,
 }
@@ -167,6 +169,7 @@ impl Poller {
                 state.take(session.fd()).unwrap_or_else(|| Member::new(session, views));
             member.interest = wanted.mask;
             member.data = wanted.data;
+            member.muted = false;
             member.active_ns = sys::monotonic_ns();
             state.make_hot(member);
             // A change is a reason to look: the sleeper cannot know of it.
@@ -300,14 +303,14 @@ impl Poller {
     }
 
     fn doorbell(&self, state: &mut State, fd: RawFd, now_ns: u64) {
-        let Some(mut member) = state.take(fd) else { return };
-        if member.session.listen() {
+        let Some(member) = state.heat(fd, now_ns) else { return };
+        if member.session.listen() && !member.muted {
             // The end of a socket is reported for ever; having heard it is enough.
+            // To say so again would make the kernel report it again.
+            member.muted = true;
             let muted = libc::epoll_event { events: EPOLLET, u64: tag_of(fd) };
             sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, fd, Some(muted)).ok();
         }
-        member.active_ns = now_ns;
-        state.make_hot(member);
     }
 
     /// Spins for the hot members, asking the kernel now and then. Returns how it
@@ -369,6 +372,18 @@ impl State {
         }
         let index = self.hot.iter().position(|member| member.session.fd() == fd)?;
         Some(self.hot.swap_remove(index))
+    }
+
+    /// The member of `fd`, active now, and hot from now on. One that was hot keeps
+    /// its place: who rings often has no advantage.
+    fn heat(&mut self, fd: RawFd, now_ns: u64) -> Option<&mut Member> {
+        if let Some(member) = self.parked.remove(&fd) {
+            self.make_hot(member);
+        }
+        let member = self.hot.iter_mut().find(|member| member.session.fd() == fd)?;
+        member.unpark();
+        member.active_ns = now_ns;
+        Some(member)
     }
 
     fn make_hot(&mut self, member: Member) {
@@ -505,6 +520,7 @@ impl Member {
             data: 0,
             active_ns: 0,
             cpu: PublishedCpu::default(),
+            muted: false,
             swept_at: None,
         }
     }
