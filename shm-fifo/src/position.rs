@@ -99,6 +99,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "plain arithmetic, and too much of it for an interpreter")]
     fn every_head_and_tail_of_a_narrow_counter_have_the_distance_that_counting_finds() {
         for capacity in CAPACITIES {
             for head in 0..=u8::MAX {
@@ -123,6 +124,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "plain arithmetic, and too much of it for an interpreter")]
     fn every_span_of_a_narrow_counter_covers_the_bytes_that_counting_finds() {
         for capacity in CAPACITIES {
             for position in 0..=u8::MAX {

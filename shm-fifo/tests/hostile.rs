@@ -183,6 +183,7 @@ fn channels() -> (Channel, Channel, File) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has neither memfd_create nor shared mappings")]
 fn hostile_scribbles_over_the_whole_region_never_stop_a_channel_from_answering() {
     let _watchdog = Watchdog::start();
     let mut random = Random::seeded(0x5EED);
@@ -215,6 +216,7 @@ fn hostile_scribbles_over_the_whole_region_never_stop_a_channel_from_answering()
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has neither memfd_create nor shared mappings")]
 fn a_channel_whose_peer_broke_the_protocol_says_so_for_ever() {
     let _watchdog = Watchdog::start();
     let (mut here, mut there, file) = channels();

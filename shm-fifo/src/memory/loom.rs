@@ -7,7 +7,17 @@
 use loom::cell::UnsafeCell;
 
 /// A byte of the ring.
-pub(crate) type Byte = UnsafeCell<u8>;
+#[derive(Debug)]
+pub(crate) struct Byte(UnsafeCell<u8>);
+
+// SAFETY: loom stops an execution in which two threads access the cell at once.
+unsafe impl Sync for Byte {}
+
+impl Byte {
+    pub(crate) fn new(value: u8) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+}
 
 /// Copies `source` to `ring` and the cells behind it.
 ///
@@ -16,7 +26,7 @@ pub(crate) type Byte = UnsafeCell<u8>;
 pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
     for (offset, byte) in source.iter().enumerate() {
         // SAFETY: below the length, in the caller's range.
-        let cell = unsafe { &*ring.add(offset) };
+        let cell = unsafe { &(*ring.add(offset)).0 };
         // SAFETY: loom has checked that nobody else accesses the cell.
         cell.with_mut(|shared| unsafe { *shared = *byte });
     }
@@ -29,7 +39,7 @@ pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
 pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
     for (offset, byte) in target.iter_mut().enumerate() {
         // SAFETY: below the length, in the caller's range.
-        let cell = unsafe { &*ring.add(offset) };
+        let cell = unsafe { &(*ring.add(offset)).0 };
         // SAFETY: loom has checked that nobody writes to the cell.
         *byte = cell.with(|shared| unsafe { *shared });
     }

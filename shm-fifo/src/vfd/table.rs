@@ -199,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no epoll behind libc::syscall")]
     fn registrations_made_behind_our_back_are_found() {
         let kernel_made = sys::eventfd().expect("an eventfd");
         // SAFETY: takes no pointer.

@@ -1,38 +1,55 @@
-//! All executions of two ends in two threads that the memory model allows, with
-//! up to three preemptions: the code is the crate's own, the atomics are loom's.
+//! Small lives of two ends in two threads, told to whoever can explore them.
 //!
-//! loom lets a load return any store that the memory model lets it return, also
-//! those that x86-64 never would. The bytes of the ring are cells that it forbids
-//! to access from two threads at once (`src/memory/loom.rs`), the mailbox has two
-//! words, and rings are as small as their purpose allows.
+//! * With `--cfg loom` loom runs each in all executions that the memory model
+//!   allows, with up to three preemptions: the code is the crate's own, the atomics
+//!   are loom's. A load returns any store that it may return by the model, also
+//!   those that x86-64 never would. The bytes of the ring are cells that two threads
+//!   must not access at once (`src/memory/loom.rs`), the mailbox has two words.
+//! * Under Miri each is run once for each seed, on the real layout.
+//! * Otherwise, for sanitizers above all, each is run many times.
 //!
-//! ```text
-//! RUSTFLAGS="--cfg loom" cargo test --release -p shm-fifo --test loom
-//! ```
-//!
-//! `mutants/` says for each of these tests what it must not let pass.
-#![cfg(loom)]
+//! `make loom`, `make miri`, `make tsan`. `mutants/` says which faults each of these
+//! tests must notice when loom runs it.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
-use loom::model::Builder;
-use loom::sync::{Condvar, Mutex};
-use loom::thread;
+#[cfg(loom)]
+use loom::{
+    sync::{Condvar, Mutex},
+    thread,
+};
 use shm_fifo::testing::{HeapFifo, pattern};
 use shm_fifo::{Consumer, Producer};
 use std::sync::Arc;
+#[cfg(not(loom))]
+use std::{
+    sync::{Condvar, Mutex},
+    thread,
+};
+
+/// What rings and messages are measured in. Rings are as small as they can be.
+const UNIT: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// Near the wrap of the counter, which every model passes.
-const START: u64 = u64::MAX - 2;
+const START: u64 = u64::MAX - 2 * UNIT as u64;
 
-/// Longer than one of the mailbox's words, shorter than both.
+/// Longer than one of the mailbox's words, shorter than two.
 const MAIL_BYTES: usize = 12;
 
 /// Explores `model`, all of it, at preemption bound 3 (`LOOM_MAX_PREEMPTIONS`
 /// sets another).
+#[cfg(loom)]
 fn explore(model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = Builder::new();
+    let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);
     builder.check(model);
+}
+
+/// Runs `model` as often as it is worth: the scheduler decides what is seen.
+#[cfg(not(loom))]
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    for _ in 0..if cfg!(miri) { 1 } else { 500 } {
+        model();
+    }
 }
 
 /// One direction of the doorbell socket: bytes on their way, and its end.
@@ -179,17 +196,19 @@ fn write_all(producer: &mut Producer<'_>, lengths: &[usize]) -> usize {
 #[test]
 fn bytes_pass_through_the_ring_and_its_space_is_used_again() {
     explore(|| {
-        let link = Link::new(2);
+        let link = Link::new(2 * UNIT);
         let sender = Arc::clone(&link);
-        let writing = thread::spawn(move || write_all(&mut sender.fifo.producer(), &[2, 1, 2]));
+        let writing = thread::spawn(move || {
+            write_all(&mut sender.fifo.producer(), &[2 * UNIT, UNIT, 2 * UNIT])
+        });
         let mut consumer = link.fifo.consumer();
         let mut received = Received::new();
         // Less than there is: these bytes come out of the ring, not the mailbox.
-        for most in [1, 1, 1] {
-            received.read(&mut consumer, most);
+        for _ in 0..3 {
+            received.read(&mut consumer, UNIT);
         }
         let written = writing.join().unwrap();
-        received.read(&mut consumer, 2);
+        received.read(&mut consumer, 2 * UNIT);
         assert_eq!(received.bytes.len(), written, "nothing is left behind");
     });
 }
@@ -197,14 +216,14 @@ fn bytes_pass_through_the_ring_and_its_space_is_used_again() {
 #[test]
 fn bytes_staged_in_pieces_pass_when_they_are_published() {
     explore(|| {
-        let link = Link::new(4);
+        let link = Link::new(4 * UNIT);
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
             let mut staged = 0;
             for pieces in [[1, 2], [2, 1]] {
                 for piece in pieces {
-                    staged += producer.stage(&pattern(producer.position(), piece)).unwrap();
+                    staged += producer.stage(&pattern(producer.position(), piece * UNIT)).unwrap();
                 }
                 producer.publish();
             }
@@ -213,10 +232,10 @@ fn bytes_staged_in_pieces_pass_when_they_are_published() {
         let mut consumer = link.fifo.consumer();
         let mut received = Received::new();
         for most in [2, 4] {
-            received.read(&mut consumer, most);
+            received.read(&mut consumer, most * UNIT);
         }
         let written = writing.join().unwrap();
-        received.read(&mut consumer, 4);
+        received.read(&mut consumer, 4 * UNIT);
         assert_eq!(received.bytes.len(), written, "nothing is left behind");
     });
 }
@@ -226,7 +245,7 @@ fn bytes_staged_in_pieces_pass_when_they_are_published() {
 #[test]
 fn a_mailbox_is_the_message_at_the_head_or_not_taken() {
     explore(|| {
-        let link = Link::new(32);
+        let link = Link::new(32.max(UNIT));
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             write_all(&mut sender.fifo.producer(), &[MAIL_BYTES, MAIL_BYTES])
@@ -249,19 +268,19 @@ fn a_mailbox_is_the_message_at_the_head_or_not_taken() {
 #[test]
 fn a_sleep_for_data_and_a_publish_do_not_miss_each_other() {
     explore(|| {
-        let link = Link::new(4);
+        let link = Link::new(4 * UNIT);
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
             for _ in 0..2 {
-                assert!(sender.send(&mut producer, 1));
+                assert!(sender.send(&mut producer, UNIT));
             }
         });
         let mut consumer = link.fifo.consumer();
-        let mut target = [0; 1];
-        for position in [START, START + 1] {
-            assert_eq!(link.receive(&mut consumer, &mut target), 1);
-            assert_eq!(target[..], pattern(position, 1));
+        let mut target = [0; UNIT];
+        for position in [START, START + UNIT as u64] {
+            assert_eq!(link.receive(&mut consumer, &mut target), UNIT);
+            assert_eq!(target[..], pattern(position, UNIT));
         }
         writing.join().unwrap();
     });
@@ -270,19 +289,16 @@ fn a_sleep_for_data_and_a_publish_do_not_miss_each_other() {
 #[test]
 fn a_sleep_for_space_and_a_read_do_not_miss_each_other() {
     explore(|| {
-        let link = Link::new(4);
+        let link = Link::new(4 * UNIT);
         let receiver = Arc::clone(&link);
         let mut producer = link.fifo.producer();
-        assert!(link.send(&mut producer, 4));
+        assert!(link.send(&mut producer, 4 * UNIT));
         let reading = thread::spawn(move || {
             let mut consumer = receiver.fifo.consumer();
-            // Only as much as is there for certain: this end never sleeps, and so
-            // never looks but after half a ring.
-            for _ in 0..2 {
-                assert_eq!(receiver.read(&mut consumer, &mut [0; 2]), 2);
-            }
+            // Half of it, once: the only look for the sleeper.
+            assert_eq!(receiver.read(&mut consumer, &mut [0; 2 * UNIT]), 2 * UNIT);
         });
-        assert!(link.send(&mut producer, 1));
+        assert!(link.send(&mut producer, UNIT));
         reading.join().unwrap();
     });
 }
@@ -290,17 +306,17 @@ fn a_sleep_for_space_and_a_read_do_not_miss_each_other() {
 #[test]
 fn both_ends_sleep_and_wake_each_other_until_all_is_read() {
     explore(|| {
-        let link = Link::new(1);
+        let link = Link::new(UNIT);
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
-            assert!(sender.send(&mut producer, 3));
+            assert!(sender.send(&mut producer, 3 * UNIT));
         });
         let mut consumer = link.fifo.consumer();
-        for offset in 0..3 {
-            let mut target = [0; 1];
-            assert_eq!(link.receive(&mut consumer, &mut target), 1);
-            assert_eq!(target[..], pattern(START.wrapping_add(offset), 1));
+        for position in [START, START + UNIT as u64, START + 2 * UNIT as u64] {
+            let mut target = [0; UNIT];
+            assert_eq!(link.receive(&mut consumer, &mut target), UNIT);
+            assert_eq!(target[..], pattern(position, UNIT));
         }
         writing.join().unwrap();
     });
@@ -311,24 +327,24 @@ fn a_member_that_is_parked_while_its_loop_is_awake_is_rung() {
     // As the poller does it: announced as parked, the loop turns a few times
     // more, takes doorbells where it finds them, and sleeps at last.
     explore(|| {
-        let link = Link::new(4);
+        let link = Link::new(4 * UNIT);
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
             for _ in 0..2 {
-                assert!(sender.send(&mut producer, 1));
+                assert!(sender.send(&mut producer, UNIT));
             }
         });
         let mut consumer = link.fifo.consumer();
         let watch = consumer.watch();
         let mut received = 0;
-        while received < 2 {
+        while received < 2 * UNIT {
             if !watch.is_ready(consumer.position()) && watch.park(consumer.position()) {
                 link.data.wait();
                 link.data.listen();
                 watch.unpark();
             }
-            received += link.read(&mut consumer, &mut [0; 1]);
+            received += link.read(&mut consumer, &mut [0; UNIT]);
         }
         writing.join().unwrap();
     });
@@ -339,17 +355,17 @@ fn a_member_that_is_parked_while_its_loop_is_awake_is_rung() {
 #[test]
 fn whoever_sees_the_end_of_the_stream_has_seen_its_last_byte() {
     explore(|| {
-        let link = Link::new(4);
+        let link = Link::new(4 * UNIT);
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
-            write_all(&mut producer, &[1, 1]);
+            write_all(&mut producer, &[UNIT, UNIT]);
             producer.close();
         });
         let mut consumer = link.fifo.consumer();
         let ended = consumer.watch().producer_closed();
-        let read = consumer.read(&mut [0; 4]).unwrap();
-        assert!(!ended || read == 2, "the end came before the last byte");
+        let read = consumer.read(&mut [0; 4 * UNIT]).unwrap();
+        assert!(!ended || read == 2 * UNIT, "the end came before the last byte");
         writing.join().unwrap();
     });
 }
@@ -357,17 +373,20 @@ fn whoever_sees_the_end_of_the_stream_has_seen_its_last_byte() {
 #[test]
 fn an_end_wakes_a_consumer_that_goes_to_sleep_and_loses_no_byte() {
     explore(|| {
-        let link = Link::new(4);
+        let link = Link::new(4 * UNIT);
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
-            assert!(sender.send(&mut producer, 1));
+            assert!(sender.send(&mut producer, UNIT));
             producer.close();
-            sender.data.end();
+            // A doorbell, not the end of the socket: that would wake anybody.
+            if producer.must_ring() {
+                sender.data.ring();
+            }
         });
         let mut consumer = link.fifo.consumer();
-        let mut target = [0; 4];
-        assert_eq!(link.receive(&mut consumer, &mut target), 1);
+        let mut target = [0; 4 * UNIT];
+        assert_eq!(link.receive(&mut consumer, &mut target), UNIT);
         assert_eq!(link.receive(&mut consumer, &mut target), 0);
         writing.join().unwrap();
     });
@@ -376,16 +395,46 @@ fn an_end_wakes_a_consumer_that_goes_to_sleep_and_loses_no_byte() {
 #[test]
 fn an_end_wakes_a_producer_that_goes_to_sleep() {
     explore(|| {
-        let link = Link::new(2);
+        let link = Link::new(2 * UNIT);
         let receiver = Arc::clone(&link);
         let reading = thread::spawn(move || {
             let mut consumer = receiver.fifo.consumer();
-            receiver.read(&mut consumer, &mut [0; 1]);
+            receiver.read(&mut consumer, &mut [0; UNIT]);
             consumer.close();
-            receiver.space.end();
+            if consumer.must_ring_now() {
+                receiver.space.ring();
+            }
         });
         let mut producer = link.fifo.producer();
-        assert!(!link.send(&mut producer, 4));
+        assert!(!link.send(&mut producer, 4 * UNIT));
         reading.join().unwrap();
+    });
+}
+
+#[test]
+fn the_end_of_the_socket_wakes_both_and_loses_no_byte() {
+    // As `Channel` ends, and as a process that is killed does.
+    explore(|| {
+        let link = Link::new(2 * UNIT);
+        let sender = Arc::clone(&link);
+        let writing = thread::spawn(move || {
+            let mut producer = sender.fifo.producer();
+            let all_sent = sender.send(&mut producer, 3 * UNIT);
+            producer.close();
+            sender.data.end();
+            all_sent
+        });
+        let mut consumer = link.fifo.consumer();
+        let mut target = [0; 2 * UNIT];
+        let mut received = link.receive(&mut consumer, &mut target);
+        received += link.receive(&mut consumer, &mut target);
+        consumer.close();
+        link.space.end();
+        // What the sender believes to have sent is there, whatever else happens.
+        if writing.join().unwrap() {
+            received += consumer.read(&mut target).unwrap();
+            assert_eq!(received, 3 * UNIT);
+        }
+        assert!(received >= 2 * UNIT);
     });
 }
