@@ -203,6 +203,7 @@ extern "C" fn cron(
     let context = Context::new(ctx);
     let done = catch_unwind(AssertUnwindSafe(|| {
         offers::expire();
+        vfd::sweep();
         info::log_violations(&context);
     }));
     drop(done);

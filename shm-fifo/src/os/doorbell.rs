@@ -46,6 +46,12 @@ pub fn wait(socket: RawFd) -> Heard {
     hear(socket, 0)
 }
 
+/// Whether something waits on `socket` to be heard: a doorbell, or the end.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn is_ringing(socket: RawFd) -> bool {
+    sys::recv(socket, &mut [0], libc::MSG_DONTWAIT | libc::MSG_PEEK).is_ok()
+}
+
 fn hear(socket: RawFd, flags: libc::c_int) -> Heard {
     let mut bytes = [0_u8; 256];
     match sys::recv(socket, &mut bytes, flags) {

@@ -12,6 +12,7 @@ use super::WaitSettings;
 use super::session::{Session, Views};
 use super::stats::COUNTERS;
 use super::table::{self, Registration};
+use crate::os::doorbell;
 use crate::os::sys;
 use crate::os::wait::{PublishedCpu, SpinEnd, SpinPolicy, WaitMode};
 use std::collections::BTreeMap;
@@ -74,6 +75,14 @@ struct Member {
     swept_at: Option<u64>,
 }
 
+/// All pollers there ever were: one for each epoll file descriptor.
+static POLLERS: Mutex<Vec<&'static Poller>> = Mutex::new(Vec::new());
+
+/// Lets every poller look for lost doorbells.
+pub(super) fn sweep_all() {
+    POLLERS.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|poller| poller.sweep());
+}
+
 /// `WaitSettings` in one word: the spin budget, and the mode in the low byte.
 static SETTINGS: AtomicU64 = AtomicU64::new(50 << 8);
 
@@ -107,7 +116,15 @@ impl Poller {
     /// The poller of `epfd`, made if need be.
     pub(super) fn of(epfd: RawFd) -> io::Result<&'static Self> {
         let slot = table::slot_or_insert(epfd).ok_or(io::ErrorKind::InvalidInput)?;
-        let poller = slot.poller().unwrap_or_else(|| slot.set_poller(Self::new(epfd)));
+        let poller = slot.poller().unwrap_or_else(|| {
+            let poller = slot.set_poller(Self::new(epfd));
+            let mut all = POLLERS.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have made it at the same moment.
+            if !all.iter().any(|&known| std::ptr::eq(known, poller)) {
+                all.push(poller);
+            }
+            poller
+        });
         poller.arm()?;
         Ok(poller)
     }
@@ -173,9 +190,7 @@ impl Poller {
             member.active_ns = sys::monotonic_ns();
             state.make_hot(member);
             // A change is a reason to look: the sleeper cannot know of it.
-            if let Some(kick) = state.kick.as_ref().filter(|_| state.sleeping) {
-                sys::signal_eventfd(kick.as_raw_fd());
-            }
+            state.wake_sleeper();
         })
     }
 
@@ -226,14 +241,19 @@ impl Poller {
             state = self.lock();
             state.sleeping = false;
             state.unpark_hot(now_ns);
-            let count = woken?;
-            if count == 0 {
-                state.sweep(now_ns);
-            }
-            let found = self.gather(&mut state, events, count, now_ns);
+            let found = self.gather(&mut state, events, woken?, now_ns);
             if found > 0 {
                 return Ok(found);
             }
+        }
+    }
+
+    /// The safety net: looks for doorbells that were lost, and wakes the loop if it
+    /// sleeps over one. A loop that is busy at the moment is awake anyway.
+    pub(super) fn sweep(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if state.sweep(sys::monotonic_ns()) {
+            state.wake_sleeper();
         }
     }
 
@@ -252,8 +272,15 @@ impl Poller {
         now_ns: u64,
     ) -> io::Result<usize> {
         // With nothing hot a wait goes to sleep in the kernel anyway.
-        let ask_kernel =
-            if state.hot.is_empty() { timeout_ms == 0 } else { state.kernel_is_due(now_ns) };
+        let ask_kernel = match (state.hot.is_empty(), events.len()) {
+            (true, _) => timeout_ms == 0,
+            // The one place is the kernel's and the rings' in turn.
+            (false, 1) if state.kernel_had_events && state.any_hot_is_ready() => {
+                state.kernel_had_events = false;
+                false
+            }
+            (false, _) => state.kernel_is_due(now_ns),
+        };
         let mut count = 0;
         if ask_kernel {
             // Room is left for the rings, or busy sockets could starve them.
@@ -361,6 +388,13 @@ impl Poller {
 }
 
 impl State {
+    /// Wakes the thread that sleeps in the epoll instance, if one does.
+    fn wake_sleeper(&self) {
+        if let Some(kick) = self.kick.as_ref().filter(|_| self.sleeping) {
+            sys::signal_eventfd(kick.as_raw_fd());
+        }
+    }
+
     fn is_kick(&self, fd: RawFd) -> bool {
         self.kick.as_ref().is_some_and(|kick| kick.as_raw_fd() == fd)
     }
@@ -395,6 +429,10 @@ impl State {
     fn kernel_is_due(&self, now_ns: u64) -> bool {
         self.kernel_had_events
             || now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+    }
+
+    fn any_hot_is_ready(&self) -> bool {
+        self.hot.iter().any(|member| member.ready() != 0)
     }
 
     fn note_kernel_poll(&mut self, count: usize, now_ns: u64) {
@@ -466,32 +504,27 @@ impl State {
         self.hot.iter().for_each(Member::unpark);
     }
 
-    /// Looks at some parked members, in case a doorbell was lost.
-    ///
-    /// One that is ready twice in a row, a tick apart, at the same position, was
-    /// not merely about to ring.
-    fn sweep(&mut self, now_ns: u64) {
-        let mut missed = Vec::new();
+    /// Looks at members that wait for a doorbell, a bounded number of them, in case
+    /// it was lost. Returns whether any was; its member is hot then.
+    fn sweep(&mut self, now_ns: u64) -> bool {
+        // Those that were active just before the loop fell asleep wait as well.
+        let announced = if self.sleeping { &mut self.hot[..] } else { &mut [] };
+        let missed_awake = announced.iter_mut().filter_map(|member| member.missed(now_ns)).count();
+        let parked = self.parked.range_mut(self.sweep_from..).take(SWEEP_MEMBERS);
         let mut last = None;
-        for (&fd, member) in self.parked.range_mut(self.sweep_from..).take(SWEEP_MEMBERS) {
-            last = Some(fd);
-            let position = member.session.head();
-            if member.ready() == 0 {
-                member.swept_at = None;
-            } else if member.swept_at == Some(position) {
-                missed.push(fd);
-            } else {
-                member.swept_at = Some(position);
-            }
-        }
+        let missed: Vec<RawFd> = parked
+            .inspect(|(fd, _)| last = Some(**fd))
+            .filter_map(|(_, member)| member.missed(now_ns))
+            .collect();
         self.sweep_from = last.map_or(0, |fd| fd + 1);
-        for fd in missed {
-            COUNTERS.missed_doorbells.add(1);
-            if let Some(mut member) = self.take(fd) {
-                member.active_ns = now_ns;
+        for &fd in &missed {
+            if let Some(member) = self.take(fd) {
                 self.make_hot(member);
             }
         }
+        let count = missed_awake + missed.len();
+        COUNTERS.missed_doorbells.add(count as u64);
+        count > 0
     }
 
     /// Whether any hot member's peer runs elsewhere and spinning has been paying.
@@ -538,6 +571,24 @@ impl Member {
             ready |= EPOLLOUT;
         }
         ready
+    }
+
+    /// Its file descriptor, if its doorbell was lost. It counts as active then.
+    ///
+    /// That is when it is ready at two sweeps in a row, a tick apart, at the same
+    /// position: at one it may be about to ring.
+    fn missed(&mut self, now_ns: u64) -> Option<RawFd> {
+        let position = self.session.head();
+        let found_at = (self.ready() != 0).then_some(position);
+        // A doorbell that was heard, by a loop that has not run yet, is not lost.
+        let again = found_at.is_some()
+            && self.swept_at == found_at
+            && !doorbell::is_ringing(self.session.fd());
+        self.swept_at = found_at;
+        again.then(|| {
+            self.active_ns = now_ns;
+            self.session.fd()
+        })
     }
 
     /// Announces it as asleep for what the program is interested in; `false`,
