@@ -185,6 +185,21 @@ fn the_kernels_own_events_come_through_while_a_ring_is_busy() {
 }
 
 #[test]
+fn rings_and_sockets_get_their_turns_when_there_is_room_for_one_event() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (_moved, mut client) = watched_connection(&epoll);
+    let (plain, _plain_peer) = UnixStream::pair().unwrap();
+    epoll.control(libc::EPOLL_CTL_ADD, plain.as_raw_fd(), OUT, 5).unwrap();
+    client.write_all(b"never read").unwrap();
+
+    // Each again and again, as long as both are ready.
+    for awaited in [(IN, DATA), (OUT, 5), (IN, DATA), (OUT, 5)] {
+        while epoll.wait_with_room(1, -1) != [awaited] {}
+    }
+}
+
+#[test]
 fn every_ready_ring_gets_its_turn_when_there_is_room_for_one_event() {
     let _watchdog = Watchdog::start();
     let epoll = Epoll::new();
