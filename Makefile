@@ -5,9 +5,11 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODULE := $(TARGET_DIR)/release/libshm_fifo_redis_server.so
 # For example: make demo DEMO_ARGS="--requests 10000"
 DEMO_ARGS ?=
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build module demo test lint doc no-std fmt clean
+.PHONY: help setup build module demo test corpora fuzz lint doc no-std fmt clean
 
 ## help: list the targets
 help:
@@ -36,11 +38,25 @@ test:
 	@.ci/setup test
 	@$(MAKE) --no-print-directory lint doc no-std module
 	SHM_FIFO_MODULE=$(MODULE) $(CARGO) test --locked --workspace --all-features
+	@$(MAKE) --no-print-directory corpora
 	@echo "make test: format, lints, docs, no_std and all tests passed"
+
+# The fuzz targets' inputs, without a fuzzer: they need no C++ compiler.
+corpora:
+	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --all-targets \
+		--target-dir $(TARGET_DIR) -- -D warnings
+	$(CARGO) test --locked --manifest-path fuzz/Cargo.toml --no-default-features \
+		--target-dir $(TARGET_DIR)
+
+## fuzz: run each fuzz target for FUZZ_SECONDS (60) and print a table
+fuzz:
+	@.ci/setup fuzz
+	@CARGO_TARGET_DIR=$(TARGET_DIR) fuzz/run $(FUZZ_SECONDS)
 
 ## lint: check the format and clippy's warnings
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 ## doc: build the API documentation; a warning is an error
@@ -59,6 +75,7 @@ no-std:
 ## fmt: format the code
 fmt:
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 ## clean: remove everything that was built
 clean:

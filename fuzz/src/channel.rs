@@ -1,0 +1,175 @@
+//! Two channels over one region and one socket pair, used in any order.
+
+use crate::input::Input;
+use shm_fifo::testing::{is_pattern, pattern};
+use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+const RING_BYTES: usize = 4096;
+
+/// Does with two channels what `data` spells.
+///
+/// # Panics
+/// If a channel differs from what its documentation says, for example loses a
+/// byte, or claims to have ended while the peer lives.
+pub fn run(data: &[u8]) {
+    let mut sides = connect();
+    let mut input = Input::new(data);
+    while !input.is_empty() {
+        let which = input.below(2);
+        let (front, back) = sides.split_at_mut(1);
+        let (side, peer) =
+            if which == 0 { (&mut front[0], &mut back[0]) } else { (&mut back[0], &mut front[0]) };
+        if let Some(channel) = &mut side.channel {
+            step(&mut input, channel, &mut side.state, &mut peer.state);
+        }
+        if side.state.ended {
+            side.channel = None;
+        }
+    }
+}
+
+/// One channel and what is known of it.
+struct Side {
+    channel: Option<Channel>,
+    state: State,
+}
+
+struct State {
+    sent: u64,
+    received: u64,
+    /// This side was dropped.
+    ended: bool,
+    /// This side was sent a byte that is no doorbell.
+    insulted: bool,
+    /// This side has noticed that, and ended the socket.
+    broken: bool,
+    /// This side has noticed the socket's end, although its peer still lives.
+    heard_end: bool,
+    /// A second handle of this side's socket, with which the harness speaks in
+    /// its name.
+    socket: UnixStream,
+}
+
+impl State {
+    fn knows_end(&self, peer: &Self) -> bool {
+        self.heard_end || peer.ended
+    }
+}
+
+fn connect() -> [Side; 2] {
+    let created = Region::create(RING_BYTES).expect("a region");
+    let attached = Region::attach(created.fd().expect("a descriptor")).expect("a sound region");
+    let (one, other) = UnixStream::pair().expect("a socket pair");
+    [(created, one), (attached, other)].map(|(region, socket)| {
+        let handle = socket.try_clone().expect("a descriptor");
+        handle.set_read_timeout(None).expect("a socket");
+        let mut channel = Channel::new(region.into_endpoint(), OwnedFd::from(socket));
+        // What has to sleep is asked to do so at once.
+        channel.set_policy(SpinPolicy::new(WaitMode::Park, 0));
+        let state = State {
+            sent: 0,
+            received: 0,
+            ended: false,
+            insulted: false,
+            broken: false,
+            heard_end: false,
+            socket: handle,
+        };
+        Side { channel: Some(channel), state }
+    })
+}
+
+fn step(input: &mut Input<'_>, channel: &mut Channel, own: &mut State, peer: &mut State) {
+    match input.below(16) {
+        0..=4 => read(input.length(RING_BYTES), channel, own, peer),
+        5..=9 => write(input.length(RING_BYTES), channel, own, peer),
+        10 => assert_eq!(channel.transferred_bytes(), (own.received, own.sent)),
+        11 => look(channel, own, peer),
+        12 => speak(&[0; 300][..input.below(300)], own, peer),
+        13 => wait(channel, own, peer),
+        14 if input.byte() >= 128 => speak(&[0, input.byte() | 1], own, peer),
+        15 if input.byte() >= 192 => own.ended = true,
+        _ => {}
+    }
+}
+
+fn read(length: usize, channel: &mut Channel, own: &mut State, peer: &State) {
+    let mut target = vec![0xEE; length + 1];
+    let result = channel.try_read(&mut target[..length]);
+    let available = bytes(peer.sent - own.received);
+    let expected = match available.min(length) {
+        _ if own.broken => Err(ErrorKind::InvalidData),
+        0 if length > 0 && !own.knows_end(peer) => Err(ErrorKind::WouldBlock),
+        count => Ok(count),
+    };
+    let result = result.map_err(|error| error.kind());
+    assert_eq!(result, expected);
+    let count = result.unwrap_or(0);
+    assert!(is_pattern(own.received, &target[..count]), "at {}", own.received);
+    assert!(target[count..].iter().all(|&byte| byte == 0xEE));
+    own.received += count as u64;
+}
+
+fn write(length: usize, channel: &mut Channel, own: &mut State, peer: &State) {
+    let result = channel.try_write(&pattern(own.sent, length));
+    let free = RING_BYTES - bytes(own.sent - peer.received);
+    let expected = match free.min(length) {
+        _ if own.broken => Err(ErrorKind::InvalidData),
+        _ if own.knows_end(peer) => Err(ErrorKind::BrokenPipe),
+        0 if length > 0 => Err(ErrorKind::WouldBlock),
+        count => Ok(count),
+    };
+    let result = result.map_err(|error| error.kind());
+    assert_eq!(result, expected);
+    own.sent += result.unwrap_or(0) as u64;
+}
+
+fn look(channel: &Channel, own: &State, peer: &State) {
+    let gone = own.broken || own.knows_end(peer);
+    let readable = gone || peer.sent != own.received;
+    let writable = gone || RING_BYTES - bytes(own.sent - peer.received) >= RING_BYTES / 4;
+    assert_eq!(channel.is_ready(Interest::READABLE), readable);
+    assert_eq!(channel.is_ready(Interest::WRITABLE), writable);
+    assert_eq!(channel.is_ready(Interest::BOTH), readable || writable);
+}
+
+/// Sends bytes to the peer's socket: doorbells nobody needs, or worse.
+fn speak(bytes: &[u8], own: &State, peer: &mut State) {
+    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+    let sent = rustix::net::send(&own.socket, bytes, flags).unwrap_or(0);
+    peer.insulted |= bytes[..sent].iter().any(|&byte| byte != 0);
+}
+
+/// Lets the channel listen to its socket, where that takes no time.
+fn wait(channel: &mut Channel, own: &mut State, peer: &State) {
+    let mut entry =
+        [rustix::event::PollFd::from_borrowed_fd(own.socket.as_fd(), rustix::event::PollFlags::IN)];
+    let pending = rustix::event::poll(&mut entry, Some(&rustix::time::Timespec::default()));
+    if pending != Ok(1) {
+        return;
+    }
+    let soon = std::time::Instant::now() + Duration::from_micros(200);
+    match channel.wait(Interest::READABLE, Some(soon)).map_err(|error: io::Error| error.kind()) {
+        Ok(()) if own.knows_end(peer) || peer.sent != own.received => {}
+        Ok(()) => {
+            assert!(peer.broken, "nothing to read, and the peer lives");
+            own.heard_end = true;
+        }
+        Err(ErrorKind::TimedOut) => {
+            assert!(!own.knows_end(peer) && peer.sent == own.received);
+        }
+        Err(ErrorKind::InvalidData) => {
+            assert!(own.insulted);
+            own.broken = true;
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn bytes(distance: u64) -> usize {
+    usize::try_from(distance).expect("64 bits")
+}

@@ -1,0 +1,28 @@
+//! What the fuzz targets do with an input; `README.md` says what each asserts.
+//!
+//! It is a library so that `cargo test` can replay the corpora without libFuzzer.
+
+mod input;
+mod process;
+
+pub mod attach;
+pub mod channel;
+pub mod handshake;
+pub mod hostile_peer;
+pub mod resp_reader;
+pub mod ring_oracle;
+pub mod vfd;
+
+/// What a fuzz target does with an input.
+pub type Target = fn(&[u8]);
+
+/// The fuzz targets by name.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("attach", attach::run),
+    ("channel", channel::run),
+    ("handshake", handshake::run),
+    ("hostile_peer", hostile_peer::run),
+    ("resp_reader", resp_reader::run),
+    ("ring_oracle", ring_oracle::run),
+    ("vfd", vfd::run),
+];
