@@ -234,18 +234,15 @@ impl Session {
         if self.peer_is_gone() || producer.watch().consumer_closed() {
             return Err(BROKEN_PIPE);
         }
-        let mut written = 0;
-        for source in sources {
-            let Ok(staged) = producer.stage(source) else {
-                self.poison();
-                return Err(BROKEN_PIPE);
-            };
-            written += staged;
-            if staged < source.len() {
-                break;
-            }
-        }
-        producer.publish();
+        // One piece fills the mailbox on its way; several are read back from the ring.
+        let result = match sources {
+            [source] => producer.write(source),
+            _ => write_pieces(producer, sources),
+        };
+        let Ok(written) = result else {
+            self.poison();
+            return Err(BROKEN_PIPE);
+        };
         self.tail.store(producer.position(), Relaxed);
         if written > 0 && producer.must_ring() {
             self.ring();
@@ -306,6 +303,23 @@ impl Session {
             sys::shutdown(self.fd);
         }
     }
+}
+
+/// Writes as many of `sources` as there is space for and publishes them at once.
+fn write_pieces(
+    producer: &mut Producer<'_>,
+    sources: &[IoSlice<'_>],
+) -> Result<usize, crate::Corrupt> {
+    let mut written = 0;
+    for source in sources {
+        let staged = producer.stage(source)?;
+        written += staged;
+        if staged < source.len() {
+            break;
+        }
+    }
+    producer.publish();
+    Ok(written)
 }
 
 /// What a poller looks at.
