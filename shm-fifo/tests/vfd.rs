@@ -351,6 +351,21 @@ fn a_connection_that_nobody_watched_is_served_once_it_is_added() {
 }
 
 #[test]
+fn a_connection_whose_watcher_was_closed_before_it_moved_is_watched_by_nobody() {
+    let _watchdog = Watchdog::start();
+    let (moved, mut client) = connection(|fd| {
+        let closed = Epoll::new();
+        closed.control(libc::EPOLL_CTL_ADD, fd, IN, 1).unwrap();
+    });
+    client.write_all(b"x").unwrap();
+
+    let epoll = Epoll::new();
+    epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+}
+
+#[test]
 fn a_registration_made_before_the_engine_was_there_is_found() {
     let _watchdog = Watchdog::start();
     let epoll = Epoll::new();

@@ -31,6 +31,7 @@ use session::Session;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
+use table::Registration;
 
 pub use poller::configure;
 pub use session::{SessionInfo, Usage, usage};
@@ -74,14 +75,21 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64) -> io::Result<()> {
     let slot = table::slot_or_insert(fd).ok_or(io::ErrorKind::InvalidInput)?;
     let session = slot.session_or_insert(fd);
     session.begin(endpoint, owner)?;
-    let Some(registration) = slot.registration().or_else(|| table::find_registration(fd)) else {
+    let watch = |registration: Registration| -> io::Result<()> {
+        let poller = Poller::of(registration.epfd)?;
+        slot.register(Some(registration));
+        poller.admit(libc::EPOLL_CTL_MOD, session, registration)
+    };
+    // What is remembered may be of an epoll instance that was closed since.
+    if slot.registration().is_some_and(|remembered| watch(remembered).is_ok()) {
+        return Ok(());
+    }
+    slot.register(None);
+    let Some(registration) = table::find_registration(fd) else {
         // Nobody watches it at the moment; whoever adds it will.
         return Ok(());
     };
-    let watched = Poller::of(registration.epfd).and_then(|poller| {
-        slot.register(Some(registration));
-        poller.admit(libc::EPOLL_CTL_MOD, session, registration)
-    });
+    let watched = watch(registration);
     if watched.is_err() {
         session.abandon();
     }
