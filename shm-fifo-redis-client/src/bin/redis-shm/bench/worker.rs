@@ -18,17 +18,23 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Payloads of [`Job::Echo`] before they repeat.
 const ECHOES: u64 = 256;
 const LARGEST_ECHO_BYTES: usize = 300_000;
+/// Between two commands of [`Job::Paced`].
+const PACE: Duration = Duration::from_millis(1);
 
 /// What the commands of a worker are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Job {
     /// PING, one at a time on each connection.
     Ping,
+    /// PING, one at a time, a millisecond apart: each moment counts alike, those
+    /// in which the answer comes late too.
+    Paced,
     /// ECHO of 1 B to 300 kB.
     Echo,
     /// Connect, PING, close.
@@ -126,6 +132,7 @@ fn tell(findings: &Findings) -> anyhow::Result<()> {
 
 enum Work {
     Commands(Engine, Script),
+    Paced(Engine, Script),
     Connect(Place, Transport),
 }
 
@@ -134,13 +141,17 @@ impl Work {
         let place = args.place();
         let script = match args.job {
             Job::Connect => return Ok(Self::Connect(place, args.transport)),
-            Job::Ping | Job::Idle => Script::of(vec![Step::ping()], Vec::new(), 1, 0),
+            Job::Ping | Job::Paced | Job::Idle => Script::of(vec![Step::ping()], Vec::new(), 1, 0),
             Job::Echo => Script::echoes(LARGEST_ECHO_BYTES, ECHOES),
             Job::Slow => Script::of(vec![Step::busy_loop(args.loops)], Vec::new(), 1, 0),
         };
         let streams = place.connect_many(args.transport, args.connections)?;
         // Ctrl-C is the parent's; this process ends with its stdin.
-        Ok(Self::Commands(Engine::new(streams, Interrupts::ignore()), script))
+        let engine = Engine::new(streams, Interrupts::ignore());
+        Ok(match args.job {
+            Job::Paced => Self::Paced(engine, script),
+            _ => Self::Commands(engine, script),
+        })
     }
 
     fn follow(&mut self, order: Order) -> anyhow::Result<Findings> {
@@ -153,6 +164,9 @@ impl Work {
                 let done = engine.run(script, Amount { at_most, ..requests }, &mut series)?;
                 (done.commands, done.elapsed)
             }
+            Self::Paced(engine, script) => {
+                run_paced(engine, script, order.requests, at_most, &mut series)?
+            }
             Self::Connect(place, transport) => {
                 connect_again_and_again(place, *transport, order.requests, at_most, &mut series)?
             }
@@ -164,6 +178,22 @@ impl Work {
             places: series.places().collect(),
         })
     }
+}
+
+fn run_paced(
+    engine: &mut Engine,
+    script: &Script,
+    requests: u64,
+    at_most: Duration,
+    series: &mut Series,
+) -> anyhow::Result<(u64, Duration)> {
+    let started = Instant::now();
+    let mut done = 0;
+    while done < requests && started.elapsed() < at_most {
+        done += engine.run(script, Amount::of_requests(1, 1, 1), series)?.commands;
+        thread::sleep(PACE);
+    }
+    Ok((done, started.elapsed()))
 }
 
 fn connect_again_and_again(

@@ -49,6 +49,7 @@ impl Scene {
         match self.condition {
             Condition::Processes20 => Job::Echo,
             Condition::Connect => Job::Connect,
+            Condition::SlowCommands => Job::Paced,
             _ => Job::Ping,
         }
     }
