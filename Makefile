@@ -10,6 +10,7 @@ FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build module demo test corpora fuzz lint doc no-std fmt clean
+.PHONY: proof loom mutants model miri tsan asan
 
 ## help: list the targets
 help:
@@ -71,6 +72,61 @@ no-std:
 	else \
 		set -x; $(CARGO) check --locked -p shm-fifo --no-default-features; \
 	fi
+
+# What only a nightly compiler can do (NIGHTLY=+name chooses one).
+NIGHTLY ?= +nightly
+NATIVE_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+# loom and the sanitizers compile everything in their own way: each has its own place,
+# and its binaries are optimised, without debug information.
+loom mutants: export CARGO_PROFILE_DEV_OPT_LEVEL := 2
+loom mutants: export CARGO_PROFILE_DEV_DEBUG := 0
+
+## proof: loom, its mutants, the spin model and, where there is a nightly, Miri
+proof:
+	@.ci/setup proof
+	@$(MAKE) --no-print-directory loom mutants model
+	@if $(CARGO) $(NIGHTLY) miri --version >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory miri; \
+	else \
+		echo "make proof: all but Miri passed. NOT RUN: Miri, which needs a nightly toolchain" >&2; \
+	fi
+
+## loom: run the core in all executions that the memory model allows
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p shm-fifo --test models --target-dir $(TARGET_DIR)/loom
+
+## mutants: check that loom notices each fault of shm-fifo/mutants
+mutants:
+	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/mutants/run
+
+## model: explore shm-fifo/models/waiting.pml with spin, whole and with faults
+model:
+	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/models/check
+
+## miri: run the core in Miri, the races with 16 seeds each
+miri:
+	@$(CARGO) $(NIGHTLY) miri --version || { \
+		echo "make miri: NOTHING WAS CHECKED: there is no Miri here. It comes with" >&2; \
+		echo "  rustup toolchain install nightly --component miri,rust-src" >&2; \
+		exit 1; }
+	MIRIFLAGS="-Zmiri-disable-isolation" $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo \
+		--lib --test oracle --test hostile --target-dir $(TARGET_DIR)/miri
+	MIRIFLAGS="-Zmiri-many-seeds=0..16" $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo \
+		--test models --target-dir $(TARGET_DIR)/miri
+
+# A sanitizer does not see what assembly accesses: the portable copies stand for it.
+# For ThreadSanitizer std is built anew, or it would report what std does.
+## tsan: run the core's threads under ThreadSanitizer (nightly, with rust-src)
+tsan:
+	RUSTFLAGS="-Zsanitizer=thread --cfg portable_copies" $(CARGO) $(NIGHTLY) test --locked \
+		-Zbuild-std --target $(NATIVE_TARGET) --target-dir $(TARGET_DIR)/tsan \
+		-p shm-fifo --test models --test threads
+
+## asan: run all of shm-fifo's tests under AddressSanitizer
+asan:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg portable_copies" \
+		$(CARGO) test --locked --target $(NATIVE_TARGET) --target-dir $(TARGET_DIR)/asan \
+		-p shm-fifo --all-features --lib --tests --no-fail-fast
 
 ## fmt: format the code
 fmt:
