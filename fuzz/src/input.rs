@@ -72,4 +72,13 @@ impl<'d> Input<'d> {
             long => (long - 128) * capacity / 64 + long % 3,
         }
     }
+
+    /// As [`Input::length`], with a preference for the exact multiples and their
+    /// neighbours, where one comparison or the other could be wrong by one.
+    pub(crate) fn exact_length(&mut self, capacity: usize) -> usize {
+        match usize::from(self.byte()) {
+            short @ 0..64 => short,
+            long => (long - 64) / 6 * capacity / 16 + [0, 0, 0, 0, 1, capacity / 16 - 1][long % 6],
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
     let mut ops = Vec::with_capacity(data.len() / 2);
     while !input.is_empty() {
         let kind = input.byte();
-        ops.push(Op::decode(kind, input.length(capacity)));
+        ops.push(Op::decode(kind, input.exact_length(capacity)));
     }
     testing::run(&ops, capacity, start);
 }
