@@ -143,6 +143,19 @@ fn a_connection_is_hot_while_it_is_used() {
 }
 
 #[test]
+fn a_silent_connection_is_parked_beside_a_busy_one() {
+    let server = TestServer::start();
+    server.ask("CONFIG SET shm.wait spin shm.spin-us 1000000");
+    let (mut silent, mut busy) = (server.shm(), server.shm());
+    silent.assert_answers();
+
+    wait_until("it is parked", || busy.ask("SHM.LIST").contains("$6\r\nparked\r\n"));
+
+    silent.assert_answers();
+    busy.assert_answers();
+}
+
+#[test]
 fn a_client_that_breaks_the_protocol_is_counted_and_logged() {
     let server = TestServer::start();
     let mut hostile = HandMade::connect(&server);

@@ -87,6 +87,20 @@ fn max_memory_is_never_exceeded() {
 }
 
 #[test]
+fn offers_count_as_memory_but_the_one_that_is_replaced_does_not() {
+    let server = with_settings(&["ring-bytes", "4096"]);
+    server.ask(&format!("CONFIG SET shm.max-memory {}", 2 * region_bytes(4096)));
+    let _one = server.shm();
+    let offer = support::Offer::from(&server);
+
+    assert!(server.plain().ask("SHM.OPEN 2").contains("shm.max-memory"));
+
+    let mut again = support::Offer::on(offer.socket);
+    let token = again.token();
+    assert_eq!(again.ask(&format!("SHM.START {token}")), "\0");
+}
+
+#[test]
 fn ring_bytes_is_for_new_connections() {
     let server = with_settings(&["ring-bytes", "4kb"]);
     let mut small = server.shm();
@@ -278,8 +292,11 @@ fn connections_made_before_the_module_was_loaded_can_move() {
 
     for wire in [unix, tcp] {
         let mut shm = wire.into_shm();
-        shm.assert_answers();
+        // Its doorbell is heard, though nobody told where its socket is watched.
+        wait_until("it is parked", || server.info("shm_sessions_hot") == 0);
+        let before = server.info("shm_doorbells_received");
         assert_eq!(shm.ask("BLPOP queue 0.01"), "*-1\r\n");
+        assert!(server.info("shm_doorbells_received") > before);
     }
     bystander.assert_answers();
 }
