@@ -20,7 +20,6 @@ pub(crate) struct BenchArgs {
         value_name = "NAMES",
         num_args = 0..,
         value_delimiter = ',',
-        hide_possible_values = true,
         conflicts_with_all = ["clients", "pipeline", "data", "tests", "keyspace", "threads", "csv",
                               "svg", "host", "port", "socket", "password"]
     )]
@@ -52,7 +51,7 @@ pub(crate) struct BenchArgs {
     pub(crate) data: Vec<u64>,
 
     /// What is measured; mixed is PING, SET and GET with values of 3 B to 64 KiB.
-    #[arg(short = 't', long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "ping,set,get,mixed", ignore_case = true, hide_possible_values = true, help_heading = SWEEP)]
+    #[arg(short = 't', long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "ping,set,get,mixed", ignore_case = true, help_heading = SWEEP)]
     pub(crate) tests: Vec<Load>,
 
     /// SET and GET random keys of so many, instead of one key.
@@ -104,7 +103,7 @@ pub(crate) struct BenchArgs {
     pub(crate) svg: Option<PathBuf>,
 
     /// Print help.
-    #[arg(long, action = clap::ArgAction::Help)]
+    #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
 }
 
