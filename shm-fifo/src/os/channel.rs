@@ -87,6 +87,9 @@ impl Channel {
     /// Reads what there is. `Ok(0)` is the end of the stream (or an empty
     /// `target`).
     ///
+    /// A peer that was killed could not announce its end; [`Channel::wait`] hears
+    /// of it, on the socket.
+    ///
     /// # Errors
     /// `WouldBlock` if there is nothing yet; `InvalidData` if the peer broke the
     /// protocol, for ever after.
