@@ -45,18 +45,17 @@ struct State {
     ended: bool,
     /// This side was sent a byte that is no doorbell.
     insulted: bool,
-    /// This side has noticed that, and ended the socket.
+    /// This side has noticed that, and ended both directions.
     broken: bool,
-    /// This side has noticed the socket's end, although its peer still lives.
-    heard_end: bool,
     /// A second handle of this side's socket, with which the harness speaks in
     /// its name.
     socket: UnixStream,
 }
 
 impl State {
-    fn knows_end(&self, peer: &Self) -> bool {
-        self.heard_end || peer.ended
+    /// Whether this side says that nothing more is exchanged.
+    fn is_done(&self) -> bool {
+        self.ended || self.broken
     }
 }
 
@@ -76,7 +75,6 @@ fn connect() -> [Side; 2] {
             ended: false,
             insulted: false,
             broken: false,
-            heard_end: false,
             socket: handle,
         };
         Side { channel: Some(channel), state }
@@ -87,7 +85,10 @@ fn step(input: &mut Input<'_>, channel: &mut Channel, own: &mut State, peer: &mu
     match input.below(16) {
         0..=4 => read(input.length(RING_BYTES), channel, own, peer),
         5..=9 => write(input.length(RING_BYTES), channel, own, peer),
-        10 => assert_eq!(channel.transferred_bytes(), (own.received, own.sent)),
+        10 => {
+            let stats = channel.stats();
+            assert_eq!((stats.bytes_received, stats.bytes_sent), (own.received, own.sent));
+        }
         11 => look(channel, own, peer),
         12 => speak(&[0; 300][..input.below(300)], own, peer),
         13 => wait(channel, own, peer),
@@ -103,7 +104,7 @@ fn read(length: usize, channel: &mut Channel, own: &mut State, peer: &State) {
     let available = bytes(peer.sent - own.received);
     let expected = match available.min(length) {
         _ if own.broken => Err(ErrorKind::InvalidData),
-        0 if length > 0 && !own.knows_end(peer) => Err(ErrorKind::WouldBlock),
+        0 if length > 0 && !peer.is_done() => Err(ErrorKind::WouldBlock),
         count => Ok(count),
     };
     let result = result.map_err(|error| error.kind());
@@ -119,7 +120,7 @@ fn write(length: usize, channel: &mut Channel, own: &mut State, peer: &State) {
     let free = RING_BYTES - bytes(own.sent - peer.received);
     let expected = match free.min(length) {
         _ if own.broken => Err(ErrorKind::InvalidData),
-        _ if own.knows_end(peer) => Err(ErrorKind::BrokenPipe),
+        _ if peer.is_done() => Err(ErrorKind::BrokenPipe),
         0 if length > 0 => Err(ErrorKind::WouldBlock),
         count => Ok(count),
     };
@@ -129,7 +130,7 @@ fn write(length: usize, channel: &mut Channel, own: &mut State, peer: &State) {
 }
 
 fn look(channel: &Channel, own: &State, peer: &State) {
-    let gone = own.broken || own.knows_end(peer);
+    let gone = own.broken || peer.is_done();
     let readable = gone || peer.sent != own.received;
     let writable = gone || RING_BYTES - bytes(own.sent - peer.received) >= RING_BYTES / 4;
     assert_eq!(channel.is_ready(Interest::READABLE), readable);
@@ -154,13 +155,12 @@ fn wait(channel: &mut Channel, own: &mut State, peer: &State) {
     }
     let soon = std::time::Instant::now() + Duration::from_micros(200);
     match channel.wait(Interest::READABLE, Some(soon)).map_err(|error: io::Error| error.kind()) {
-        Ok(()) if own.knows_end(peer) || peer.sent != own.received => {}
         Ok(()) => {
-            assert!(peer.broken, "nothing to read, and the peer lives");
-            own.heard_end = true;
+            let something = peer.is_done() || peer.sent != own.received;
+            assert!(something, "nothing to read, and the peer lives");
         }
         Err(ErrorKind::TimedOut) => {
-            assert!(!own.knows_end(peer) && peer.sent == own.received);
+            assert!(!peer.is_done() && peer.sent == own.received);
         }
         Err(ErrorKind::InvalidData) => {
             assert!(own.insulted);

@@ -4,12 +4,12 @@
 //! cargo run --release --example ping_pong [-- [MESSAGE_BYTES [ROUND_TRIPS [CPU CPU]]]]
 //! ```
 //!
-//! Prints one line for a unix socket pair and one for each waiting mode, in
-//! nanoseconds. The threads run on CPUs 0 and 1 unless told otherwise; give the
+//! Prints one line for a unix socket pair and one for each waiting mode (parking by
+//! eventfds, too), in nanoseconds. The threads run on CPUs 0 and 1 unless told otherwise; give the
 //! same CPU twice to see them share one.
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use shm_fifo::{Channel, SpinPolicy, WaitMode};
+use shm_fifo::{Channel, EventDoorbells, Region, SpinPolicy, WaitMode};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -38,14 +38,30 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (here, there) = UnixStream::pair()?;
     measure("unix socket", &options, here, there)?;
-    for mode in [WaitMode::Park, WaitMode::Adaptive, WaitMode::Spin] {
-        let (mut here, mut there) = Channel::pair(RING_BYTES)?;
+    for (name, pair, mode) in [
+        ("park", Channel::pair(RING_BYTES)?, WaitMode::Park),
+        ("events", pair_with_events()?, WaitMode::Park),
+        ("adaptive", Channel::pair(RING_BYTES)?, WaitMode::Adaptive),
+        ("spin", Channel::pair(RING_BYTES)?, WaitMode::Spin),
+    ] {
+        let (mut here, mut there) = pair;
         for channel in [&mut here, &mut there] {
             channel.set_policy(SpinPolicy::new(mode, SpinPolicy::default().budget_ns()));
         }
-        measure(&format!("{mode:?}").to_lowercase(), &options, here, there)?;
+        measure(name, &options, here, there)?;
     }
     Ok(())
+}
+
+/// As `Channel::pair`, with eventfds as doorbells.
+fn pair_with_events() -> std::io::Result<(Channel, Channel)> {
+    let created = Region::create(RING_BYTES)?;
+    let attached = Region::attach(created.fd()?)?;
+    let [here, there] = EventDoorbells::pair()?;
+    Ok((
+        Channel::with_events(created.into_endpoint(), here),
+        Channel::with_events(attached.into_endpoint(), there),
+    ))
 }
 
 /// Prints the distribution of the times that messages take there and back.

@@ -1,12 +1,13 @@
 //! The reading end of a FIFO.
 
 use crate::error::{Corrupt, SharedWord};
-use crate::layout::{FifoHeader, MAILBOX_BYTES};
-use crate::memory::RingBytes;
-use crate::park::{self, DataWatch};
+use crate::layout::{FifoHeader, MAILBOX_BYTES, MAILBOX_WORDS};
+use crate::memory::{RingBytes, total_bytes};
+use crate::park::{self, DataWatch, PublishFence};
 use crate::position::{advance, distance};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::fence;
+use core::ops::DerefMut;
 
 /// The reading end of a FIFO. One thread at a time uses it.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl<'m> Consumer<'m> {
     ///
     /// # Errors
     /// [`Corrupt`] if the producer's position is impossible.
+    #[inline]
     pub fn available_bytes(&mut self) -> Result<usize, Corrupt> {
         // ORDERING E1 (data ready), Acquire: pairs with the Release store in
         // `Producer::publish`. Weaker: we could copy bytes before they are written.
@@ -64,6 +66,7 @@ impl<'m> Consumer<'m> {
     ///
     /// # Errors
     /// [`Corrupt`] if the producer's position is impossible.
+    #[inline]
     pub fn read(&mut self, target: &mut [u8]) -> Result<usize, Corrupt> {
         let mut available = self.available_by_cache();
         if available < target.len() {
@@ -76,6 +79,39 @@ impl<'m> Consumer<'m> {
         let length = available.min(target.len());
         self.bytes.copy_out(self.head, &mut target[..length]);
         self.release(length);
+        Ok(length)
+    }
+
+    /// As [`Consumer::read`], into `targets` one after the other, with one look at
+    /// the producer's position and one release of the space.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the producer's position is impossible.
+    pub fn read_vectored<T>(&mut self, targets: &mut [T]) -> Result<usize, Corrupt>
+    where
+        T: DerefMut<Target = [u8]>,
+    {
+        let mut available = self.available_by_cache();
+        if available < total_bytes(targets) {
+            available = self.available_bytes()?;
+        }
+        let mut read = 0;
+        for target in targets {
+            let length = target.len().min(available - read);
+            self.bytes.copy_out(advance(self.head, read), &mut target[..length]);
+            read += length;
+        }
+        self.release(read);
+        Ok(read)
+    }
+
+    /// As [`Consumer::read`], leaving the bytes where they are.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the producer's position is impossible.
+    pub fn peek(&mut self, target: &mut [u8]) -> Result<usize, Corrupt> {
+        let length = self.available_bytes()?.min(target.len());
+        self.bytes.copy_out(self.head, &mut target[..length]);
         Ok(length)
     }
 
@@ -97,7 +133,7 @@ impl<'m> Consumer<'m> {
     #[must_use = "a producer that is not rung sleeps on"]
     pub fn must_ring_now(&mut self) -> bool {
         self.head_at_space_check = self.head;
-        park::take(&self.header.producer_wait.parked)
+        park::take(&self.header.producer_wait.parked, &PublishFence::execute())
     }
 
     /// Ends the stream: the producer learns that nobody reads any more.
@@ -113,6 +149,7 @@ impl<'m> Consumer<'m> {
         DataWatch::new(self.header)
     }
 
+    #[inline]
     fn available_by_cache(&self) -> usize {
         distance(self.cached_tail, self.head, self.capacity()).unwrap_or(0)
     }
@@ -121,29 +158,37 @@ impl<'m> Consumer<'m> {
     /// of exactly that length which starts at the head.
     ///
     /// The tail was loaded (Acquire) before: the words are at least as new.
+    #[inline]
     fn take_mail(&self, target: &mut [u8]) -> bool {
         let line = &self.header.producer;
         if target.is_empty() || target.len() > MAILBOX_BYTES {
             return false;
         }
-        let mut message = [0_u8; MAILBOX_BYTES];
-        let (chunks, _) = message.as_chunks_mut::<8>();
-        for (chunk, shared) in chunks.iter_mut().zip(&line.mail) {
+        let mut words = [[0; 8]; MAILBOX_WORDS];
+        for (word, shared) in words.iter_mut().zip(&line.mail) {
             // ORDERING E5, Relaxed: validated by `mail_start` below.
-            *chunk = shared.load(Relaxed).to_ne_bytes();
+            *word = shared.load(Relaxed).to_ne_bytes();
         }
         // ORDERING E5 (mailbox), Acquire: pairs with the Release fence in
         // `Producer::fill_mailbox`. If a word above came from a later message,
         // the load below sees that message's start. Weaker: a torn message.
         fence(Acquire);
-        let whole = line.mail_start.load(Relaxed) == self.head;
-        if whole {
-            target.copy_from_slice(&message[..target.len()]);
+        let is_at_head = line.mail_start.load(Relaxed) == self.head;
+        if is_at_head {
+            // Word by word: a wider load would wait for the stores of two words.
+            let (whole, rest) = target.as_chunks_mut::<8>();
+            for (chunk, word) in whole.iter_mut().zip(&words) {
+                *chunk = *word;
+            }
+            if !rest.is_empty() {
+                rest.copy_from_slice(&words[whole.len()][..rest.len()]);
+            }
         }
-        whole
+        is_at_head
     }
 
     /// Gives the space of the next `length` bytes back to the producer.
+    #[inline]
     fn release(&mut self, length: usize) {
         if length == 0 {
             return;

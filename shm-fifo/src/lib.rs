@@ -56,27 +56,37 @@ mod park;
 mod position;
 mod producer;
 mod sync;
+mod watch;
 
 pub use consumer::Consumer;
 pub use error::{CapacityError, Corrupt, SharedWord};
 pub use fifo::Fifo;
 pub use layout::{FIFO_HEADER_BYTES, FifoHeader, MAILBOX_BYTES};
-pub use park::{DataWatch, SpaceWatch};
-pub use producer::Producer;
+pub use park::{DataWatch, PublishFence, SpaceWatch};
+pub use producer::{Producer, WriteGrant};
+pub use watch::{Interest, Positions, Watch};
 
 // loom checks the core: what lies in mapped memory it cannot see.
 #[cfg(all(feature = "std", not(loom)))]
 mod os;
 #[cfg(all(feature = "std", not(loom)))]
 pub use os::{
-    channel::{Channel, Interest},
-    doorbell, fd_passing,
+    bell::EventDoorbells,
+    channel::{Channel, ChannelStats},
+    doorbell,
+    duplex::Duplex,
+    fd_passing,
     region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES},
     wait::{SpinEnd, SpinPolicy, WaitMode},
 };
 
 #[cfg(feature = "test-utils")]
 pub mod testing;
+
+/// The examples of the page that people see first are tests too.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(all(feature = "virtual-fd", not(loom)))]
 pub mod vfd;

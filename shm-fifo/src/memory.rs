@@ -28,8 +28,9 @@ mod copies;
 use crate::position::span;
 use copies::{copy_in, copy_out};
 use core::marker::PhantomData;
+use core::ops::Deref;
 
-pub(crate) use copies::Byte;
+pub(crate) use copies::{Byte, prefetch_to_write};
 
 /// The bytes of a ring: `capacity` of them, a power of two.
 #[derive(Debug)]
@@ -61,13 +62,17 @@ impl RingBytes<'_> {
     ///
     /// # Panics
     /// If `source` is longer than the ring.
+    #[inline]
     pub(crate) fn copy_in(&self, position: u64, source: &[u8]) {
         let (index, first) = self.first_span(position, source.len());
-        let (to_end, from_start) = source.split_at(first);
-        // SAFETY: `index + first <= capacity` by `first_span`, inside the ring;
-        // the source is a slice, and the caller's, so apart from the ring.
-        unsafe { copy_in(self.base.add(index), to_end) };
-        if !from_start.is_empty() {
+        if first == source.len() {
+            // SAFETY: `index + first <= capacity` by `first_span`, inside the ring;
+            // the source is a slice, and the caller's, so apart from the ring.
+            unsafe { copy_in(self.base.add(index), source) };
+        } else {
+            let (to_end, from_start) = source.split_at(first);
+            // SAFETY: as above.
+            unsafe { copy_in(self.base.add(index), to_end) };
             // SAFETY: `first_span` leaves at most `index` bytes, from the start.
             unsafe { copy_in(self.base, from_start) };
         }
@@ -77,22 +82,33 @@ impl RingBytes<'_> {
     ///
     /// # Panics
     /// If `target` is longer than the ring.
+    #[inline]
     pub(crate) fn copy_out(&self, position: u64, target: &mut [u8]) {
         let (index, first) = self.first_span(position, target.len());
-        let (to_end, from_start) = target.split_at_mut(first);
-        // SAFETY: as in `copy_in`, with the directions exchanged.
-        unsafe { copy_out(to_end, self.base.add(index)) };
-        if !from_start.is_empty() {
+        if first == target.len() {
+            // SAFETY: as in `copy_in`, with the directions exchanged.
+            unsafe { copy_out(target, self.base.add(index)) };
+        } else {
+            let (to_end, from_start) = target.split_at_mut(first);
+            // SAFETY: as above.
+            unsafe { copy_out(to_end, self.base.add(index)) };
             // SAFETY: as in `copy_in`.
             unsafe { copy_out(from_start, self.base) };
         }
     }
 
     /// Index of `position`, and how many of `length` bytes fit before the end.
+    #[inline]
     fn first_span(&self, position: u64, length: usize) -> (usize, usize) {
         assert!(length <= self.capacity(), "a span is never longer than its ring");
         span(position, length, self.mask)
     }
+}
+
+/// Bytes of all `pieces` together.
+pub(crate) fn total_bytes<P: Deref<Target = [u8]>>(pieces: &[P]) -> usize {
+    // The same slice may be named so often that no counter holds the sum.
+    pieces.iter().fold(0, |total, piece| total.saturating_add(piece.len()))
 }
 
 #[cfg(all(test, not(loom)))]

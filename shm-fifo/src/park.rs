@@ -29,13 +29,30 @@ fn retract(parked: &AtomicU32) {
     parked.store(0, Relaxed);
 }
 
+/// The fence between publishing and [`SpaceWatch::must_ring`].
+///
+/// One serves any number of FIFOs: an event loop that wrote to many peers in one
+/// turn looks for their sleep behind a single fence.
+#[derive(Debug)]
+pub struct PublishFence(());
+
+impl PublishFence {
+    /// Executes it: what the caller published before is settled afterwards, and
+    /// what another thread published and then told the caller of by an Acquire
+    /// load.
+    #[must_use = "it is for a look at the peers' sleep"]
+    pub fn execute() -> Self {
+        // ORDERING E3: pairs with the fence in `announce`. Without it the load in
+        // `take` could overtake the store of the position published before.
+        fence(SeqCst);
+        Self(())
+    }
+}
+
 /// After a publish: whether the peer sleeps and must be rung.
 ///
 /// Takes its announcement, so that one sleep costs one doorbell.
-pub(crate) fn take(parked: &AtomicU32) -> bool {
-    // ORDERING E3: pairs with the fence in `announce`. Without it this load
-    // could overtake the store of the position published just before.
-    fence(SeqCst);
+pub(crate) fn take(parked: &AtomicU32, _behind: &PublishFence) -> bool {
     // ORDERING E3, Relaxed: a hint written by the peer; lying harms only the liar.
     let sleeping = parked.load(Relaxed) != 0;
     if sleeping {
@@ -79,6 +96,14 @@ impl<'m> DataWatch<'m> {
         // ORDERING E1, Acquire: pairs with `Producer::publish`. A hint here, but
         // it keeps the read that follows from seeing an older position.
         self.header.producer.tail.load(Acquire) != head || self.producer_closed()
+    }
+
+    /// The producer's position as it is published. A hint, like all of this.
+    #[must_use]
+    #[inline]
+    pub fn published(&self) -> u64 {
+        // ORDERING E1, Acquire: as in `is_ready`.
+        self.header.producer.tail.load(Acquire)
     }
 
     /// Whether the producer has ended; what it published before can still be read.
@@ -151,6 +176,13 @@ impl<'m> SpaceWatch<'m> {
     pub fn consumer_closed(&self) -> bool {
         // ORDERING E4, Acquire: pairs with `Consumer::close`.
         self.header.consumer.closed.load(Acquire) != 0
+    }
+
+    /// As [`Producer::must_ring`](crate::Producer::must_ring), for what was
+    /// published before `fence` was executed.
+    #[must_use = "a consumer that is not rung sleeps on"]
+    pub fn must_ring(&self, fence: &PublishFence) -> bool {
+        take(&self.header.consumer_wait.parked, fence)
     }
 
     /// Whether the consumer has read everything up to `tail`.

@@ -1,12 +1,17 @@
 //! The writing end of a FIFO.
 
+mod grant;
+
 use crate::error::{Corrupt, SharedWord};
 use crate::layout::{FifoHeader, MAILBOX_BYTES};
-use crate::memory::RingBytes;
-use crate::park::{self, SpaceWatch};
+use crate::memory::{RingBytes, prefetch_to_write, total_bytes};
+use crate::park::{self, PublishFence, SpaceWatch};
 use crate::position::{advance, distance};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::fence;
+use core::ops::Deref;
+
+pub use grant::WriteGrant;
 
 /// Bytes after which a long write publishes what it has, so that the consumer
 /// copies one part while the next is written.
@@ -15,7 +20,9 @@ pub(crate) const PUBLISH_EVERY_BYTES: usize = 16 * 1024;
 /// The writing end of a FIFO. One thread at a time uses it.
 ///
 /// [`Producer::write`] does all at once. [`Producer::stage`] and
-/// [`Producer::publish`] are its halves, for messages made of several pieces.
+/// [`Producer::publish`] are its halves, for messages whose pieces come one by
+/// one; [`Producer::write_vectored`] takes pieces that are there together, and
+/// [`Producer::grant`] reserves space for some that are not written in order.
 #[derive(Debug)]
 pub struct Producer<'m> {
     header: &'m FifoHeader,
@@ -72,7 +79,13 @@ impl<'m> Producer<'m> {
     ///
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
+    #[inline]
     pub fn write(&mut self, source: &[u8]) -> Result<usize, Corrupt> {
+        if source.len() <= MAILBOX_BYTES {
+            // The consumer has the line: let it come while the bytes are copied. (A
+            // longer copy would only have it taken away again.)
+            prefetch_to_write(&self.header.producer.mail_start);
+        }
         let nothing_staged = self.tail == self.published;
         let written = self.stage(source)?;
         if nothing_staged && written <= MAILBOX_BYTES {
@@ -97,32 +110,81 @@ impl<'m> Producer<'m> {
         Ok(fits)
     }
 
+    /// As [`Producer::write`], of all `sources` one behind the other, published
+    /// as one message.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the consumer's position is impossible.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use shm_fifo::{Fifo, FifoHeader};
+    /// let header = FifoHeader::new();
+    /// let mut ring = [0_u8; 64];
+    /// // SAFETY: the FIFO alone uses the ring's 64 bytes, while they live.
+    /// let fifo = unsafe { Fifo::from_raw_parts(&header, ring.as_mut_ptr(), 64) }?;
+    /// let mut producer = fifo.into_producer(0);
+    ///
+    /// let (header, body) = (&b"length: 40\r\n"[..], &[7; 40][..]);
+    /// assert!(producer.write_vectored_whole(&[header, body])?);
+    /// assert!(!producer.write_vectored_whole(&[header, body])?, "all or nothing");
+    /// assert_eq!(producer.write_vectored(&[header, body])?, 12, "what fits");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_vectored<S>(&mut self, sources: &[S]) -> Result<usize, Corrupt>
+    where
+        S: Deref<Target = [u8]>,
+    {
+        let total = total_bytes(sources);
+        if total <= MAILBOX_BYTES {
+            let (message, length) = gather(sources);
+            return self.write(&message[..length]);
+        }
+        let free = self.free_for(total)?;
+        let mut left = free;
+        for source in sources {
+            let length = source.len().min(left);
+            self.append_in_parts(&source[..length]);
+            left -= length;
+        }
+        self.publish();
+        Ok(free - left)
+    }
+
+    /// As [`Producer::write_whole`], of all `sources` one behind the other.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the consumer's position is impossible.
+    pub fn write_vectored_whole<S>(&mut self, sources: &[S]) -> Result<bool, Corrupt>
+    where
+        S: Deref<Target = [u8]>,
+    {
+        let total = total_bytes(sources);
+        let fits = self.free_for(total)? >= total;
+        if fits {
+            self.write_vectored(sources)?;
+        }
+        Ok(fits)
+    }
+
     /// Writes as much of `source` as there is space for, without telling the
     /// consumer (a long source is published in parts). Returns how many bytes.
     ///
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
+    #[inline]
     pub fn stage(&mut self, source: &[u8]) -> Result<usize, Corrupt> {
         let length = source.len().min(self.free_for(source.len())?);
-        let mut rest = &source[..length];
-        while rest.len() > PUBLISH_EVERY_BYTES {
-            let (part, behind) = rest.split_at(PUBLISH_EVERY_BYTES);
-            self.append(part);
-            self.publish();
-            rest = behind;
-        }
-        self.append(rest);
+        self.append_in_parts(&source[..length]);
         Ok(length)
     }
 
     /// Shows the consumer everything staged so far.
+    #[inline]
     pub fn publish(&mut self) {
         match distance(self.tail, self.published, MAILBOX_BYTES) {
-            Some(length) => {
-                let mut message = [0; MAILBOX_BYTES];
-                self.bytes.copy_out(self.published, &mut message[..length]);
-                self.publish_short(&message[..length]);
-            }
+            Some(length) => self.publish_staged_short(length),
             None => self.publish_tail(),
         }
     }
@@ -131,7 +193,7 @@ impl<'m> Producer<'m> {
     /// rung. The answer is given once for each sleep.
     #[must_use = "a consumer that is not rung sleeps on"]
     pub fn must_ring(&self) -> bool {
-        park::take(&self.header.consumer_wait.parked)
+        park::take(&self.header.consumer_wait.parked, &PublishFence::execute())
     }
 
     /// Ends the stream after what was published. The consumer reads that first.
@@ -149,21 +211,50 @@ impl<'m> Producer<'m> {
     }
 
     /// Free bytes, from the cache if that already has `wanted`.
+    #[inline]
     fn free_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
         let cached = self.capacity() - self.used_by_cache();
         if cached >= wanted { Ok(cached) } else { self.free_bytes() }
     }
 
+    #[inline]
     fn used_by_cache(&self) -> usize {
         distance(self.tail, self.cached_head, self.capacity()).unwrap_or(self.capacity())
     }
 
+    /// Appends `source`, which fits, and publishes all parts of it but the last.
+    #[inline]
+    fn append_in_parts(&mut self, source: &[u8]) {
+        let mut rest = source;
+        while rest.len() > PUBLISH_EVERY_BYTES {
+            rest = self.publish_part(rest);
+        }
+        self.append(rest);
+    }
+
+    /// Appends and publishes the first part of `source` and returns the others.
+    fn publish_part<'s>(&mut self, source: &'s [u8]) -> &'s [u8] {
+        let (part, rest) = source.split_at(PUBLISH_EVERY_BYTES);
+        self.append(part);
+        self.publish();
+        rest
+    }
+
+    #[inline]
     fn append(&mut self, source: &[u8]) {
         self.bytes.copy_in(self.tail, source);
         self.tail = advance(self.tail, source.len());
     }
 
+    /// Publishes the `length` bytes that were staged, which fit the mailbox.
+    fn publish_staged_short(&mut self, length: usize) {
+        let mut message = [0; MAILBOX_BYTES];
+        self.bytes.copy_out(self.published, &mut message[..length]);
+        self.publish_short(&message[..length]);
+    }
+
     /// Publishes `message`, which is [published, tail) and fits the mailbox.
+    #[inline]
     fn publish_short(&mut self, message: &[u8]) {
         if !message.is_empty() {
             self.fill_mailbox(message);
@@ -171,6 +262,7 @@ impl<'m> Producer<'m> {
         }
     }
 
+    #[inline]
     fn publish_tail(&mut self) {
         // ORDERING E1 (data ready), Release: publishes the bytes in
         // [published, tail) and the mailbox. Pairs with the Acquire load in
@@ -181,6 +273,7 @@ impl<'m> Producer<'m> {
     }
 
     /// Repeats `message`, which starts at `published`, in the tail's cache line.
+    #[inline]
     fn fill_mailbox(&self, message: &[u8]) {
         let line = &self.header.producer;
         // ORDERING E5 (mailbox), Relaxed with the fence below: `mail_start`
@@ -190,12 +283,27 @@ impl<'m> Producer<'m> {
         line.mail_start.store(self.published, Relaxed);
         fence(Release);
         let (whole, rest) = message.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
         // Words behind the message keep what they had: nobody looks at them.
-        for (shared, word) in line.mail.iter().zip(whole.iter().chain([&last])) {
+        for (shared, word) in line.mail.iter().zip(whole) {
             // ORDERING E1, Relaxed: the Release store of the tail publishes it.
             shared.store(u64::from_ne_bytes(*word), Relaxed);
         }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            // ORDERING E1, Relaxed: as above.
+            line.mail[whole.len()].store(u64::from_ne_bytes(last), Relaxed);
+        }
     }
+}
+
+/// The bytes of `sources`, which fit the mailbox, and how many they are.
+fn gather<S: Deref<Target = [u8]>>(sources: &[S]) -> ([u8; MAILBOX_BYTES], usize) {
+    let mut message = [0; MAILBOX_BYTES];
+    let mut length = 0;
+    for source in sources {
+        message[length..][..source.len()].copy_from_slice(source);
+        length += source.len();
+    }
+    (message, length)
 }

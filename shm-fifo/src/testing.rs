@@ -10,16 +10,18 @@
 #![allow(unsafe_code)]
 
 mod hostile;
+mod random;
 
 use crate::layout::FifoHeader;
 use crate::memory::Byte;
 use crate::producer::PUBLISH_EVERY_BYTES;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, AtomicU64};
-use crate::{Consumer, Fifo, Producer};
+use crate::{Consumer, Corrupt, Fifo, Producer};
 use std::ptr;
 
 pub use hostile::{Scribble, run_hostile};
+pub use random::Random;
 
 /// One step of a FIFO's life. Lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,12 @@ pub enum Op {
     Write(usize),
     /// [`Producer::write_whole`].
     WriteWhole(usize),
+    /// [`Producer::write_vectored`].
+    WriteVectored(Pieces),
+    /// [`Producer::write_vectored_whole`].
+    WriteVectoredWhole(Pieces),
+    /// [`Producer::grant`]; so much of it is committed, or it is dropped.
+    Grant(usize, Option<usize>),
     /// [`Producer::stage`].
     Stage(usize),
     /// [`Producer::publish`].
@@ -45,6 +53,8 @@ pub enum Op {
     CloseProducer,
     /// [`Consumer::read`].
     Read(usize),
+    /// [`Consumer::read_vectored`].
+    ReadVectored(Pieces),
     /// [`Consumer::available_bytes`].
     AvailableBytes,
     /// [`Consumer::must_ring`].
@@ -59,6 +69,22 @@ pub enum Op {
     CloseConsumer,
 }
 
+/// A message of two pieces, and an empty one between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pieces {
+    /// Bytes of the first piece.
+    pub first: usize,
+    /// Bytes of all pieces.
+    pub total: usize,
+}
+
+impl Pieces {
+    fn of<'b>(&self, bytes: &'b [u8]) -> [&'b [u8]; 3] {
+        let (first, last) = bytes.split_at(self.first);
+        [first, &[], last]
+    }
+}
+
 impl Op {
     /// The operation that `kind` stands for; `length` matters to some of them.
     ///
@@ -66,16 +92,23 @@ impl Op {
     /// know nothing of their meaning.
     #[must_use]
     pub const fn decode(kind: u8, length: usize) -> Self {
+        // What is left of the kind: from nothing to all of the length.
+        let sevenths = (kind / 32) as usize;
+        let pieces = Pieces { first: length * sevenths / 7, total: length };
         match kind % 32 {
-            0..=4 => Self::Write(length),
-            5..=6 => Self::WriteWhole(length),
-            7..=9 => Self::Stage(length),
+            0..=2 => Self::Write(length),
+            3 => Self::WriteVectored(pieces),
+            4 => Self::WriteVectoredWhole(pieces),
+            5 => Self::WriteWhole(length),
+            6..=7 => Self::Grant(length, if sevenths == 0 { None } else { Some(pieces.first) }),
+            8..=9 => Self::Stage(length),
             10..=11 => Self::Publish,
             12 => Self::FreeBytes,
             13..=14 => Self::RingConsumer,
             15..=16 => Self::ParkProducer,
             17 => Self::UnparkProducer,
-            18..=24 => Self::Read(length),
+            18..=23 => Self::Read(length),
+            24 => Self::ReadVectored(pieces),
             25 => Self::AvailableBytes,
             26 => Self::RingProducer,
             27 => Self::RingProducerNow,
@@ -169,6 +202,16 @@ impl Oracle {
         fits
     }
 
+    /// Returns whether so much is granted.
+    fn grant(&mut self, length: usize, committed: Option<usize>) -> bool {
+        let granted = length <= self.free_bytes();
+        if let Some(committed) = committed.filter(|_| granted) {
+            self.tail = self.tail.wrapping_add(committed as u64);
+            self.publish();
+        }
+        granted
+    }
+
     fn read(&mut self, length: usize) -> usize {
         let length = length.min(self.available_bytes());
         self.head = self.head.wrapping_add(length as u64);
@@ -249,6 +292,21 @@ impl Pair<'_> {
                 let expected = Ok(oracle.write_whole(length));
                 assert_eq!(producer.write_whole(buffer), expected, "{step}: {op:?}");
             }
+            Op::WriteVectored(pieces) => {
+                fill_with_pattern(buffer, oracle.tail, pieces.total);
+                let written = producer.write_vectored(&pieces.of(buffer));
+                assert_eq!(written, Ok(oracle.write(pieces.total)), "{step}: {op:?}");
+            }
+            Op::WriteVectoredWhole(pieces) => {
+                fill_with_pattern(buffer, oracle.tail, pieces.total);
+                let written = producer.write_vectored_whole(&pieces.of(buffer));
+                assert_eq!(written, Ok(oracle.write_whole(pieces.total)), "{step}: {op:?}");
+            }
+            Op::Grant(length, committed) => {
+                fill_with_pattern(buffer, oracle.tail, length);
+                let granted = grant(producer, buffer, committed);
+                assert_eq!(granted, Ok(oracle.grant(length, committed)), "{step}: {op:?}");
+            }
             Op::Stage(length) => {
                 fill_with_pattern(buffer, oracle.tail, length);
                 assert_eq!(producer.stage(buffer), Ok(oracle.stage(length)), "{step}: {op:?}");
@@ -286,6 +344,18 @@ impl Pair<'_> {
                 assert!(is_pattern(position, &buffer[..read]), "{step}: {op:?}");
                 assert_eq!(buffer[length], 0xEE, "{step}: {op:?}");
             }
+            Op::ReadVectored(pieces) => {
+                buffer.clear();
+                buffer.resize(pieces.total + 1, 0xEE);
+                let position = oracle.head;
+                let (first, rest) = buffer.split_at_mut(pieces.first);
+                let (last, guard) = rest.split_at_mut(pieces.total - pieces.first);
+                let read = consumer.read_vectored(&mut [first, &mut [], last]);
+                assert_eq!(read, Ok(oracle.read(pieces.total)), "{step}: {op:?}");
+                assert_eq!(guard, [0xEE], "{step}: {op:?}");
+                let read = read.unwrap_or(0);
+                assert!(is_pattern(position, &buffer[..read]), "{step}: {op:?}");
+            }
             Op::AvailableBytes => {
                 let expected = Ok(oracle.available_bytes());
                 assert_eq!(consumer.available_bytes(), expected, "{step}: {op:?}");
@@ -314,6 +384,24 @@ impl Pair<'_> {
         assert_eq!(consumer.watch().producer_closed(), oracle.producer_closed, "{step}: {op:?}");
         assert_eq!(producer.watch().consumer_closed(), oracle.consumer_closed, "{step}: {op:?}");
     }
+}
+
+/// Writes `message` into a grant, its last half first, and commits so much of it.
+/// Returns whether it was granted.
+fn grant(
+    producer: &mut Producer<'_>,
+    message: &[u8],
+    committed: Option<usize>,
+) -> Result<bool, Corrupt> {
+    let Some(mut grant) = producer.grant(message.len())? else { return Ok(false) };
+    assert_eq!(grant.length(), message.len());
+    let (front, back) = message.split_at(message.len() / 2);
+    grant.write_at(front.len(), back);
+    grant.write_at(0, front);
+    if let Some(committed) = committed {
+        grant.commit(committed);
+    }
+    Ok(true)
 }
 
 /// The `length` bytes that tests send at `position`: such that a byte from a

@@ -5,12 +5,13 @@
 
 mod support;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::pattern;
 use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
@@ -254,6 +255,27 @@ fn nothing_to_do_is_would_block() {
 }
 
 #[test]
+fn pieces_are_written_and_read_as_one_message() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    for length in [0, 1, 48, 49, 1000, RING_BYTES] {
+        let message = pattern(length as u64, length);
+        let (header, body) = message.split_at(length / 3);
+        let sources = [IoSlice::new(header), IoSlice::new(&[]), IoSlice::new(body)];
+        assert_eq!(here.write_vectored(&sources).unwrap(), length);
+
+        let mut target = vec![0; length];
+        let (front, back) = target.split_at_mut(length / 2);
+        let mut targets = [IoSliceMut::new(front), IoSliceMut::new(back)];
+        assert_eq!(there.read_vectored(&mut targets).unwrap(), length);
+        assert!(target == message, "{length}");
+    }
+    assert!(is_would_block(&there.try_read_vectored(&mut [IoSliceMut::new(&mut [0])])));
+    here.write_all(&[1; RING_BYTES]).unwrap();
+    assert!(is_would_block(&here.try_write_vectored(&[IoSlice::new(&[]), IoSlice::new(b"x")])));
+}
+
+#[test]
 fn empty_slices_are_read_and_written_at_once() {
     let _watchdog = Watchdog::start();
     let (mut here, _there) = Channel::pair(RING_BYTES).unwrap();
@@ -331,7 +353,8 @@ fn a_transfer_in_both_directions_at_once_does_not_deadlock() {
         });
         exchange(&mut here, TOTAL);
         drop(other.join().unwrap());
-        assert_eq!(here.transferred_bytes(), (TOTAL as u64, TOTAL as u64));
+        let stats = here.stats();
+        assert_eq!((stats.bytes_received, stats.bytes_sent), (TOTAL as u64, TOTAL as u64));
     }
 }
 
@@ -554,4 +577,57 @@ fn surplus_doorbells_are_no_data() {
 
     assert_eq!(&buffer[..length], b"data");
     drop(writer.join().unwrap());
+}
+
+/// Whether a doorbell waits on the channel's socket.
+fn is_rung(channel: &Channel) -> bool {
+    let mut entries = [PollFd::new(channel, PollFlags::IN)];
+    poll(&mut entries, Some(&Timespec::default())).unwrap() == 1
+}
+
+#[test]
+fn an_event_loop_is_rung_once_for_each_announcement() {
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    there.write_all(b"a").unwrap();
+    assert!(!is_rung(&here), "nobody sleeps");
+    assert!(!here.park(Interest::READABLE), "there is something to read");
+    assert_eq!(here.read(&mut [0]).unwrap(), 1);
+    assert!(here.park(Interest::READABLE));
+    there.write_all(b"b").unwrap();
+    there.write_all(b"c").unwrap();
+    assert!(is_rung(&here));
+    assert!(!here.listen(), "one look takes them all");
+    assert!(!is_rung(&here), "the second write rang nobody");
+}
+
+#[test]
+fn an_announcement_taken_back_needs_no_doorbell() {
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    assert!(here.park(Interest::READABLE));
+    here.unpark(Interest::READABLE);
+    there.write_all(b"a").unwrap();
+    assert!(!is_rung(&here));
+}
+
+#[test]
+fn an_event_loop_that_waits_for_space_is_rung_when_there_is_some() {
+    let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
+    while here.try_write(&[0; RING_BYTES]).is_ok() {}
+    assert!(here.park(Interest::WRITABLE));
+    let mut buffer = vec![0; RING_BYTES];
+    assert_eq!(there.try_read(&mut buffer).unwrap(), RING_BYTES);
+    // At the latest before it sleeps itself.
+    assert!(there.park(Interest::READABLE));
+    assert!(is_rung(&here));
+    assert!(here.is_ready(Interest::WRITABLE));
+}
+
+#[test]
+fn listening_hears_the_end_of_the_peer() {
+    let (mut here, there) = Channel::pair(RING_BYTES).unwrap();
+    assert!(here.park(Interest::READABLE));
+    drop(there);
+    assert!(!here.listen());
+    assert_eq!(here.try_read(&mut [0]).unwrap(), 0);
+    assert!(!here.park(Interest::READABLE), "the end is there to be read");
 }

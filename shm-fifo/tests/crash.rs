@@ -10,7 +10,7 @@ use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
 use shm_fifo::{Channel, Interest, Region};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
@@ -116,8 +116,13 @@ fn write_for_ever(socket: UnixStream) {
         // Half of the messages fit the mailbox.
         let longest = [48, 6000][random.below(2)];
         let message = pattern(sent, 1 + random.below(longest));
-        channel.write_all(&message).unwrap();
-        sent += message.len() as u64;
+        let (header, body) = message.split_at(message.len() / 3);
+        let sources = [IoSlice::new(header), IoSlice::new(body)];
+        let written = match random.below(2) {
+            0 => channel.write(&message),
+            _ => channel.write_vectored(&sources),
+        };
+        sent += written.unwrap() as u64;
     }
 }
 

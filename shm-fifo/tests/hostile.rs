@@ -94,6 +94,46 @@ proptest! {
     }
 }
 
+/// A life of both ends, as [`Scribble::kind`] and [`Scribble::length`]: every way to
+/// write, to grant and to read, full and empty rings, long and short messages.
+const LIFE: [(u8, usize); 14] = [
+    (0, 48),
+    (2, 30),
+    (3, 40),
+    (4, 20),
+    (5, 48),
+    (1, 49),
+    (0, CAPACITY),
+    (0, CAPACITY),
+    (6, 7),
+    (5, 64),
+    (3, 2 * CAPACITY),
+    (7, 1),
+    (2, CAPACITY),
+    (250, 10),
+];
+
+#[test]
+fn hostile_values_in_each_word_at_each_step_end_in_ok_or_corrupt() {
+    // Nobody looks at the CPUs here: a step that leaves all words as they are.
+    let untouched =
+        LIFE.map(|(kind, length)| Scribble { word: Word::ProducerCpu, value: 0, kind, length });
+    let starts: &[u64] = if cfg!(miri) { &[u64::MAX - 100] } else { &[0, 1000, u64::MAX - 100] };
+    for &start in starts {
+        let near = [0, 1, 47, 48, CAPACITY as u64, CAPACITY as u64 + 1, u64::MAX, u64::MAX - 200];
+        let positions = near.map(|distance| start.wrapping_add(distance));
+        for value in positions.into_iter().chain([0, 1, 1 << 31, 1 << 63, u64::MAX]) {
+            for word in Word::ALL {
+                for step in (0..LIFE.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
+                    let mut steps = untouched;
+                    (steps[step].word, steps[step].value) = (word, value);
+                    run_hostile(&steps, CAPACITY, start);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_tail_beyond_the_ring_is_corrupt_and_nothing_is_read() {
     for start in [0, 77, u64::MAX - 5] {
@@ -171,6 +211,41 @@ fn a_mailbox_that_contradicts_the_ring_yields_bytes_of_the_right_number() {
     assert_eq!(consumer.position(), 7);
 }
 
+#[test]
+fn hostile_scribbles_do_not_move_a_grant_that_is_out() {
+    for word in Word::ALL {
+        for value in [0, 1, 60, 1000, 1 << 63, u64::MAX] {
+            let memory = HeapFifo::new(CAPACITY, 1000);
+            let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+            let message = pattern(1000, 60);
+            let mut grant = producer.grant(CAPACITY).unwrap().unwrap();
+            grant.write_at(30, &message[30..]);
+            memory.scribble(word, value);
+            grant.write_at(0, &message[..30]);
+            grant.commit(60);
+
+            let mut target = [0; CAPACITY];
+            assert_eq!(consumer.read(&mut target), Ok(60), "{word:?} {value}");
+            assert_eq!(target[..60], message, "{word:?} {value}");
+            assert_eq!(producer.position(), 1060);
+        }
+    }
+}
+
+#[test]
+fn a_consumer_that_claims_more_space_than_there_is_gets_no_grant() {
+    let memory = HeapFifo::new(CAPACITY, 1000);
+    let mut producer = memory.producer();
+    producer.write(&[1; 30]).unwrap();
+    memory.scribble(Word::Head, 1031);
+
+    let corrupt = Corrupt { word: SharedWord::Head, value: 1031, own: 1030 };
+    assert_eq!(producer.grant(CAPACITY).map(|grant| grant.is_some()), Err(corrupt));
+    assert_eq!(producer.write_vectored(&[[2; 100].as_slice(), &[3; 100]]), Err(corrupt));
+    assert_eq!(producer.write_vectored_whole(&[[2; 60].as_slice(), &[3; 60]]), Err(corrupt));
+    assert_eq!(producer.position(), 1030);
+}
+
 /// Two channels, and the file behind them, which the hostile peer writes to.
 fn channels() -> (Channel, Channel, File) {
     let created = Region::create(4096).unwrap();
@@ -212,6 +287,25 @@ fn hostile_scribbles_over_the_whole_region_never_stop_a_channel_from_answering()
         // Blocking calls end too: by an answer, an error or the timeout.
         drop(here.read(&mut [0; 1]));
         drop(here.write(&[0; 1]));
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri has neither memfd_create nor shared mappings")]
+fn hostile_values_in_the_words_of_the_region_itself_change_nothing_once_it_is_mapped() {
+    let _watchdog = Watchdog::start();
+    let (mut here, mut there, file) = channels();
+    let mut message = [0; 500];
+    // Magic, version, ring size and token, and the reserved bytes behind them.
+    for offset in (0..1024).step_by(8) {
+        for value in [0, 1, 1 << 40, u64::MAX] {
+            file.write_all_at(&value.to_ne_bytes(), offset).unwrap();
+            here.write_all(&pattern(offset, 500)).unwrap();
+            there.read_exact(&mut message).unwrap();
+            there.write_all(&message).unwrap();
+            here.read_exact(&mut message).unwrap();
+            assert!(message[..] == pattern(offset, 500), "{offset} {value}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use loom::{
     thread,
 };
 use shm_fifo::testing::{HeapFifo, pattern};
-use shm_fifo::{Consumer, Producer};
+use shm_fifo::{Consumer, Interest, Positions, Producer, PublishFence, Watch};
 use std::sync::Arc;
 #[cfg(not(loom))]
 use std::{
@@ -95,9 +95,10 @@ impl Bell {
     }
 }
 
-/// A FIFO and the two bells that `Channel` would have in its socket.
+/// A FIFO, the one that leads back, and the two bells that two `Channel`s have.
 struct Link {
     fifo: HeapFifo,
+    back: HeapFifo,
     /// Wakes the consumer.
     data: Bell,
     /// Wakes the producer.
@@ -106,8 +107,20 @@ struct Link {
 
 impl Link {
     fn new(capacity: usize) -> Arc<Self> {
-        let fifo = HeapFifo::new(capacity, START);
-        Arc::new(Self { fifo, data: Bell::default(), space: Bell::default() })
+        let [fifo, back] = [capacity, UNIT].map(|capacity| HeapFifo::new(capacity, START));
+        Arc::new(Self { fifo, back, data: Bell::default(), space: Bell::default() })
+    }
+
+    /// What the end that sends on this link sees, and where it is.
+    fn senders_view<'l>(&'l self, producer: &Producer<'l>) -> (Watch<'l>, Positions) {
+        let watch = Watch::new(self.back.consumer().watch(), producer.watch());
+        (watch, Positions { head: START, tail: producer.position() })
+    }
+
+    /// What the end that receives on this link sees, and where it is.
+    fn receivers_view<'l>(&'l self, consumer: &Consumer<'l>) -> (Watch<'l>, Positions) {
+        let watch = Watch::new(consumer.watch(), self.back.producer().watch());
+        (watch, Positions { head: consumer.position(), tail: START })
     }
 
     /// Writes `length` bytes, sleeping for space where there is none, as `Channel`
@@ -122,10 +135,8 @@ impl Link {
             if written > 0 && producer.must_ring() {
                 self.data.ring();
             } else if written == 0 {
-                if producer.watch().park(producer.position()) {
-                    self.space.wait();
-                }
-                producer.watch().unpark();
+                let (watch, at) = self.senders_view(producer);
+                watch.sleep(Interest::WRITABLE, at, || self.space.wait());
             }
         }
         true
@@ -149,10 +160,8 @@ impl Link {
             if consumer.must_ring_now() {
                 self.space.ring();
             }
-            if consumer.watch().park(consumer.position()) {
-                self.data.wait();
-            }
-            consumer.watch().unpark();
+            let (watch, at) = self.receivers_view(consumer);
+            watch.sleep(Interest::READABLE, at, || self.data.wait());
         }
     }
 
@@ -178,9 +187,32 @@ impl Received {
     fn read(&mut self, consumer: &mut Consumer<'_>, most: usize) {
         let mut target = vec![0xEE; most];
         let read = consumer.read(&mut target).unwrap();
-        self.bytes.extend_from_slice(&target[..read]);
+        self.take(&target[..read]);
+    }
+
+    fn read_in_pieces(&mut self, consumer: &mut Consumer<'_>, [first, last]: [usize; 2]) {
+        let mut target = vec![0xEE; first + last];
+        let (front, back) = target.split_at_mut(first);
+        let read = consumer.read_vectored(&mut [front, back]).unwrap();
+        self.take(&target[..read]);
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
         assert_eq!(self.bytes, pattern(START, self.bytes.len()));
     }
+}
+
+/// Reserves `length` bytes, writes them from the last to the first, and commits
+/// the first ones, as many as `committed`. Returns how many that were.
+fn granted(producer: &mut Producer<'_>, length: usize, committed: usize) -> usize {
+    let message = pattern(producer.position(), length);
+    let Some(mut grant) = producer.grant(length).unwrap() else { return 0 };
+    let (front, back) = message.split_at(length / 2);
+    grant.write_at(front.len(), back);
+    grant.write_at(0, front);
+    grant.commit(committed);
+    committed
 }
 
 /// Writes messages of these lengths, as much of each as there is space for.
@@ -240,7 +272,74 @@ fn bytes_staged_in_pieces_pass_when_they_are_published() {
     });
 }
 
+#[test]
+fn bytes_of_a_grant_pass_when_it_is_committed() {
+    explore(|| {
+        let link = Link::new(2 * UNIT);
+        let sender = Arc::clone(&link);
+        let writing = thread::spawn(move || {
+            let mut producer = sender.fifo.producer();
+            // More than is committed: the rest is written again by the next one.
+            (0..3).map(|_| granted(&mut producer, 2 * UNIT, UNIT)).sum::<usize>()
+        });
+        let mut consumer = link.fifo.consumer();
+        let mut received = Received::new();
+        for _ in 0..2 {
+            received.read(&mut consumer, UNIT);
+        }
+        let written = writing.join().unwrap();
+        received.read(&mut consumer, 2 * UNIT);
+        assert_eq!(received.bytes.len(), written, "nothing is left behind");
+    });
+}
+
+#[test]
+fn pieces_written_together_are_read_in_pieces() {
+    explore(|| {
+        let link = Link::new(4 * UNIT);
+        let sender = Arc::clone(&link);
+        let writing = thread::spawn(move || {
+            let mut producer = sender.fifo.producer();
+            let mut written = 0;
+            for _ in 0..2 {
+                let message = pattern(producer.position(), 3 * UNIT);
+                let (front, back) = message.split_at(UNIT);
+                written += producer.write_vectored(&[front, back]).unwrap();
+            }
+            written
+        });
+        let mut consumer = link.fifo.consumer();
+        let mut received = Received::new();
+        for _ in 0..2 {
+            received.read_in_pieces(&mut consumer, [UNIT, 2 * UNIT]);
+        }
+        let written = writing.join().unwrap();
+        received.read_in_pieces(&mut consumer, [UNIT, 3 * UNIT]);
+        assert_eq!(received.bytes.len(), written, "nothing is left behind");
+    });
+}
+
 // E5: the mailbox.
+
+#[test]
+fn a_grant_fills_the_mailbox_as_any_message_does() {
+    explore(|| {
+        let link = Link::new(32.max(UNIT));
+        let sender = Arc::clone(&link);
+        let writing = thread::spawn(move || {
+            let mut producer = sender.fifo.producer();
+            (0..2).map(|_| granted(&mut producer, 16, MAIL_BYTES)).sum::<usize>()
+        });
+        let mut consumer = link.fifo.consumer();
+        let mut received = Received::new();
+        for _ in 0..2 {
+            received.read(&mut consumer, MAIL_BYTES);
+        }
+        let written = writing.join().unwrap();
+        received.read(&mut consumer, 2 * MAIL_BYTES);
+        assert_eq!(received.bytes.len(), written);
+    });
+}
 
 #[test]
 fn a_mailbox_is_the_message_at_the_head_or_not_taken() {
@@ -283,6 +382,31 @@ fn a_sleep_for_data_and_a_publish_do_not_miss_each_other() {
             assert_eq!(target[..], pattern(position, UNIT));
         }
         writing.join().unwrap();
+    });
+}
+
+#[test]
+fn one_fence_serves_the_sleepers_of_two_fifos() {
+    // As the poller does it for all that a turn of its loop has written.
+    explore(|| {
+        let links = [Link::new(2 * UNIT), Link::new(2 * UNIT)];
+        let readers = links.clone().map(|link| {
+            thread::spawn(move || {
+                let mut target = [0; UNIT];
+                assert_eq!(link.receive(&mut link.fifo.consumer(), &mut target), UNIT);
+            })
+        });
+        let mut producers = [links[0].fifo.producer(), links[1].fifo.producer()];
+        for producer in &mut producers {
+            assert_eq!(write_all(producer, &[UNIT]), UNIT);
+        }
+        let fence = PublishFence::execute();
+        for (link, producer) in links.iter().zip(&producers) {
+            if producer.watch().must_ring(&fence) {
+                link.data.ring();
+            }
+        }
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
 }
 
@@ -336,17 +460,66 @@ fn a_member_that_is_parked_while_its_loop_is_awake_is_rung() {
             }
         });
         let mut consumer = link.fifo.consumer();
-        let watch = consumer.watch();
         let mut received = 0;
         while received < 2 * UNIT {
-            if !watch.is_ready(consumer.position()) && watch.park(consumer.position()) {
+            let (watch, at) = link.receivers_view(&consumer);
+            let interest = Interest::READABLE;
+            if !watch.is_ready(interest, at) && watch.park(interest, at) {
                 link.data.wait();
                 link.data.listen();
-                watch.unpark();
+                watch.unpark(interest);
             }
             received += link.read(&mut consumer, &mut [0; UNIT]);
         }
         writing.join().unwrap();
+    });
+}
+
+/// An end sleeps for data and for space at once, on one bell, as a socket is one:
+/// `act` is what its peer does, who rings if it is told to.
+fn sleep_for_both_while(act: fn(&Link) -> bool) {
+    explore(move || {
+        let link = Link::new(UNIT);
+        let mut producer = link.fifo.producer();
+        write_all(&mut producer, &[UNIT]);
+        let peer = Arc::clone(&link);
+        let acting = thread::spawn(move || {
+            if act(&peer) {
+                peer.space.ring();
+            }
+        });
+        let (watch, at) = link.senders_view(&producer);
+        while !watch.is_ready(Interest::BOTH, at) {
+            watch.sleep(Interest::BOTH, at, || link.space.wait());
+        }
+        acting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_for_either_is_ended_by_data() {
+    sleep_for_both_while(|peer| {
+        let mut producer = peer.back.producer();
+        write_all(&mut producer, &[UNIT]);
+        producer.must_ring()
+    });
+}
+
+#[test]
+fn a_sleep_for_either_is_ended_by_space() {
+    sleep_for_both_while(|peer| {
+        let mut consumer = peer.fifo.consumer();
+        consumer.read(&mut [0; UNIT]).unwrap();
+        consumer.must_ring()
+    });
+}
+
+#[test]
+fn a_sleep_for_either_is_ended_by_an_end() {
+    sleep_for_both_while(|peer| {
+        let consumer = &mut peer.fifo.consumer();
+        consumer.close();
+        consumer.must_ring_now()
     });
 }
 

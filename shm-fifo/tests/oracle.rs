@@ -1,7 +1,8 @@
 //! A FIFO does what its specification says, for any operations and any start.
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use proptest::prelude::*;
-use shm_fifo::testing::{Op, run};
+use shm_fifo::testing::{HeapFifo, Op, Pieces, run};
 
 /// Any position, with those around the wrap of the counter as likely as all others.
 fn position() -> impl Strategy<Value = u64> {
@@ -58,4 +59,106 @@ fn every_length_from_every_index_of_the_smallest_ring_is_exact() {
             run(&ops, CAPACITY, start);
         }
     }
+}
+
+#[test]
+fn every_cut_of_every_message_through_the_smallest_ring_is_exact() {
+    const CAPACITY: usize = 64;
+    let step = if cfg!(miri) { 21 } else { 1 };
+    for below in (0..CAPACITY as u64).step_by(7 * step) {
+        let start = u64::MAX - below;
+        for total in (0..=CAPACITY).step_by(step) {
+            for first in 0..=total {
+                let pieces = Pieces { first, total };
+                let ops = [
+                    Op::WriteVectored(pieces),
+                    Op::ReadVectored(pieces),
+                    // Less than was granted, so that the rest of it is overwritten.
+                    Op::Grant(total, Some(first)),
+                    Op::WriteVectoredWhole(pieces),
+                    Op::ReadVectored(pieces),
+                    Op::Grant(CAPACITY - first, None),
+                    Op::WriteVectoredWhole(pieces),
+                ];
+                run(&ops, CAPACITY, start);
+            }
+        }
+    }
+}
+
+/// Both ends of a FIFO of 64 bytes that starts where the counter wraps.
+fn small_fifo() -> HeapFifo {
+    HeapFifo::new(64, u64::MAX - 10)
+}
+
+#[test]
+fn a_grant_shows_nothing_before_it_is_committed_and_then_what_was_staged_too() {
+    let memory = small_fifo();
+    let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+    producer.stage(b"staged, ").unwrap();
+    let mut grant = producer.grant(30).unwrap().unwrap();
+    grant.write_at(8, b"overwritten");
+    grant.write_at(0, b"granted ");
+    grant.write_at(8, b"and written");
+    assert_eq!(consumer.available_bytes(), Ok(0));
+
+    grant.commit(19);
+
+    let mut target = [0; 64];
+    assert_eq!(consumer.read(&mut target), Ok(27));
+    assert_eq!(&target[..27], b"staged, granted and written");
+    assert_eq!(producer.free_bytes(), Ok(64));
+}
+
+#[test]
+fn a_dropped_grant_leaves_what_was_staged_before_and_its_space() {
+    let memory = small_fifo();
+    let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+    producer.stage(b"staged").unwrap();
+    let mut grant = producer.grant(58).unwrap().unwrap();
+    grant.write_at(0, &[0xEE; 58]);
+    drop(grant);
+    assert_eq!(producer.free_bytes(), Ok(58));
+    assert_eq!(producer.position(), (u64::MAX - 10).wrapping_add(6));
+    producer.publish();
+
+    let mut target = [0; 64];
+    assert_eq!(consumer.read(&mut target), Ok(6));
+    assert_eq!(&target[..6], b"staged");
+}
+
+#[test]
+fn a_grant_is_the_free_space_at_most() {
+    let memory = small_fifo();
+    let mut producer = memory.producer();
+    producer.write(&[1; 20]).unwrap();
+    assert!(producer.grant(45).unwrap().is_none());
+    assert!(producer.grant(usize::MAX).unwrap().is_none());
+    assert_eq!(producer.grant(44).unwrap().unwrap().length(), 44);
+    producer.grant(0).unwrap().unwrap().commit(0);
+    assert_eq!(producer.free_bytes(), Ok(44));
+}
+
+#[test]
+#[should_panic(expected = "2 bytes at 7 leave a grant of 8")]
+fn a_write_beyond_its_grant_panics() {
+    let memory = small_fifo();
+    let mut producer = memory.producer();
+    producer.grant(8).unwrap().unwrap().write_at(7, b"xx");
+}
+
+#[test]
+#[should_panic(expected = "leave a grant of 8")]
+fn an_offset_beyond_its_grant_panics_however_large() {
+    let memory = small_fifo();
+    let mut producer = memory.producer();
+    producer.grant(8).unwrap().unwrap().write_at(usize::MAX, b"x");
+}
+
+#[test]
+#[should_panic(expected = "9 bytes of a grant of 8")]
+fn a_commit_of_more_than_was_granted_panics() {
+    let memory = small_fifo();
+    let mut producer = memory.producer();
+    producer.grant(8).unwrap().unwrap().commit(9);
 }

@@ -11,6 +11,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use support::process::{OtherProcess, roles};
 use support::{Watchdog, mappings_of, open_fds};
 
@@ -242,6 +244,38 @@ fn hostile_holes_through_the_whole_file_make_errors_at_most() {
 
     // The tail fell back from 100 to 0.
     assert_eq!(here.try_read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn hostile_holes_and_truncations_during_traffic_change_bytes_and_nothing_else() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let file = File::from(created.fd().unwrap());
+    let (mut here, mut there) = connect(created.into_endpoint(), attached.into_endpoint());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let attacks = scope.spawn(|| {
+            let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let mut attacks = 0_u64;
+            while !over.load(Relaxed) || attacks < 1000 {
+                let offset = 4096 + attacks % 16 * 512;
+                rustix::fs::fallocate(&file, holes, offset, 512).unwrap();
+                assert!(file.set_len(attacks % REGION_BYTES).is_err());
+                attacks += 1;
+            }
+            attacks
+        });
+        let mut buffer = [0; RING_BYTES];
+        for length in (1..=RING_BYTES).cycle().step_by(37).take(20_000) {
+            here.write_all(&vec![0xAA; length]).unwrap();
+            there.read_exact(&mut buffer[..length]).unwrap();
+            // What lies in a hole is zero; the mailbox has none.
+            assert!(buffer[..length].iter().all(|byte| [0, 0xAA].contains(byte)));
+        }
+        over.store(true, Relaxed);
+        assert!(attacks.join().unwrap() >= 1000);
+    });
 }
 
 #[test]

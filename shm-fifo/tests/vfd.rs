@@ -312,7 +312,7 @@ fn a_byte_that_is_no_doorbell_ends_the_connection() {
     let before = vfd::stats().protocol_violations;
 
     // SAFETY: one byte of a static string.
-    let sent = unsafe { libc::send(client.socket_fd(), c"P".as_ptr().cast(), 1, 0) };
+    let sent = unsafe { libc::send(client.as_raw_fd(), c"P".as_ptr().cast(), 1, 0) };
     assert_eq!(sent, 1);
 
     assert_eq!(epoll.wait(-1), [(IN, DATA)]);
@@ -541,4 +541,41 @@ fn an_idle_connection_is_parked_and_still_served() {
     client.write_all(b"x").unwrap();
     assert_eq!(epoll.wait(-1), [(IN, DATA)]);
     assert!(is_hot());
+}
+
+#[test]
+fn a_descriptor_in_blocking_mode_waits_for_bytes_and_for_space() {
+    let _watchdog = Watchdog::start();
+    let (moved, mut client) = connection(|_| ());
+    moved.0.set_nonblocking(false).unwrap();
+    let large = vec![b'x'; 10 * RING_BYTES];
+    let sent = large.clone();
+
+    let peer = std::thread::spawn(move || {
+        client.write_all(b"ping").unwrap();
+        let mut reply = vec![0; 10 * RING_BYTES];
+        client.read_exact(&mut reply).unwrap();
+        (client, reply)
+    });
+    assert_eq!(moved.read(10), Ok(b"ping".to_vec()));
+    assert_eq!(moved.write(&sent), Ok(large.len()));
+
+    let (client, reply) = peer.join().unwrap();
+    assert!(reply == large);
+    drop(client);
+    assert_eq!(moved.read(10), Ok(Vec::new()));
+}
+
+#[test]
+fn a_blocking_call_ends_at_the_sockets_timeout() {
+    let _watchdog = Watchdog::start();
+    let (moved, _client) = connection(|_| ());
+    moved.0.set_nonblocking(false).unwrap();
+    let timeout = Some(Duration::from_millis(1));
+    moved.0.set_read_timeout(timeout).unwrap();
+    moved.0.set_write_timeout(timeout).unwrap();
+
+    assert_eq!(moved.read(10), Err(Errno(libc::EAGAIN)));
+    assert_eq!(moved.write(&[b'x'; 2 * RING_BYTES]), Ok(RING_BYTES));
+    assert_eq!(moved.write(b"more"), Err(Errno(libc::EAGAIN)));
 }

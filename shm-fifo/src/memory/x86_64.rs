@@ -31,6 +31,17 @@ pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
     unsafe { copy(target.as_mut_ptr(), ring.cast(), target.len()) };
 }
 
+/// Brings the cache line of `word` here, to be written soon.
+#[inline]
+pub(crate) fn prefetch_to_write<T>(word: &T) {
+    // SAFETY: a prefetch changes nothing and never faults; x86-64 CPUs that do not
+    // know the instruction skip it.
+    unsafe {
+        asm!("prefetchw [{word}]", word = in(reg) word,
+            options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// Copies `length` bytes; either side may be shared with another process.
 ///
 /// # Safety
@@ -48,9 +59,20 @@ unsafe fn copy(target: *mut u8, source: *const u8, length: usize) {
             4..8 => copy_overlapping::<4>(target, source, length),
             8..16 => copy_overlapping::<8>(target, source, length),
             16..REP_MOVSB_FROM_BYTES => copy_by_16(target, source, length),
+            _ if is_close_behind(target, source) => copy_by_16(target, source, length),
             _ => copy_rep_movsb(target, source, length),
         }
     }
+}
+
+/// Whether `target` lies less than a cache line behind `source`, as far as the
+/// addresses within a page tell: AMD's microcoded copy then takes each load for one
+/// of a byte just stored, and is 17 times as slow.
+#[inline]
+fn is_close_behind(target: *const u8, source: *const u8) -> bool {
+    const PAGE_BYTES: usize = 4096;
+    const LINE_BYTES: usize = 64;
+    (1..LINE_BYTES).contains(&(target.addr().wrapping_sub(source.addr()) % PAGE_BYTES))
 }
 
 /// # Safety

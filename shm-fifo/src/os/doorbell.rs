@@ -1,4 +1,4 @@
-//! Doorbells: single zero bytes on a socket that both ends have.
+//! Doorbells by socket: single zero bytes on one that both ends have.
 //!
 //! A doorbell is a hint. One too many costs one look at an empty ring; the socket
 //! holds any number of them as one readiness. The end of the socket is the end of
@@ -10,6 +10,9 @@ use std::os::fd::RawFd;
 
 /// The only byte that may travel on a doorbell socket.
 pub const DOORBELL: u8 = 0;
+
+/// How many doorbells one look takes at most.
+pub(crate) const LOOK_BYTES: usize = 256;
 
 /// What a look at the doorbell socket found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +29,11 @@ pub enum Heard {
 
 /// Rings the peer behind `socket`. Never waits.
 ///
-/// A full socket means that doorbells are pending already; a dead one is noticed
-/// by whoever listens. So there is nothing to report.
-pub fn ring(socket: RawFd) {
-    drop(sys::send(socket, &[DOORBELL], libc::MSG_DONTWAIT));
+/// Returns whether the byte went. A full socket means that doorbells are pending
+/// already; a dead one is noticed by whoever listens. So there is nothing to do
+/// about one that did not.
+pub fn ring(socket: RawFd) -> bool {
+    sys::send(socket, &[DOORBELL], libc::MSG_DONTWAIT).is_ok()
 }
 
 /// Takes pending doorbells off `socket`, without waiting.
@@ -53,7 +57,7 @@ pub(crate) fn is_ringing(socket: RawFd) -> bool {
 }
 
 fn hear(socket: RawFd, flags: libc::c_int) -> Heard {
-    let mut bytes = [0_u8; 256];
+    let mut bytes = [0_u8; LOOK_BYTES];
     match sys::recv(socket, &mut bytes, flags) {
         Ok(0) => Heard::End,
         Ok(count) => match bytes[..count].iter().find(|&&byte| byte != DOORBELL) {

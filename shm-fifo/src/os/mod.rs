@@ -1,7 +1,9 @@
 //! What Linux adds to the core: shared regions, doorbells and waiting.
 
+pub(crate) mod bell;
 pub(crate) mod channel;
 pub mod doorbell;
+pub(crate) mod duplex;
 pub mod fd_passing;
 pub(crate) mod fork;
 pub(crate) mod region;

@@ -11,6 +11,7 @@ use crate::consumer::Consumer;
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
 use crate::producer::Producer;
+use crate::watch::{Positions, Watch};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
@@ -312,6 +313,14 @@ impl Endpoint {
     #[must_use]
     pub fn total_bytes(&self) -> usize {
         self.mapping.total_bytes()
+    }
+
+    pub(crate) fn watch(&self) -> Watch<'static> {
+        Watch::new(self.consumer.watch(), self.producer.watch())
+    }
+
+    pub(crate) fn positions(&self) -> Positions {
+        Positions { head: self.consumer.position(), tail: self.producer.position() }
     }
 }
 

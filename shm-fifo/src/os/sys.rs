@@ -86,6 +86,54 @@ pub(crate) fn set_receive_timeout(fd: RawFd, timeout: std::time::Duration) -> io
     Ok(())
 }
 
+/// Whether calls on `fd` return rather than wait.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
+    // SAFETY: takes no pointer.
+    let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) };
+    flags < 0 || flags & libc::c_long::from(libc::O_NONBLOCK) != 0
+}
+
+/// The value of `SO_RCVTIMEO` or `SO_SNDTIMEO`; `None` is for ever.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn timeout(fd: RawFd, option: libc::c_int) -> Option<libc::timespec> {
+    let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes into a live timeval.
+    counted(unsafe {
+        libc::syscall(
+            libc::SYS_getsockopt,
+            fd,
+            libc::SOL_SOCKET,
+            option,
+            &raw mut value,
+            &raw mut length,
+        )
+    })
+    .ok()?;
+    let is_set = value.tv_sec != 0 || value.tv_usec != 0;
+    is_set.then(|| libc::timespec { tv_sec: value.tv_sec, tv_nsec: value.tv_usec * 1000 })
+}
+
+/// Waits until `fd` is readable or has ended; `false` if `timeout` passed before.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn wait_readable(fd: RawFd, timeout: Option<libc::timespec>) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: one live pollfd, a live timespec or null, and no signal mask.
+    let ready = counted(unsafe {
+        libc::syscall(
+            libc::SYS_ppoll,
+            &raw mut polled,
+            1,
+            timeout,
+            std::ptr::null::<libc::sigset_t>(),
+            8,
+        )
+    })?;
+    Ok(ready > 0)
+}
+
 /// `epoll_ctl(2)`.
 #[cfg(feature = "virtual-fd")]
 pub(crate) fn epoll_ctl(
@@ -124,7 +172,6 @@ pub(crate) fn epoll_wait(
 }
 
 /// A non-blocking eventfd that any number of threads may wake a poller with.
-#[cfg(feature = "virtual-fd")]
 pub(crate) fn eventfd() -> io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd;
     // SAFETY: takes no pointer.
@@ -136,12 +183,54 @@ pub(crate) fn eventfd() -> io::Result<std::os::fd::OwnedFd> {
     Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
 }
 
-/// Adds one to an eventfd. Failing means it is signalled already.
-#[cfg(feature = "virtual-fd")]
-pub(crate) fn signal_eventfd(fd: RawFd) {
+/// Adds one to an eventfd. Returns whether it did: failing means it is signalled
+/// already.
+pub(crate) fn signal_eventfd(fd: RawFd) -> bool {
     let one = 1_u64;
     // SAFETY: eight readable bytes.
-    unsafe { libc::syscall(libc::SYS_write, fd, &raw const one, size_of_val(&one)) };
+    unsafe { libc::syscall(libc::SYS_write, fd, &raw const one, size_of_val(&one)) == 8 }
+}
+
+/// Sets an eventfd back to zero and returns what it was, without waiting, also if
+/// a peer has made the descriptor blocking.
+pub(crate) fn take_eventfd(fd: RawFd) -> u64 {
+    let mut count = 0_u64;
+    let target = libc::iovec { iov_base: (&raw mut count).cast(), iov_len: size_of_val(&count) };
+    // The position of what has none.
+    let nowhere: libc::c_long = -1;
+    // SAFETY: one vector of eight writable bytes.
+    unsafe {
+        libc::syscall(libc::SYS_preadv2, fd, &raw const target, 1, nowhere, 0, libc::RWF_NOWAIT)
+    };
+    count
+}
+
+/// Waits until one of `fds` is readable or has hung up, at most for `timeout`.
+/// Returns which are.
+pub(crate) fn poll_readable<const N: usize>(
+    fds: [RawFd; N],
+    timeout: Option<std::time::Duration>,
+) -> io::Result<[bool; N]> {
+    let events = libc::POLLIN | libc::POLLRDHUP;
+    let mut polled = fds.map(|fd| libc::pollfd { fd, events, revents: 0 });
+    let mut timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: an array of as many pollfds, and null or a live timespec that the
+    // kernel may overwrite: it is not looked at again.
+    counted(unsafe {
+        libc::syscall(
+            libc::SYS_ppoll,
+            polled.as_mut_ptr(),
+            N,
+            timeout,
+            std::ptr::null::<libc::sigset_t>(),
+            8,
+        )
+    })?;
+    Ok(polled.map(|fd| fd.revents != 0))
 }
 
 /// Sets an eventfd back to zero. Failing means it is zero already.

@@ -1,6 +1,6 @@
 //! Both ends of a FIFO while somebody overwrites its header.
 
-use super::{HeapFifo, Word, pattern};
+use super::{HeapFifo, Pieces, Word, grant, pattern};
 use crate::{Consumer, Producer, SharedWord};
 
 /// One step of an attack: a word is overwritten, an end is used, the word is
@@ -38,10 +38,15 @@ fn use_producer(producer: &mut Producer<'_>, kind: u8, length: usize) {
     let before = producer.position();
     let capacity = producer.capacity();
     let source = pattern(before, length);
-    let written = match kind % 4 {
+    let pieces = Pieces { first: length / 3, total: length };
+    let all_or_nothing = |whole| if whole { length } else { 0 };
+    let written = match kind % 7 {
         0 => producer.write(&source),
-        1 => producer.write_whole(&source).map(|whole| if whole { length } else { 0 }),
+        1 => producer.write_whole(&source).map(all_or_nothing),
         2 => producer.stage(&source),
+        3 => producer.write_vectored(&pieces.of(&source)),
+        4 => producer.write_vectored_whole(&pieces.of(&source)).map(all_or_nothing),
+        5 => grant(producer, &source, Some(length)).map(all_or_nothing),
         _ => producer.free_bytes().map(|free| {
             assert!(free <= capacity);
             0
@@ -69,8 +74,12 @@ fn use_consumer(consumer: &mut Consumer<'_>, kind: u8, length: usize) {
     let before = consumer.position();
     let capacity = consumer.capacity();
     let mut target = vec![0xEE; length + 1];
-    let read = match kind % 3 {
+    let read = match kind % 4 {
         0 | 1 => consumer.read(&mut target[..length]),
+        2 => {
+            let (first, last) = target[..length].split_at_mut(length / 3);
+            consumer.read_vectored(&mut [first, last])
+        }
         _ => consumer.available_bytes().map(|available| {
             assert!(available <= capacity);
             0

@@ -8,19 +8,23 @@
 //! preloaded library) puts them in the place of those calls; each says by `None`
 //! that a file descriptor is none of its business.
 //!
-//! All of them may be called from any thread. They never panic, never block (but
-//! for [`epoll_wait`]), and leave `errno` alone unless they fail.
+//! All of them may be called from any thread. They never panic, leave `errno` alone
+//! unless they fail, and block only where their namesakes do: [`epoll_wait`], and
+//! reading and writing a file descriptor that is in blocking mode.
 //!
 //! # Limits
 //!
-//! A virtual file descriptor is watched by at most one epoll instance at a time
-//! and is in non-blocking mode, as in event loops. In a forked child it is dead:
+//! A virtual file descriptor is watched by at most one epoll instance at a time. In
+//! a forked child it is dead:
 //! reading and writing fail with `EPIPE` there.
 
+mod member;
+mod members;
 mod poller;
 mod session;
 mod stats;
 mod table;
+mod tag;
 
 use crate::os::fork::{self, Generation};
 use crate::os::region::Endpoint;
@@ -102,14 +106,16 @@ pub fn is_virtual(fd: RawFd) -> bool {
     session_of(fd).is_some()
 }
 
-/// For `read(2)`: reads what there is into `target`.
+/// For `read(2)`: reads what there is into `target`. A file descriptor in blocking
+/// mode waits for something, as long as `SO_RCVTIMEO` says.
 #[inline]
 pub fn read(fd: RawFd, target: &mut [u8]) -> Option<Result<usize, Errno>> {
     let session = session_of(fd)?;
     Some(keeping_errno(|| if in_forked_child() { Err(EPIPE) } else { session.read(target) }))
 }
 
-/// For `write(2)` and `writev(2)`: writes what there is space for.
+/// For `write(2)` and `writev(2)`: writes what there is space for. A file descriptor
+/// in blocking mode waits for the space, each time as long as `SO_SNDTIMEO` says.
 #[inline]
 pub fn write(fd: RawFd, sources: &[IoSlice<'_>]) -> Option<Result<usize, Errno>> {
     let session = session_of(fd)?;
@@ -218,4 +224,9 @@ pub struct WaitSettings {
     pub mode: WaitMode,
     /// The longest time that one wait spins, in microseconds.
     pub spin_us: u32,
+    /// Whether the thread that waits for a connection's events may write without
+    /// looking whether the peer sleeps: its next [`epoll_wait`] looks, once for
+    /// all connections. Only for programs that wait soon after they have written,
+    /// as event loops do that collect their replies.
+    pub ring_at_next_wait: bool,
 }

@@ -7,7 +7,7 @@ use crate::consumer::Consumer;
 use crate::os::doorbell::{self, Heard};
 use crate::os::region::{Endpoint, Mapping};
 use crate::os::sys;
-use crate::park::{DataWatch, SpaceWatch};
+use crate::park::{DataWatch, PublishFence, SpaceWatch};
 use crate::producer::Producer;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const AGAIN: Errno = Errno(libc::EAGAIN);
 const BROKEN_PIPE: Errno = Errno(libc::EPIPE);
+const BAD_FD: Errno = Errno(libc::EBADF);
 
 /// No poller watches the session.
 const NOBODY: RawFd = -1;
@@ -70,6 +71,10 @@ pub(super) struct Session {
     /// The peer broke the protocol: no byte is exchanged any more.
     poisoned: AtomicBool,
     hot: AtomicBool,
+    /// Something was published and nobody has looked yet whether the peer sleeps.
+    unrung: AtomicBool,
+    /// The last write found no space for all it was given.
+    unfinished: AtomicBool,
     owner: AtomicU64,
     /// The consumer's position, for pollers.
     head: AtomicU64,
@@ -92,6 +97,8 @@ impl Session {
             ended: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             hot: AtomicBool::new(false),
+            unrung: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
             owner: AtomicU64::new(0),
             head: AtomicU64::new(0),
             tail: AtomicU64::new(0),
@@ -119,6 +126,7 @@ impl Session {
         }
         self.ended.store(false, Relaxed);
         self.poisoned.store(false, Relaxed);
+        self.unfinished.store(false, Relaxed);
         self.owner.store(owner, Relaxed);
         self.head.store(endpoint.consumer.position(), Relaxed);
         self.tail.store(endpoint.producer.position(), Relaxed);
@@ -200,6 +208,7 @@ impl Session {
             poller.remove(self.fd);
         }
         self.hot.store(false, Relaxed);
+        self.ring_now();
     }
 
     fn views(&self) -> Option<Views> {
@@ -209,9 +218,37 @@ impl Session {
         })
     }
 
+    /// Reads what there is. A descriptor in blocking mode waits for it.
+    #[inline]
     pub(super) fn read(&self, target: &mut [u8]) -> Result<usize, Errno> {
+        loop {
+            match self.try_read(target) {
+                Err(AGAIN) if !sys::is_nonblocking(self.fd) => self.wait_for_bytes()?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes what there is space for. A descriptor in blocking mode waits for more.
+    #[inline]
+    pub(super) fn write(&self, sources: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let length: usize = sources.iter().map(|source| source.len()).sum();
+        match self.try_write(sources) {
+            result @ (Ok(_) | Err(AGAIN)) if result != Ok(length) => {
+                let written = result.unwrap_or(0);
+                if sys::is_nonblocking(self.fd) {
+                    result
+                } else {
+                    self.write_rest(sources, written)
+                }
+            }
+            result => result,
+        }
+    }
+
+    fn try_read(&self, target: &mut [u8]) -> Result<usize, Errno> {
         let mut reader = lock(&self.reader);
-        let Some(consumer) = reader.as_mut() else { return Err(Errno(libc::EBADF)) };
+        let Some(consumer) = reader.as_mut() else { return Err(BAD_FD) };
         if self.poisoned.load(Relaxed) || target.is_empty() {
             return Ok(0);
         }
@@ -228,27 +265,84 @@ impl Session {
         if read == 0 && !at_end { Err(AGAIN) } else { Ok(read) }
     }
 
-    pub(super) fn write(&self, sources: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    fn try_write(&self, sources: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let mut writer = lock(&self.writer);
-        let Some(producer) = writer.as_mut() else { return Err(Errno(libc::EBADF)) };
-        if self.peer_is_gone() || producer.watch().consumer_closed() {
+        let Some(producer) = writer.as_mut() else { return Err(BAD_FD) };
+        if self.peer_is_gone() {
             return Err(BROKEN_PIPE);
         }
-        // One piece fills the mailbox on its way; several are read back from the ring.
         let result = match sources {
             [source] => producer.write(source),
-            _ => write_pieces(producer, sources),
+            _ => producer.write_vectored(sources),
         };
         let Ok(written) = result else {
             self.poison();
             return Err(BROKEN_PIPE);
         };
         self.tail.store(producer.position(), Relaxed);
-        if written > 0 && producer.must_ring() {
-            self.ring();
+        let unfinished = written < sources.iter().map(|source| source.len()).sum();
+        // The parts of what the ring cannot hold are written as there is space, not
+        // just before a wait.
+        let in_parts = self.unfinished.swap(unfinished, Relaxed) || unfinished;
+        if written > 0 {
+            self.notify(producer, in_parts);
         }
-        let nothing_to_write = sources.iter().all(|source| source.is_empty());
-        if written == 0 && !nothing_to_write { Err(AGAIN) } else { Ok(written) }
+        match written {
+            // A peer that has closed is heard of by its socket; here it is only looked
+            // for where nothing else says so: the word lies in the line of the peer's
+            // position, which would have to come from its CPU before each write.
+            0 if unfinished && producer.watch().consumer_closed() => Err(BROKEN_PIPE),
+            0 if unfinished => Err(AGAIN),
+            _ => Ok(written),
+        }
+    }
+
+    /// Writes what comes after the first `written` bytes of `sources`, waiting as
+    /// often as need be. Returns how many bytes were written in all.
+    #[cold]
+    fn write_rest(&self, sources: &[IoSlice<'_>], mut written: usize) -> Result<usize, Errno> {
+        let mut pieces = sources.to_vec();
+        let mut rest = &mut pieces[..];
+        IoSlice::advance_slices(&mut rest, written);
+        while !rest.is_empty() {
+            let result = match self.try_write(rest) {
+                Err(AGAIN) => self.wait_for_space().map(|()| 0),
+                result => result,
+            };
+            match result {
+                Ok(more) => {
+                    IoSlice::advance_slices(&mut rest, more);
+                    written += more;
+                }
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(written)
+    }
+
+    #[cold]
+    fn wait_for_bytes(&self) -> Result<(), Errno> {
+        let watch = lock(&self.reader).as_ref().map(Consumer::watch).ok_or(BAD_FD)?;
+        // Stays announced: one doorbell too many, and no poller finds it unannounced.
+        if watch.park(self.head()) { self.wait_for_peer(libc::SO_RCVTIMEO) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn wait_for_space(&self) -> Result<(), Errno> {
+        let watch = lock(&self.writer).as_ref().map(Producer::watch).ok_or(BAD_FD)?;
+        if watch.park(self.tail()) { self.wait_for_peer(libc::SO_SNDTIMEO) } else { Ok(()) }
+    }
+
+    /// Waits until the peer rings or ends, as long as the socket's `timeout` allows.
+    fn wait_for_peer(&self, timeout: libc::c_int) -> Result<(), Errno> {
+        // The event loop's next wait may be long in coming.
+        self.ring_now();
+        if !sys::wait_readable(self.fd, sys::timeout(self.fd, timeout))? {
+            return Err(AGAIN);
+        }
+        self.listen();
+        Ok(())
     }
 
     /// Takes doorbells off the socket. Returns whether the peer's end was heard.
@@ -290,6 +384,39 @@ impl Session {
         })
     }
 
+    /// Wakes the peer if it sleeps: `at_once`, or at the event loop's next wait.
+    fn notify(&self, producer: &Producer<'_>, at_once: bool) {
+        // A parked session is not among those that the loop looks at.
+        let may_wait = self.hot.load(Relaxed) && !at_once;
+        let poller = may_wait.then(|| self.watched_by.load(Relaxed));
+        match poller.and_then(Poller::existing).filter(|poller| poller.may_ring_later()) {
+            Some(poller) => {
+                self.unrung.store(true, Relaxed);
+                poller.ring_at_next_wait();
+            }
+            None if producer.must_ring() => self.ring(),
+            None => {}
+        }
+    }
+
+    /// Does now what was left to the event loop's next wait.
+    fn ring_now(&self) {
+        if let Some(producer) = lock(&self.writer).as_ref() {
+            self.ring_if_unrung(&producer.watch(), &PublishFence::execute());
+        }
+    }
+
+    /// Rings the peer if it sleeps over what was published before `fence` and
+    /// nobody has looked since.
+    pub(super) fn ring_if_unrung(&self, space: &SpaceWatch<'_>, fence: &PublishFence) {
+        if self.unrung.load(Relaxed) {
+            self.unrung.store(false, Relaxed);
+            if space.must_ring(fence) {
+                self.ring();
+            }
+        }
+    }
+
     fn ring(&self) {
         doorbell::ring(self.fd);
         COUNTERS.doorbells_sent.add(1);
@@ -303,23 +430,6 @@ impl Session {
             sys::shutdown(self.fd);
         }
     }
-}
-
-/// Writes as many of `sources` as there is space for and publishes them at once.
-fn write_pieces(
-    producer: &mut Producer<'_>,
-    sources: &[IoSlice<'_>],
-) -> Result<usize, crate::Corrupt> {
-    let mut written = 0;
-    for source in sources {
-        let staged = producer.stage(source)?;
-        written += staged;
-        if staged < source.len() {
-            break;
-        }
-    }
-    producer.publish();
-    Ok(written)
 }
 
 /// What a poller looks at.

@@ -55,6 +55,10 @@ impl OtherProcess {
         Self(child)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Lets one play a role that needs no socket, and asserts that it ends well.
     pub(crate) fn assert_plays(role: &str) {
         let (_here, there) = UnixStream::pair().unwrap();

@@ -1,0 +1,254 @@
+//! The sessions that one poller watches.
+//!
+//! A member is *hot* while it was active within the last milliseconds: its ring
+//! is looked at on every turn. Otherwise it is *parked*: its words say so, and
+//! its doorbell, a byte on the real socket, makes it hot again. So a turn costs
+//! O(hot), and an idle loop sleeps in the kernel.
+
+use super::member::Member;
+use super::poller::EPOLLIN;
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+
+/// A member that was silent for so long is parked although the loop is awake.
+const SILENCE_NS: u64 = 2_000_000;
+/// Parked members looked at in one tick of the safety net.
+const SWEEP_MEMBERS: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    hot: Vec<Member>,
+    parked: BTreeMap<RawFd, Member>,
+    /// Where the next turn begins, so that the first of the list has no advantage.
+    turn: usize,
+    sweep_from: RawFd,
+}
+
+impl Members {
+    pub(super) fn hot(&self) -> &[Member] {
+        &self.hot
+    }
+
+    pub(super) fn hot_mut(&mut self) -> &mut [Member] {
+        &mut self.hot
+    }
+
+    pub(super) fn any_hot_is_ready(&self) -> bool {
+        self.hot.iter().any(|member| member.ready() != 0)
+    }
+
+    /// The kernel had events: perhaps what a reported member was waiting for.
+    pub(super) fn forget_reports(&mut self) {
+        self.hot.iter_mut().for_each(Member::forget_report);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.hot.clear();
+        self.parked.clear();
+    }
+
+    /// Takes the member of `fd` out, hot or parked.
+    pub(super) fn take(&mut self, fd: RawFd) -> Option<Member> {
+        if let Some(member) = self.parked.remove(&fd) {
+            return Some(member);
+        }
+        let index = self.hot.iter().position(|member| member.session.fd() == fd)?;
+        Some(self.hot.swap_remove(index))
+    }
+
+    /// The member of `fd`, active now, and hot from now on. One that was hot keeps
+    /// its place: who rings often has no advantage.
+    pub(super) fn heat(&mut self, fd: RawFd, now_ns: u64) -> Option<&mut Member> {
+        if let Some(member) = self.parked.remove(&fd) {
+            self.make_hot(member);
+        }
+        let member = self.hot.iter_mut().find(|member| member.session.fd() == fd)?;
+        member.unpark();
+        member.active_ns = now_ns;
+        Some(member)
+    }
+
+    pub(super) fn make_hot(&mut self, member: Member) {
+        member.unpark();
+        member.session.set_hot(true);
+        self.hot.push(member);
+    }
+
+    /// Writes the events of ready members, as many as there is room for. A caller
+    /// that is `patient`, one that could wait, is not told what it was told a moment
+    /// ago and did not act upon.
+    pub(super) fn collect(
+        &mut self,
+        events: &mut [libc::epoll_event],
+        patient: bool,
+        now_ns: u64,
+    ) -> usize {
+        let members = self.hot.len();
+        let mut found = 0;
+        for step in 0..members {
+            let Some(event) = events.get_mut(found) else {
+                // No room: the next turn begins with the one left out.
+                self.turn = (self.turn + step) % members;
+                return found;
+            };
+            let member = &mut self.hot[(self.turn + step) % members];
+            let mut ready = member.ready();
+            if patient && member.repeats_itself(now_ns) {
+                ready &= !EPOLLIN;
+            }
+            if ready != 0 {
+                member.active_ns = now_ns;
+                member.note_report(ready, now_ns);
+                *event = libc::epoll_event { events: ready, u64: member.data };
+                found += 1;
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        found
+    }
+
+    /// Parks the members that were silent for long, while the loop is awake.
+    pub(super) fn retire_silent(&mut self, now_ns: u64) {
+        let mut index = 0;
+        while index < self.hot.len() {
+            let member = &self.hot[index];
+            if is_silent(member, now_ns) && member.ready() == 0 && member.park() {
+                let member = self.hot.swap_remove(index);
+                self.keep_parked(member);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Announces every hot member as parked, before the loop sleeps. Returns
+    /// `false`, nothing announced, if one of them is ready after all.
+    pub(super) fn park_hot(&mut self) -> bool {
+        let all_parked = self.hot.iter().all(|member| member.ready() == 0 && member.park());
+        if !all_parked {
+            self.hot.iter().for_each(Member::unpark);
+        }
+        all_parked
+    }
+
+    /// Awake again: a member that was active lately needs no doorbell for its
+    /// next message; the others stay announced as parked.
+    pub(super) fn unpark_hot(&mut self, now_ns: u64) {
+        let silent: Vec<Member> =
+            self.hot.extract_if(.., |member| is_silent(member, now_ns)).collect();
+        silent.into_iter().for_each(|member| self.keep_parked(member));
+        self.hot.iter().for_each(Member::unpark);
+    }
+
+    /// Looks at members that wait for a doorbell, a bounded number of them, in case
+    /// it was lost; those that are hot wait for one as well if the loop is
+    /// `sleeping`. Those found are hot then. Returns how many.
+    pub(super) fn sweep(&mut self, sleeping: bool, now_ns: u64) -> usize {
+        // Those that were active just before the loop fell asleep wait as well.
+        let announced = if sleeping { &mut self.hot[..] } else { &mut [] };
+        let missed_awake = announced.iter_mut().filter_map(|member| member.missed(now_ns)).count();
+        let parked = self.parked.range_mut(self.sweep_from..).take(SWEEP_MEMBERS);
+        let mut last = None;
+        let missed: Vec<RawFd> = parked
+            .inspect(|(fd, _)| last = Some(**fd))
+            .filter_map(|(_, member)| member.missed(now_ns))
+            .collect();
+        self.sweep_from = last.map_or(0, |fd| fd + 1);
+        for &fd in &missed {
+            if let Some(member) = self.take(fd) {
+                self.make_hot(member);
+            }
+        }
+        missed_awake + missed.len()
+    }
+
+    fn keep_parked(&mut self, mut member: Member) {
+        member.session.set_hot(false);
+        member.swept_at = None;
+        self.parked.insert(member.session.fd(), member);
+    }
+}
+
+fn is_silent(member: &Member, now_ns: u64) -> bool {
+    now_ns.saturating_sub(member.active_ns) >= SILENCE_NS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::region::{Endpoint, Region};
+    use crate::vfd::poller::EPOLLOUT;
+    use crate::vfd::session::Session;
+    use std::io::IoSlice;
+
+    const MOMENT_NS: u64 = 1_000_000;
+    const PATIENT: bool = true;
+
+    /// One hot member with this interest, and the end of its peer.
+    fn one_member(interest: u32) -> (Members, &'static Session, Endpoint) {
+        let region = Region::create(4096).expect("memory");
+        let peer = Region::attach(region.fd().expect("its file")).expect("a region");
+        let session: &'static Session = Box::leak(Box::new(Session::new(-1)));
+        session.begin(region.into_endpoint(), 0).expect("its first");
+        let mut members = Members::default();
+        let join = |views| {
+            let mut member = Member::new(session, views);
+            member.interest = interest;
+            members.make_hot(member);
+        };
+        session.join_poller(-1, || Ok(()), join).expect("alive");
+        (members, session, peer.into_endpoint())
+    }
+
+    fn reported(members: &mut Members, patient: bool, now_ns: u64) -> usize {
+        members.collect(&mut [libc::epoll_event { events: 0, u64: 0 }; 4], patient, now_ns)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn what_was_reported_and_not_read_is_withheld_from_one_who_can_wait() {
+        let (mut members, session, mut peer) = one_member(EPOLLIN);
+        peer.producer.write(b"two").expect("sane");
+
+        assert_eq!(reported(&mut members, PATIENT, MOMENT_NS), 1);
+        assert_eq!(reported(&mut members, PATIENT, MOMENT_NS + 49_999), 0);
+        assert_eq!(reported(&mut members, !PATIENT, MOMENT_NS + 1), 1);
+
+        // Some of it was read: the rest is news.
+        session.read(&mut [0; 1]).expect("a byte");
+        assert_eq!(reported(&mut members, PATIENT, MOMENT_NS + 2), 1);
+        session.end();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn what_was_withheld_is_reported_after_a_while_or_another_event() {
+        let (mut members, session, mut peer) = one_member(EPOLLIN);
+        peer.producer.write(b"x").expect("sane");
+
+        assert_eq!(reported(&mut members, PATIENT, MOMENT_NS), 1);
+        assert_eq!(reported(&mut members, PATIENT, MOMENT_NS + 50_000), 1);
+        members.forget_reports();
+        assert_eq!(reported(&mut members, PATIENT, MOMENT_NS + 50_001), 1);
+        session.end();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn a_reader_that_has_not_read_all_owes_no_doorbell_yet() {
+        const ASLEEP: bool = true;
+        let (mut members, session, mut peer) = one_member(EPOLLOUT);
+        let written = session.write(&[IoSlice::new(&[b'x'; 5000])]).expect("space");
+        assert!(members.park_hot(), "no space");
+        let mut sweep_in_a_row =
+            || [1, 2, 3, 4, 5].map(|tick| members.sweep(ASLEEP, tick * MOMENT_NS));
+
+        let read = peer.consumer.read(&mut [0; 2000]).expect("sane");
+        assert_eq!(sweep_in_a_row(), [0, 0, 0, 0, 0]);
+
+        // All was read, and nobody rang.
+        assert_eq!(peer.consumer.read(&mut [0; 5000]), Ok(written - read));
+        assert_eq!(sweep_in_a_row(), [0, 0, 0, 0, 1]);
+        session.end();
+    }
+}

@@ -1,0 +1,55 @@
+//! The examples do what they say.
+
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use support::Watchdog;
+
+/// Runs the example that was built beside this test.
+fn run(example: &str, arguments: &[&str]) -> String {
+    let directory = std::env::current_exe().unwrap();
+    let program: PathBuf = directory.parent().unwrap().join("../examples").join(example);
+    let Output { status, stdout, stderr } =
+        Command::new(&program).args(arguments).output().unwrap_or_else(|error| {
+            panic!("{}: {error}; `cargo build --examples` makes it", program.display())
+        });
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert!(status.success(), "{example}: {status}\n{stdout}{stderr}");
+    assert_eq!(stderr, "", "{example}");
+    stdout
+}
+
+#[test]
+fn proc_two_processes_talk() {
+    let _watchdog = Watchdog::start();
+    let said = run("two_process", &[]);
+    assert!(said.ends_with(" says: HELLO THROUGH SHARED MEMORY\n"), "{said}");
+}
+
+#[test]
+fn proc_a_child_that_inherited_its_descriptors_answers() {
+    let _watchdog = Watchdog::start();
+    let said = run("fork_exec", &[]);
+    // 1 to 100,000, four bytes each.
+    assert!(said.contains(" says: the sum is 5000050000\n"), "{said}");
+    assert!(said.contains("bytes_sent: 400000,"), "{said}");
+}
+
+#[test]
+fn proc_a_server_answers_requests() {
+    let _watchdog = Watchdog::start();
+    let said = run("request_response", &[]);
+    assert_eq!(said, "a man -> nam a\na plan -> nalp a\na canal -> lanac a\n");
+}
+
+#[test]
+fn round_trips_are_measured_for_each_way_to_wait() {
+    let _watchdog = Watchdog::start();
+    let said = run("ping_pong", &["40", "200", "0", "0"]);
+    for way in ["unix socket", "park", "events", "adaptive", "spin"] {
+        assert!(said.lines().any(|line| line.starts_with(way)), "{said}");
+    }
+}
