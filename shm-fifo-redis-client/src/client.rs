@@ -32,9 +32,10 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Client {
     address: Address,
-    connect_timeout: Option<Duration>,
-    response_timeout: Option<Duration>,
-    policy: SpinPolicy,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) response_timeout: Option<Duration>,
+    /// `None` is the default of each kind of connection.
+    pub(crate) policy: Option<SpinPolicy>,
 }
 
 impl Client {
@@ -52,7 +53,7 @@ impl Client {
             address: address.try_into()?,
             connect_timeout: None,
             response_timeout: None,
-            policy: SpinPolicy::default(),
+            policy: None,
         })
     }
 
@@ -71,10 +72,12 @@ impl Client {
         Self { response_timeout: Some(timeout), ..self }
     }
 
-    /// How connections wait for replies in shared memory.
+    /// How connections wait for replies in shared memory. By default blocking ones
+    /// spin while that pays, and asynchronous ones never do: that would hold up
+    /// their runtime's thread.
     #[must_use]
     pub fn wait_policy(self, policy: SpinPolicy) -> Self {
-        Self { policy, ..self }
+        Self { policy: Some(policy), ..self }
     }
 
     /// Whether a connection that cannot move to shared memory is an error.
@@ -87,6 +90,10 @@ impl Client {
             (false, Sharing::Required) => Sharing::Preferred,
             (false, other) => other,
         };
+        self.with_sharing(sharing)
+    }
+
+    pub(crate) fn with_sharing(self, sharing: Sharing) -> Self {
         Self { address: self.address.with_sharing(sharing), ..self }
     }
 
@@ -118,7 +125,17 @@ impl Client {
         let mut deadline = Deadline::after(timeout);
         // The clock runs from here, not from the first wait.
         let _: Option<std::time::Instant> = deadline.at();
-        let stream = self.dial(&mut deadline)?;
+        let stream = self.dial(&mut deadline).map_err(|error| self.cannot_connect(error))?;
+        self.welcome_until(stream, deadline)
+    }
+
+    /// Does on a connected stream what there is to do first.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn welcome(&self, stream: Stream) -> Result<Connection, Error> {
+        self.welcome_until(stream, Deadline::after(None))
+    }
+
+    fn welcome_until(&self, stream: Stream, deadline: Deadline) -> Result<Connection, Error> {
         let settings = self.address.info().redis_settings();
         let connection = Connection::set_up(stream, settings, deadline).map_err(Error::SetUp)?;
         let mut connection = self.share(connection, deadline)?;
@@ -126,15 +143,22 @@ impl Client {
         Ok(connection)
     }
 
-    fn dial(&self, deadline: &mut Deadline) -> Result<Stream, Error> {
-        let stream = match self.address.info().addr() {
+    fn dial(&self, deadline: &mut Deadline) -> io::Result<Stream> {
+        match self.address.info().addr() {
             ConnectionAddr::Tcp(host, port) => Stream::connect_tcp(host, *port, deadline.left()),
             ConnectionAddr::Unix(path) => Stream::connect_unix(path, deadline.left()),
             // `Address` lets no other pass.
             _ => Err(io::ErrorKind::Unsupported.into()),
-        };
-        let address = || self.address.to_string();
-        stream.map_err(|source| Error::Connect { address: address(), source })
+        }
+    }
+
+    pub(crate) fn cannot_connect(&self, source: io::Error) -> Error {
+        Error::Connect { address: self.address.to_string(), source }
+    }
+
+    /// Moves a connection, on which no reply is outstanding, now.
+    pub(crate) fn share_now(&self, connection: Connection) -> Result<Connection, Error> {
+        self.share(connection, Deadline::after(self.connect_timeout))
     }
 
     fn share(&self, connection: Connection, deadline: Deadline) -> Result<Connection, Error> {
@@ -143,7 +167,7 @@ impl Client {
         }
         let (mut connection, refusal) = connection.into_shared_memory(deadline)?;
         match refusal {
-            None => connection.set_policy(self.policy.clone()),
+            None => connection.set_policy(self.policy.clone().unwrap_or_default()),
             Some(refusal) if self.address.sharing() == Sharing::Required => {
                 return Err(Error::NotShared(refusal));
             }

@@ -1,5 +1,6 @@
 //! A connection with redis-rs' interface.
 
+mod pubsub;
 mod set_up;
 
 use crate::deadline::Deadline;
@@ -16,6 +17,8 @@ use std::fmt;
 use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
+
+pub use pubsub::PubSub;
 
 /// A connection to Redis, over shared memory or a socket.
 ///
@@ -62,6 +65,12 @@ impl Connection {
         let moved = self.messages.into_shared_memory(deadline).map_err(Error::SetUp)?;
         let (messages, refusal) = moved?;
         Ok((Self { messages, ..self }, refusal))
+    }
+
+    /// The stream, on which no reply is outstanding, and why it has not moved.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_stream(self) -> (Stream, Option<Refusal>) {
+        (self.messages.into_stream(), self.refusal)
     }
 
     pub(crate) fn set_policy(&mut self, policy: SpinPolicy) {
@@ -156,9 +165,12 @@ impl Connection {
     /// # Errors
     /// A timeout, or the end of the connection.
     pub fn recv_message(&mut self) -> RedisResult<Value> {
-        let mut deadline = Deadline::after(self.read_timeout);
+        self.message(&mut Deadline::after(self.read_timeout))
+    }
+
+    fn message(&mut self, deadline: &mut Deadline) -> RedisResult<Value> {
         loop {
-            let value = self.receive(&mut deadline)?;
+            let value = self.receive(deadline)?;
             if let Some(value) = self.unless_late(value) {
                 return Ok(value);
             }

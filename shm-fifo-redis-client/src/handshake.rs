@@ -10,13 +10,13 @@ mod refusal;
 
 use crate::stream::{Stream, Transport};
 use exchange::{Answer, Exchange};
-use fd_socket::FdSocket;
 use shm_fifo::{Channel, Interest, Region, TOKEN_BYTES};
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+pub use fd_socket::FdSocket;
 pub use refusal::{MoveError, Refusal};
 
 /// The protocol spoken here, as `SHM.OPEN` names it.
@@ -138,14 +138,18 @@ fn read_exact_until(
     Ok(())
 }
 
-fn open_command(fd_socket: Option<&FdSocket>) -> Vec<u8> {
+/// The bytes of `SHM.OPEN`; over TCP it names the socket for the descriptor.
+#[must_use]
+pub fn open_command(fd_socket: Option<&FdSocket>) -> Vec<u8> {
     match fd_socket {
         None => command(&["SHM.OPEN", PROTOCOL_VERSION]),
         Some(fd_socket) => command(&["SHM.OPEN", PROTOCOL_VERSION, "FDSOCKET", &fd_socket.name()]),
     }
 }
 
-fn start_command(token: [u8; TOKEN_BYTES]) -> Vec<u8> {
+/// The bytes of `SHM.START`.
+#[must_use]
+pub fn start_command(token: [u8; TOKEN_BYTES]) -> Vec<u8> {
     let hexadecimal = token.iter().fold(String::new(), |mut digits, byte| {
         // Writing to a string cannot fail.
         let _: std::fmt::Result = write!(digits, "{byte:02x}");

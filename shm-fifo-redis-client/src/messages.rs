@@ -33,6 +33,14 @@ impl Messages {
         &mut self.stream
     }
 
+    /// The stream alone. For the time before anything is outstanding: nothing has
+    /// been received then.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_stream(self) -> Stream {
+        debug_assert!(self.reader.is_between_values() && self.ready.is_empty());
+        self.stream
+    }
+
     /// Sends all of `commands`.
     ///
     /// While there is no space, replies are received: a server that cannot get

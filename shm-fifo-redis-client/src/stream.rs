@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,7 +45,8 @@ pub struct Stream {
     timeout: Option<Duration>,
 }
 
-enum Carrier {
+/// The socket or the channel of a [`Stream`].
+pub(crate) enum Carrier {
     Tcp(TcpStream),
     Unix(UnixStream),
     Shared(Box<Channel>),
@@ -206,6 +207,40 @@ impl Stream {
         }
     }
 
+    /// For event loops, as [`Channel::listen`]. Sockets have no doorbells.
+    pub fn listen(&mut self) -> bool {
+        match &mut self.carrier {
+            Carrier::Shared(channel) => channel.listen(),
+            _ => false,
+        }
+    }
+
+    /// For event loops, as [`Channel::park`]. Sockets need no announcement: an event
+    /// loop is told by the kernel.
+    #[must_use = "on false it is there: do not sleep"]
+    pub fn park(&mut self, interest: Interest) -> bool {
+        if interest.readable && !self.kept.is_empty() {
+            return false;
+        }
+        match &mut self.carrier {
+            Carrier::Shared(channel) => channel.park(interest),
+            _ => true,
+        }
+    }
+
+    /// For event loops, as [`Channel::unpark`].
+    pub fn unpark(&mut self, interest: Interest) {
+        if let Carrier::Shared(channel) = &mut self.carrier {
+            channel.unpark(interest);
+        }
+    }
+
+    /// Takes the bytes that came while this connection moved, for a reader of its
+    /// own; otherwise they are the first that are read.
+    pub fn take_kept(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.kept).into()
+    }
+
     /// Ends the stream in both directions: the peer sees its end, and so does
     /// this side.
     pub fn shut_down(&mut self) {
@@ -237,6 +272,12 @@ impl Stream {
         self.kept.extend(bytes);
     }
 
+    /// What carries it, and the bytes to be read before any other.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_parts(self) -> (Carrier, VecDeque<u8>) {
+        (self.carrier, self.kept)
+    }
+
     /// The same connection, carried by a channel made of its socket.
     pub(crate) fn onto(self, make: impl FnOnce(std::os::fd::OwnedFd) -> Channel) -> Self {
         let carrier = match self.carrier {
@@ -265,7 +306,18 @@ impl AsRawFd for Stream {
         match &self.carrier {
             Carrier::Tcp(socket) => socket.as_raw_fd(),
             Carrier::Unix(socket) => socket.as_raw_fd(),
-            Carrier::Shared(channel) => channel.socket_fd(),
+            Carrier::Shared(channel) => channel.as_raw_fd(),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    /// As [`AsRawFd`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.carrier {
+            Carrier::Tcp(socket) => socket.as_fd(),
+            Carrier::Unix(socket) => socket.as_fd(),
+            Carrier::Shared(channel) => channel.as_fd(),
         }
     }
 }

@@ -15,14 +15,17 @@ const MAX_DATAGRAMS: usize = 16;
 
 /// A datagram socket with a name that the kernel chose.
 #[derive(Debug)]
-pub(super) struct FdSocket {
+pub struct FdSocket {
     socket: UnixDatagram,
     address: AbstractAddress,
 }
 
 impl FdSocket {
     /// Makes the socket.
-    pub(super) fn bind() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If no file descriptor is free, or abstract sockets are forbidden here.
+    pub fn bind() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         sys::autobind(&socket)?;
         let address = socket
@@ -34,13 +37,15 @@ impl FdSocket {
     }
 
     /// The name, as `SHM.OPEN` wants it.
-    pub(super) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         self.address.digits().iter().copied().map(char::from).collect()
     }
 
     /// The descriptor that has come, without waiting: it is sent before the
     /// answer on the connection.
-    pub(super) fn take_fd(&self) -> Option<OwnedFd> {
+    #[must_use]
+    pub fn take_fd(&self) -> Option<OwnedFd> {
         (0..MAX_DATAGRAMS).find_map(|_| self.take_letter())
     }
 

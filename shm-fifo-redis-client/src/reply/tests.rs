@@ -88,17 +88,16 @@ proptest! {
     #[test]
     fn a_damaged_reply_is_no_value_that_redis_rs_does_not_see(
         reply in reply(),
-        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), 0..128_u8), 1..4),
     ) {
         let mut reply = reply;
         for (index, byte) in damage {
             let at = index.index(reply.len());
             reply[at] = byte;
         }
-        // Text that is no UTF-8 is repaired here and refused there.
-        prop_assume!(std::str::from_utf8(&reply).is_ok());
         let ours = read_one(&reply).ok().flatten();
-        if ours.is_some() {
+        // Text that is no UTF-8 is repaired here and refused there.
+        if ours.is_some() && std::str::from_utf8(&reply).is_ok() {
             prop_assert_eq!(ours, oracle(&reply));
         }
     }

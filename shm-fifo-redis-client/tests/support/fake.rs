@@ -99,10 +99,15 @@ impl Peer {
     /// Answers `SHM.OPEN` as the protocol says.
     pub(crate) fn offer(&mut self) -> Region {
         let words = self.expect("SHM.OPEN");
+        self.offer_to(&words)
+    }
+
+    /// Answers a `SHM.OPEN` of these words.
+    pub(crate) fn offer_to(&mut self, words: &Words) -> Region {
         let region = Region::create(RING_BYTES).unwrap();
         region.park_both_ends();
         let fd = region.fd().unwrap();
-        self.deliver(&words, fd.as_fd());
+        self.deliver(words, fd.as_fd());
         region
     }
 

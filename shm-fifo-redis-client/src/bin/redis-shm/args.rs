@@ -4,6 +4,7 @@ use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
 use crate::transport::Transport;
 use clap::builder::styling::{AnsiColor, Styles};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold());
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no (latency: shared memory cannot be \
-    used there), 2 an error, 130 interrupted.";
+    used there; exec --strict: not by that program), 2 an error, 130 interrupted. exec becomes the \
+    program, whose exit code it is then.";
 
-/// Redis over shared memory: see it, measure it.
+/// Redis over shared memory: see it, measure it, give it to any program.
 #[derive(Debug, clap::Parser)]
 #[command(name = "redis-shm", version, styles = STYLES, after_help = EXIT_CODES)]
 pub(crate) struct Args {
@@ -41,6 +43,13 @@ pub(crate) enum Subcommand {
     /// Starts a private redis-server with the module, unless -s, -h or -p names
     /// one that is running.
     Bench(Box<BenchArgs>),
+    /// Run a program with its connections to one Redis on shared memory.
+    ///
+    /// The program is not changed and need not know. Each of its connections to
+    /// that server moves after a few commands, if the server has the module;
+    /// everything else it does is untouched. So are its children's. For example:
+    /// redis-shm exec -s /run/redis.sock -- python3 app.py
+    Exec(ExecArgs),
     /// A part of bench in a process of its own.
     #[command(hide = true)]
     Child(ChildArgs),
@@ -109,6 +118,44 @@ pub(crate) struct LatencyArgs {
     /// Print help.
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct ExecArgs {
+    /// The server's host, as the program connects to it.
+    #[arg(short = 'h', long = "host", value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// The server's port.
+    #[arg(short = 'p', long = "port", value_name = "PORT", default_value_t = 6379)]
+    pub(crate) port: u16,
+
+    /// The server's unix socket, instead of host and port.
+    #[arg(short = 's', long = "socket", value_name = "PATH", conflicts_with_all = ["host", "port"])]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Do not run a program whose connections cannot move: say why, and exit with 1.
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// After how many answered commands a connection moves: one that lives shorter
+    /// is not worth it [default: 16].
+    #[arg(long, value_name = "COMMANDS")]
+    pub(crate) after: Option<u64>,
+
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+
+    /// The program and its arguments.
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<OsString>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,4 +1,5 @@
-//! `redis-shm` shows and measures what shared memory does for Redis clients.
+//! `redis-shm` shows and measures what shared memory does for Redis clients, and
+//! gives it to programs that do not know of it.
 #![deny(unsafe_code)]
 
 mod args;
@@ -6,6 +7,7 @@ mod bench;
 mod connect;
 mod demo;
 mod exchange;
+mod exec;
 mod interrupt;
 mod latency;
 mod machine;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Subcommand::Demo(args) => demo::run(&args),
         Subcommand::Latency(args) => latency::run(&args),
         Subcommand::Bench(args) => bench::run(&args),
+        Subcommand::Exec(args) => exec::run(&args),
         Subcommand::Child(args) => bench::child::run(&args),
     };
     match result {

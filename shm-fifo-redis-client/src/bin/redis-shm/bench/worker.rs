@@ -7,13 +7,14 @@ use super::place::Place;
 use super::script::{Script, Step};
 use crate::Answer;
 use crate::connect::Target;
-use crate::exchange::Command;
 use crate::interrupt::Interrupts;
 use crate::statistics::Series;
 use crate::transport::Transport;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use redis::{ConnectionAddr, ConnectionLike, IntoConnectionInfo};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
+use shm_fifo_redis_client::{Address, Client, Sharing};
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
@@ -37,7 +38,7 @@ pub(crate) enum Job {
     Paced,
     /// ECHO of 1 B to 300 kB.
     Echo,
-    /// Connect, PING, close.
+    /// Connect, PING, close, as a program that leaves all else to the library.
     Connect,
     /// A script that takes as many loops as `--loops` says.
     Slow,
@@ -72,6 +73,18 @@ impl WorkerArgs {
             ("--loops", self.loops.to_string().into()),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.into(), value]).collect()
+    }
+
+    fn client(&self) -> anyhow::Result<Client> {
+        let (address, sharing) = match self.transport {
+            Transport::Tcp => {
+                (ConnectionAddr::Tcp(Ipv4Addr::LOCALHOST.to_string(), self.port), Sharing::Never)
+            }
+            Transport::Unix => (ConnectionAddr::Unix(self.socket.clone()), Sharing::Never),
+            Transport::Shm => (ConnectionAddr::Unix(self.socket.clone()), Sharing::Preferred),
+        };
+        let address = Address::try_from(address.into_connection_info()?)?;
+        Ok(Client::open(address.with_sharing(sharing))?)
     }
 
     fn place(&self) -> Place {
@@ -133,14 +146,14 @@ fn tell(findings: &Findings) -> anyhow::Result<()> {
 enum Work {
     Commands(Engine, Script),
     Paced(Engine, Script),
-    Connect(Place, Transport),
+    Connect(Client),
 }
 
 impl Work {
     fn prepare(args: &WorkerArgs) -> anyhow::Result<Self> {
         let place = args.place();
         let script = match args.job {
-            Job::Connect => return Ok(Self::Connect(place, args.transport)),
+            Job::Connect => return Ok(Self::Connect(args.client()?)),
             Job::Ping | Job::Paced | Job::Idle => Script::of(vec![Step::ping()], Vec::new(), 1, 0),
             Job::Echo => Script::echoes(LARGEST_ECHO_BYTES, ECHOES),
             Job::Slow => Script::of(vec![Step::busy_loop(args.loops)], Vec::new(), 1, 0),
@@ -167,8 +180,8 @@ impl Work {
             Self::Paced(engine, script) => {
                 run_paced(engine, script, order.requests, at_most, &mut series)?
             }
-            Self::Connect(place, transport) => {
-                connect_again_and_again(place, *transport, order.requests, at_most, &mut series)?
+            Self::Connect(client) => {
+                connect_again_and_again(client, order.requests, at_most, &mut series)?
             }
         };
         Ok(Findings {
@@ -197,20 +210,18 @@ fn run_paced(
 }
 
 fn connect_again_and_again(
-    place: &Place,
-    transport: Transport,
+    client: &Client,
     requests: u64,
     at_most: Duration,
     series: &mut Series,
 ) -> anyhow::Result<(u64, Duration)> {
-    let ping = Command::Ping.exchange();
     let started = Instant::now();
     let mut before = started;
     let mut done = 0;
     while done < requests && before - started < at_most {
-        let mut stream = place.connect(transport)?;
-        ping.run(&mut stream)?;
-        drop(stream);
+        let mut connection = client.get_lazy_connection()?;
+        ensure!(connection.check_connection(), "PING was not answered");
+        drop(connection);
         let after = Instant::now();
         series.record(&[u64::try_from((after - before).as_nanos())?]);
         before = after;
