@@ -1,0 +1,615 @@
+//! One epoll instance of the program, as far as it watches tracked connections.
+//!
+//! While a connection is on its socket, the kernel has the program's registration.
+//! From the moment it moves, the socket is registered for doorbells alone, with a
+//! tag of ours in place of the program's data, and what the program is told comes
+//! from the rings. Such a registration stays when the program removes its own, in
+//! case that it comes back: event loops change what they wait for all the time.
+
+use crate::connection::{Connection, Phase, WRITABLE, interest_of, lock};
+use crate::errno::Errno;
+use crate::{spin, sys};
+use libc::{c_int, epoll_event, sigset_t};
+use shm_fifo::Interest;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// The kernel is asked this often while rings keep the loop busy.
+const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
+
+const EDGE: u32 = libc::EPOLLET.cast_unsigned();
+const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
+const DOORBELLS: u32 = libc::EPOLLIN.cast_unsigned();
+/// A socket can always be written to: it wakes who sleeps in the epoll instance.
+const WAKE_UP: u32 = libc::EPOLLOUT.cast_unsigned();
+
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    epfd: RawFd,
+    /// Threads that wait for `state` while a spinning thread holds it.
+    contenders: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Vec<Member>,
+    /// From file descriptors to places in `members`.
+    places: Vec<Option<usize>>,
+    /// Where the next turn begins, so that the first has no advantage.
+    turn: usize,
+    sleeping: u32,
+    kernel_polled_ns: u64,
+    kernel_had_events: bool,
+    /// A member goes on over its socket, which is to be settled without the lock.
+    has_returned: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    fd: RawFd,
+    connection: Arc<Connection>,
+    events: u32,
+    data: u64,
+    /// The program watches it; else it only did, and the kernel still does.
+    is_watched: bool,
+    /// It is to be reported; not so after a one-shot report.
+    is_armed: bool,
+    in_kernel: InKernel,
+    /// What the last report told of, for reports of news alone.
+    told: Option<Told>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    arrivals: u64,
+    ended: bool,
+}
+
+/// Whose registration the kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InKernel {
+    Programs,
+    Ours,
+}
+
+/// How long a wait may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Timeout {
+    Never,
+    After { ns: u64 },
+}
+
+/// Connections for which a thread is announced as asleep, and what for.
+pub(crate) type Joined = Vec<(Arc<Connection>, Interest)>;
+
+impl Epoll {
+    pub(crate) fn new(epfd: RawFd) -> Self {
+        Self { epfd, contenders: AtomicU32::new(0), state: Mutex::new(State::default()) }
+    }
+
+    /// `epoll_ctl(2)` for a tracked connection.
+    pub(crate) fn control(
+        self: &Arc<Self>,
+        operation: c_int,
+        fd: RawFd,
+        event: Option<epoll_event>,
+        connection: &Arc<Connection>,
+    ) -> Result<(), Errno> {
+        if operation == libc::EPOLL_CTL_ADD {
+            connection.watched_by(self, fd);
+        }
+        let mut state = self.lock();
+        let watched = state
+            .member(fd)
+            .is_some_and(|member| member.is_watched && Arc::ptr_eq(&member.connection, connection));
+        match (operation, watched, event) {
+            (libc::EPOLL_CTL_ADD, false, Some(event)) => {
+                self.add(&mut state, fd, event, connection)
+            }
+            (libc::EPOLL_CTL_MOD, true, Some(event)) => self.change(&mut state, fd, event),
+            (libc::EPOLL_CTL_DEL, true, _) => self.remove(&mut state, fd),
+            // The kernel says what is wrong with it.
+            _ if !connection.is_virtual() => sys::epoll_ctl(self.epfd, operation, fd, event),
+            (libc::EPOLL_CTL_ADD, true, _) => Err(Errno(libc::EEXIST)),
+            (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(Errno(libc::EFAULT)),
+            (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, false, _) => Err(Errno(libc::ENOENT)),
+            _ => Err(Errno(libc::EINVAL)),
+        }
+    }
+
+    fn add(
+        &self,
+        state: &mut State,
+        fd: RawFd,
+        event: epoll_event,
+        connection: &Arc<Connection>,
+    ) -> Result<(), Errno> {
+        let known =
+            state.member(fd).is_some_and(|member| Arc::ptr_eq(&member.connection, connection));
+        let in_kernel = if !connection.is_virtual() {
+            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, fd, Some(event))?;
+            InKernel::Programs
+        } else {
+            if !known {
+                self.register_ours(libc::EPOLL_CTL_ADD, fd, DOORBELLS)?;
+            }
+            if state.sleeping > 0 {
+                self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | WAKE_UP)?;
+            }
+            InKernel::Ours
+        };
+        state.put(Member {
+            fd,
+            connection: Arc::clone(connection),
+            events: event.events,
+            data: event.u64,
+            is_watched: true,
+            is_armed: true,
+            in_kernel,
+            told: None,
+        });
+        Ok(())
+    }
+
+    fn change(&self, state: &mut State, fd: RawFd, event: epoll_event) -> Result<(), Errno> {
+        let sleeping = state.sleeping > 0;
+        let Some(member) = state.member_mut(fd) else { return Err(Errno(libc::ENOENT)) };
+        if member.in_kernel == InKernel::Programs {
+            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, fd, Some(event))?;
+        } else if sleeping {
+            self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | WAKE_UP)?;
+        }
+        member.events = event.events;
+        member.data = event.u64;
+        member.is_armed = true;
+        member.told = None;
+        Ok(())
+    }
+
+    fn remove(&self, state: &mut State, fd: RawFd) -> Result<(), Errno> {
+        let Some(member) = state.member_mut(fd) else { return Err(Errno(libc::ENOENT)) };
+        if member.in_kernel == InKernel::Ours {
+            member.is_watched = false;
+            return Ok(());
+        }
+        sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_DEL, fd, None)?;
+        state.take(fd);
+        Ok(())
+    }
+
+    /// The connection behind `fd` is moving: its readiness is ours to tell.
+    pub(crate) fn adopt(&self, fd: RawFd, connection: &Arc<Connection>) {
+        let mut state = self.lock();
+        let wake_up = if state.sleeping > 0 { WAKE_UP } else { 0 };
+        let Some(member) = state.member_mut(fd) else { return };
+        let is_it = Arc::ptr_eq(&member.connection, connection);
+        if is_it && member.in_kernel == InKernel::Programs {
+            // Where the program closed the epoll instance, nobody is to be told.
+            self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | wake_up).ok();
+            member.in_kernel = InKernel::Ours;
+            member.told = None;
+        }
+    }
+
+    /// The connection behind `fd` goes on over its socket: the kernel's again.
+    pub(crate) fn give_back(&self, fd: RawFd) {
+        let mut state = self.lock();
+        let Some(member) = state.member_mut(fd) else { return };
+        if member.in_kernel == InKernel::Programs {
+            return;
+        }
+        if !member.is_watched {
+            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_DEL, fd, None).ok();
+            state.take(fd);
+            return;
+        }
+        // As the kernel disarms a one-shot registration: nothing but its flags.
+        let disarmed = member.events & (EDGE | ONE_SHOT);
+        let events = if member.is_armed { member.events } else { disarmed };
+        let event = epoll_event { events, u64: member.data };
+        sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, fd, Some(event)).ok();
+        member.in_kernel = InKernel::Programs;
+    }
+
+    /// `fd` is being closed, or none of our business any more.
+    pub(crate) fn forget(&self, fd: RawFd) {
+        let mut state = self.lock();
+        if state.take(fd).is_some_and(|member| member.in_kernel == InKernel::Ours) {
+            // A duplicate would keep it registered.
+            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_DEL, fd, None).ok();
+        }
+    }
+
+    /// `epoll_pwait(2)`.
+    pub(crate) fn wait(
+        &self,
+        events: &mut [epoll_event],
+        timeout: Timeout,
+        mask: *const sigset_t,
+    ) -> Result<usize, Errno> {
+        let mut now_ns = sys::monotonic_ns();
+        let deadline_ns = match timeout {
+            Timeout::Never => None,
+            Timeout::After { ns } => Some(now_ns.saturating_add(ns)),
+        };
+        let is_look = matches!(timeout, Timeout::After { ns: 0 });
+        let mut state = self.lock();
+        loop {
+            if std::mem::take(&mut state.has_returned) {
+                let returned = state.returned();
+                drop(state);
+                returned.iter().for_each(|connection| connection.settle());
+                state = self.lock();
+            }
+            let mut count = 0;
+            let ask_kernel = state.kernel_is_due(now_ns);
+            if ask_kernel {
+                count = sys::epoll_wait(self.epfd, state.room_in(events), 0, mask)?;
+                state.note_kernel_poll(count, now_ns);
+            }
+            let mut found = self.gather(&mut state, events, count);
+            if found == 0 && is_look && !ask_kernel {
+                count = sys::epoll_wait(self.epfd, events, 0, mask)?;
+                state.note_kernel_poll(count, now_ns);
+                found = self.gather(&mut state, events, count);
+            }
+            if found > 0 || is_look {
+                return Ok(found);
+            }
+            if let Some(count) = self.spin(&mut state, events) {
+                now_ns = sys::monotonic_ns();
+                let found = self.gather(&mut state, events, count);
+                if found > 0 {
+                    return Ok(found);
+                }
+                if self.contenders.load(Relaxed) > 0 {
+                    drop(state);
+                    self.let_contenders_pass();
+                    state = self.lock();
+                    continue;
+                }
+            }
+            let left_ms = deadline_ns.map_or(-1, |deadline_ns| ms_between(now_ns, deadline_ns));
+            if left_ms == 0 {
+                return Ok(0);
+            }
+            let Some(joined) = state.join_all() else {
+                now_ns = sys::monotonic_ns();
+                continue;
+            };
+            state.sleeping += 1;
+            drop(state);
+            let woken = sys::epoll_wait(self.epfd, events, left_ms, mask);
+            for (connection, interest) in joined {
+                connection.part(interest, false);
+            }
+            state = self.lock();
+            state.sleeping -= 1;
+            let found = self.gather(&mut state, events, woken?);
+            if found > 0 {
+                return Ok(found);
+            }
+            now_ns = sys::monotonic_ns();
+        }
+    }
+
+    /// The program's share of `count` kernel events, and after it the ready rings.
+    fn gather(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        events: &mut [epoll_event],
+        count: usize,
+    ) -> usize {
+        let kept = self.translate(state, events, count);
+        kept + state.collect(&mut events[kept..])
+    }
+
+    /// Keeps the program's own events, in front, and acts on ours. Returns how many
+    /// were kept.
+    fn translate(&self, state: &mut State, events: &mut [epoll_event], count: usize) -> usize {
+        let mut kept = 0;
+        for index in 0..count {
+            let event = events[index];
+            match fd_of_tag(event.u64) {
+                Some(fd) => self.heard(state, fd, event.events),
+                None => {
+                    state.note_one_shot(event.u64);
+                    events[kept] = event;
+                    kept += 1;
+                }
+            }
+        }
+        kept
+    }
+
+    /// Something came on the socket of `fd`, or the thread asleep is woken by it.
+    fn heard(&self, state: &mut State, fd: RawFd, events: u32) {
+        let Some(member) = state.member(fd) else { return };
+        let connection = Arc::clone(&member.connection);
+        if events & WAKE_UP != 0 {
+            self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS).ok();
+        }
+        if events & !WAKE_UP == 0 {
+            return;
+        }
+        connection.attend();
+        state.has_returned |= connection.phase() == Phase::Returning;
+        if connection.has_ended() {
+            // The end of a socket is reported for ever; having heard it is enough.
+            self.register_ours(libc::EPOLL_CTL_MOD, fd, EDGE).ok();
+        }
+    }
+
+    /// Whether waiting would return at once, by its rings.
+    pub(crate) fn has_news(&self) -> bool {
+        self.lock().has_news()
+    }
+
+    /// Announces that a thread is about to sleep on the epoll instance itself.
+    pub(crate) fn join(&self) -> Option<Joined> {
+        self.lock().join_all()
+    }
+
+    /// A thread that slept on the epoll instance found it readable: takes doorbells.
+    pub(crate) fn attend(&self) {
+        let connections = self.lock().connections();
+        for connection in connections {
+            connection.attend();
+            connection.settle();
+        }
+    }
+
+    fn register_ours(&self, operation: c_int, fd: RawFd, events: u32) -> Result<(), Errno> {
+        let event = epoll_event { events, u64: tag_of(fd) };
+        sys::epoll_ctl(self.epfd, operation, fd, Some(event))
+    }
+
+    /// Spins for the rings, asking the kernel now and then; how many events that
+    /// had. `None` if spinning does not pay.
+    fn spin(&self, state: &mut State, events: &mut [epoll_event]) -> Option<usize> {
+        let State { members, kernel_polled_ns, kernel_had_events, .. } = state;
+        let watched = || members.iter().filter(|member| member.is_told_by_us());
+        let mut policy = watched().find_map(|member| member.connection.spinning())?;
+        let mut count = 0;
+        let interrupt = |now_ns: u64| {
+            if now_ns.saturating_sub(*kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS {
+                *kernel_polled_ns = now_ns;
+                count = sys::epoll_wait(self.epfd, events, 0, std::ptr::null()).unwrap_or(0);
+            }
+            // ORDERING, Relaxed: a hint; the mutex orders the state itself.
+            count > 0 || self.contenders.load(Relaxed) > 0
+        };
+        spin::until(&mut policy, || watched().any(|member| member.news() != 0), interrupt);
+        *kernel_had_events |= count > 0;
+        Some(count)
+    }
+
+    /// Takes the state, telling a spinning holder that somebody waits.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        if let Ok(state) = self.state.try_lock() {
+            return state;
+        }
+        // ORDERING, Relaxed: a hint; the mutex orders the state itself.
+        self.contenders.fetch_add(1, Relaxed);
+        let state = lock(&self.state);
+        self.contenders.fetch_sub(1, Relaxed);
+        state
+    }
+
+    /// Long enough for one that is being woken; it never blocks for good.
+    fn let_contenders_pass(&self) {
+        for _ in 0..1000 {
+            if self.contenders.load(Relaxed) == 0 {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl State {
+    fn place(&self, fd: RawFd) -> Option<usize> {
+        *self.places.get(usize::try_from(fd).ok()?)?
+    }
+
+    fn member(&self, fd: RawFd) -> Option<&Member> {
+        self.members.get(self.place(fd)?)
+    }
+
+    fn member_mut(&mut self, fd: RawFd) -> Option<&mut Member> {
+        let place = self.place(fd)?;
+        self.members.get_mut(place)
+    }
+
+    fn put(&mut self, member: Member) {
+        let Ok(index) = usize::try_from(member.fd) else { return };
+        if let Some(known) = self.member_mut(member.fd) {
+            *known = member;
+            return;
+        }
+        if self.places.len() <= index {
+            self.places.resize(index + 1, None);
+        }
+        self.places[index] = Some(self.members.len());
+        self.members.push(member);
+    }
+
+    fn take(&mut self, fd: RawFd) -> Option<Member> {
+        let place = self.place(fd)?;
+        let member = self.members.swap_remove(place);
+        self.set_place(fd, None);
+        if let Some(moved) = self.members.get(place).map(|member| member.fd) {
+            self.set_place(moved, Some(place));
+        }
+        Some(member)
+    }
+
+    fn set_place(&mut self, fd: RawFd, place: Option<usize>) {
+        let index = usize::try_from(fd).unwrap_or(usize::MAX);
+        if let Some(slot) = self.places.get_mut(index) {
+            *slot = place;
+        }
+    }
+
+    fn kernel_is_due(&self, now_ns: u64) -> bool {
+        self.kernel_had_events
+            || now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+    }
+
+    fn note_kernel_poll(&mut self, count: usize, now_ns: u64) {
+        self.kernel_polled_ns = now_ns;
+        self.kernel_had_events = count > 0;
+    }
+
+    /// Room for the kernel's events: some is left for the rings, or busy sockets
+    /// could starve them.
+    fn room_in<'e>(&self, events: &'e mut [epoll_event]) -> &'e mut [epoll_event] {
+        let ours = self.members.len().min(events.len() / 2);
+        let room = events.len() - ours;
+        &mut events[..room]
+    }
+
+    /// Writes the events of ready members, as many as there is room for.
+    fn collect(&mut self, events: &mut [epoll_event]) -> usize {
+        let members = self.members.len();
+        let mut found = 0;
+        for step in 0..members {
+            let Some(event) = events.get_mut(found) else {
+                // No room: the next turn begins with the one left out.
+                self.turn = (self.turn + step) % members;
+                return found;
+            };
+            let member = &mut self.members[(self.turn + step) % members];
+            if !member.is_told_by_us() {
+                continue;
+            }
+            let news = member.news();
+            if news != 0 {
+                member.tell();
+                *event = epoll_event { events: news, u64: member.data };
+                found += 1;
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        found
+    }
+
+    /// Announces that a thread is about to sleep for all members; `None`, nothing
+    /// announced, if one of them is ready.
+    fn join_all(&self) -> Option<Joined> {
+        let mut joined = Joined::with_capacity(self.members.len());
+        let watched = self.members.iter().filter(|member| member.is_watched);
+        for member in watched {
+            let (interest, noticed) = member.to_sleep_for();
+            if !member.connection.join(interest, noticed) {
+                for (connection, interest) in joined {
+                    Connection::part(&connection, interest, false);
+                }
+                return None;
+            }
+            joined.push((Arc::clone(&member.connection), interest));
+        }
+        Some(joined)
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.members.iter().map(|member| Arc::clone(&member.connection)).collect()
+    }
+
+    fn returned(&self) -> Vec<Arc<Connection>> {
+        let connections = self.members.iter().map(|member| &member.connection);
+        connections.filter(|connection| connection.phase() == Phase::Returning).cloned().collect()
+    }
+
+    /// Whether one of the members is ready.
+    fn has_news(&self) -> bool {
+        self.members.iter().any(|member| member.is_told_by_us() && member.news() != 0)
+    }
+
+    /// The kernel reported `data`: it has disarmed that registration, if it was
+    /// one-shot.
+    fn note_one_shot(&mut self, data: u64) {
+        for member in &mut self.members {
+            let kernels = member.in_kernel == InKernel::Programs;
+            if kernels && member.data == data && member.events & ONE_SHOT != 0 {
+                member.is_armed = false;
+            }
+        }
+    }
+}
+
+impl Member {
+    fn is_told_by_us(&self) -> bool {
+        self.is_watched && self.is_armed && self.in_kernel == InKernel::Ours
+    }
+
+    /// What is to be reported now.
+    #[inline]
+    fn news(&self) -> u32 {
+        let ready = self.connection.ready_events(self.events);
+        let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else { return ready };
+        if self.connection.phase() == Phase::Returning {
+            return ready;
+        }
+        let has_news = self.connection.arrivals() != told.arrivals
+            || self.connection.has_ended() != told.ended
+            || ready & WRITABLE != 0 && self.connection.wants_space();
+        if has_news { ready } else { 0 }
+    }
+
+    /// It is being reported.
+    fn tell(&mut self) {
+        if self.events & EDGE != 0 {
+            let connection = &self.connection;
+            self.told =
+                Some(Told { arrivals: connection.arrivals(), ended: connection.has_ended() });
+            connection.told_of_space();
+        }
+        if self.events & ONE_SHOT != 0 {
+            self.is_armed = false;
+        }
+    }
+
+    /// What would be news of it, and up to where bytes are none.
+    fn to_sleep_for(&self) -> (Interest, Option<u64>) {
+        let mut interest = interest_of(if self.is_armed { self.events } else { 0 });
+        let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else {
+            return (interest, None);
+        };
+        interest.readable &= !told.ended;
+        interest.writable &= !told.ended && self.connection.wants_space();
+        (interest, Some(told.arrivals))
+    }
+}
+
+/// The event data of our own registrations: a random number that is this
+/// process's own above the file descriptor.
+fn tag_of(fd: RawFd) -> u64 {
+    u64::from(tag()) << 32 | u64::from(fd.cast_unsigned())
+}
+
+/// The file descriptor of one of our own registrations.
+fn fd_of_tag(data: u64) -> Option<RawFd> {
+    let [high, low] = [data >> 32, data & u64::from(u32::MAX)];
+    let low = u32::try_from(low).ok()?;
+    (high == u64::from(tag())).then_some(low.cast_signed())
+}
+
+fn tag() -> u32 {
+    static TAG: OnceLock<u32> = OnceLock::new();
+    *TAG.get_or_init(|| {
+        let random = RandomState::new().hash_one("shm-fifo").to_ne_bytes();
+        u32::from_ne_bytes([random[0], random[1], random[2], random[3]]) | 1
+    })
+}
+
+/// Milliseconds until `deadline_ns`, rounded up so that a wait never spins on
+/// the last fraction.
+fn ms_between(now_ns: u64, deadline_ns: u64) -> c_int {
+    let left_ms = deadline_ns.saturating_sub(now_ns).div_ceil(1_000_000);
+    c_int::try_from(left_ms).unwrap_or(c_int::MAX)
+}

@@ -1,0 +1,215 @@
+//! Writing, in all its forms.
+#![allow(unsafe_code)]
+
+use super::length;
+use crate::connection::Served;
+use crate::errno::{self, Errno, untouched};
+use crate::spans::{Spans, span};
+use crate::table::{self, Entry};
+use crate::{real, sys};
+use libc::{
+    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t,
+};
+
+/// Serves a write to the connection behind `entry`; `real` is the call itself, for
+/// as long as the kernel has the bytes.
+fn serve(
+    entry: &Entry,
+    spans: Spans<'_>,
+    flags: c_int,
+    mut real: impl FnMut() -> ssize_t,
+) -> ssize_t {
+    let connection = match entry {
+        Entry::Connection(connection) => connection,
+        Entry::Inherited => return length(Err(Errno::PIPE)),
+        Entry::Epoll(_) => return real(),
+    };
+    let dont_wait = flags & libc::MSG_DONTWAIT != 0;
+    loop {
+        match untouched(|| connection.write(spans, dont_wait)) {
+            Served::Done(result) => {
+                if result == Err(Errno::PIPE) && flags & libc::MSG_NOSIGNAL == 0 {
+                    sys::raise_sigpipe();
+                }
+                return length(result);
+            }
+            Served::ByKernel if connection.enter() => {
+                let count = real();
+                untouched(|| {
+                    if let Ok(sent @ 1..) = usize::try_from(count) {
+                        connection.note_sent(spans, sent);
+                    }
+                    connection.leave();
+                });
+                return count;
+            }
+            // It has begun to move at this moment.
+            Served::ByKernel => {}
+        }
+    }
+}
+
+/// # Safety
+/// As `write(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, size: size_t) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    let real = || unsafe { real::write(fd, buffer, size) };
+    let Some(entry) = table::entry(fd) else { return real() };
+    let span = span(buffer, size);
+    // SAFETY: the caller's buffer.
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, 0, real)
+}
+
+/// # Safety
+/// As `writev(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    let real = || unsafe { real::writev(fd, spans, count) };
+    let Some(entry) = table::entry(fd) else { return real() };
+    // SAFETY: the caller's buffers.
+    let spans = unsafe { Spans::new(spans, usize::try_from(count).unwrap_or(0)) };
+    serve(&entry, spans, 0, real)
+}
+
+/// # Safety
+/// As `send(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, size: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    let real = || unsafe { real::send(fd, buffer, size, flags) };
+    let Some(entry) = table::entry(fd) else { return real() };
+    let span = span(buffer, size);
+    // SAFETY: the caller's buffer.
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, flags, real)
+}
+
+/// # Safety
+/// As `sendto(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendto(
+    fd: c_int,
+    buffer: *const c_void,
+    size: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    address_length: socklen_t,
+) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    let real = || unsafe { real::sendto(fd, buffer, size, flags, address, address_length) };
+    let Some(entry) = table::entry(fd) else { return real() };
+    let span = span(buffer, size);
+    // SAFETY: the caller's buffer.
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, flags, real)
+}
+
+/// # Safety
+/// As `sendmsg(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    let real = || unsafe { real::sendmsg(fd, message, flags) };
+    let Some(entry) = table::entry(fd) else { return real() };
+    // SAFETY: the caller's message.
+    serve(&entry, unsafe { Spans::of_message(message) }, flags, real)
+}
+
+/// # Safety
+/// As `sendmmsg(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    if table::entry(fd).is_none() || messages.is_null() {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::sendmmsg(fd, messages, count, flags) };
+    }
+    for index in 0..count {
+        // SAFETY: one of the caller's messages.
+        let message = unsafe { &mut *messages.add(index as usize) };
+        // SAFETY: the caller's message.
+        let sent = unsafe { sendmsg(fd, &raw const message.msg_hdr, flags) };
+        match c_uint::try_from(sent) {
+            Ok(length) => message.msg_len = length,
+            Err(_) if index == 0 => return -1,
+            Err(_) => return c_int::try_from(index).unwrap_or(c_int::MAX),
+        }
+    }
+    c_int::try_from(count).unwrap_or(c_int::MAX)
+}
+
+/// Whether the kernel may copy to or from `fd` behind our back. A connection on its
+/// socket is given up for that; a moved one cannot do it, and programs then read and
+/// write instead.
+fn kernel_may_copy(fd: c_int) -> bool {
+    match table::entry(fd) {
+        Some(Entry::Connection(connection)) => {
+            let on_socket = !connection.is_virtual();
+            if on_socket {
+                connection.give_up();
+            }
+            on_socket
+        }
+        Some(Entry::Inherited) => false,
+        Some(Entry::Epoll(_)) | None => true,
+    }
+}
+
+fn refuse_to_copy() -> ssize_t {
+    errno::set(libc::EINVAL);
+    -1
+}
+
+/// # Safety
+/// As `sendfile(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendfile(
+    target: c_int,
+    source: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    if !kernel_may_copy(target) {
+        return refuse_to_copy();
+    }
+    // SAFETY: the caller's own arguments.
+    unsafe { real::sendfile(target, source, offset, count) }
+}
+
+/// # Safety
+/// As `sendfile(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendfile64(
+    target: c_int,
+    source: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    if !kernel_may_copy(target) {
+        return refuse_to_copy();
+    }
+    // SAFETY: the caller's own arguments.
+    unsafe { real::sendfile64(target, source, offset, count) }
+}
+
+/// # Safety
+/// As `splice(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn splice(
+    source: c_int,
+    source_offset: *mut off_t,
+    target: c_int,
+    target_offset: *mut off_t,
+    size: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    if !kernel_may_copy(source) || !kernel_may_copy(target) {
+        return refuse_to_copy();
+    }
+    // SAFETY: the caller's own arguments.
+    unsafe { real::splice(source, source_offset, target, target_offset, size, flags) }
+}

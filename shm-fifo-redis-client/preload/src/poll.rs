@@ -1,0 +1,276 @@
+//! `poll`, and everything like it: waiting for several file descriptors of which
+//! some are tracked.
+
+use crate::connection::{Connection, interest_of};
+use crate::epoll::{Epoll, Joined, Timeout};
+use crate::errno::Errno;
+use crate::table::{self, Entry};
+use crate::{spin, sys};
+use libc::{pollfd, sigset_t, timespec};
+use std::os::fd::RawFd;
+use std::ptr::null;
+use std::sync::Arc;
+
+/// The kernel is asked this often while rings are spun for.
+const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
+const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// One entry that is not just the kernel's.
+#[derive(Debug)]
+struct Watched {
+    /// Its place among all entries.
+    index: usize,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Connection(Arc<Connection>),
+    /// An epoll instance that watches connections.
+    Epoll(Arc<Epoll>),
+    /// A connection that a forked child cannot use.
+    Inherited,
+}
+
+/// `ppoll(2)`. `None` if all entries are the kernel's.
+pub(crate) fn wait(
+    entries: &mut [pollfd],
+    timeout: Timeout,
+    mask: *const sigset_t,
+) -> Option<Result<usize, Errno>> {
+    if table::is_empty() {
+        return None;
+    }
+    let watched: Vec<Watched> = entries.iter().enumerate().filter_map(Watched::new).collect();
+    if watched.is_empty() { None } else { Some(Poll { watched }.wait(entries, timeout, mask)) }
+}
+
+struct Poll {
+    watched: Vec<Watched>,
+}
+
+impl Poll {
+    fn wait(
+        &self,
+        entries: &mut [pollfd],
+        timeout: Timeout,
+        mask: *const sigset_t,
+    ) -> Result<usize, Errno> {
+        let started_ns = sys::monotonic_ns();
+        let deadline_ns = match timeout {
+            Timeout::Never => None,
+            Timeout::After { ns } => Some(started_ns.saturating_add(ns)),
+        };
+        loop {
+            if self.any_ready(entries) {
+                return self.look(entries, mask);
+            }
+            let now_ns = sys::monotonic_ns();
+            let left_ns = deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(now_ns));
+            if left_ns == Some(0) {
+                return self.look(entries, mask);
+            }
+            if self.spin(entries) {
+                continue;
+            }
+            let slept = self.sleep(entries, left_ns, mask)?;
+            if slept > 0 {
+                return Ok(slept);
+            }
+        }
+    }
+
+    /// What is ready, without waiting.
+    fn look(&self, entries: &mut [pollfd], mask: *const sigset_t) -> Result<usize, Errno> {
+        let mut asked = self.for_kernel(entries);
+        sys::ppoll(&mut asked, Some(NO_TIME), mask)?;
+        self.attend(&asked);
+        Ok(self.report(entries, &asked))
+    }
+
+    /// Sleeps until something comes. Returns how many entries are ready: none after
+    /// a doorbell that was for somebody else.
+    fn sleep(
+        &self,
+        entries: &mut [pollfd],
+        left_ns: Option<u64>,
+        mask: *const sigset_t,
+    ) -> Result<usize, Errno> {
+        let Some(joined) = self.join(entries) else { return Ok(0) };
+        let mut asked = self.for_kernel(entries);
+        let result = sys::ppoll(&mut asked, left_ns.map(timespec_of), mask);
+        for (connection, interest) in joined {
+            connection.part(interest, false);
+        }
+        result?;
+        self.attend(&asked);
+        Ok(self.report(entries, &asked))
+    }
+
+    /// The entries as the kernel is to see them: where the readiness is ours, it
+    /// listens for doorbells.
+    fn for_kernel(&self, entries: &[pollfd]) -> Vec<pollfd> {
+        let mut asked = entries.to_vec();
+        for watched in &self.watched {
+            let entry = &mut asked[watched.index];
+            match &watched.source {
+                Source::Connection(connection) if connection.is_virtual() => {
+                    entry.events = libc::POLLIN;
+                }
+                Source::Inherited => entry.fd = -1,
+                Source::Connection(_) | Source::Epoll(_) => {}
+            }
+        }
+        asked
+    }
+
+    /// Takes the doorbells that the kernel reported.
+    fn attend(&self, asked: &[pollfd]) {
+        for watched in &self.watched {
+            if asked[watched.index].revents == 0 {
+                continue;
+            }
+            match &watched.source {
+                Source::Connection(connection) => {
+                    connection.attend();
+                    connection.settle();
+                }
+                Source::Epoll(epoll) => epoll.attend(),
+                Source::Inherited => {}
+            }
+        }
+    }
+
+    /// Tells the program what is ready; how many entries that are.
+    fn report(&self, entries: &mut [pollfd], asked: &[pollfd]) -> usize {
+        for (entry, asked) in entries.iter_mut().zip(asked) {
+            entry.revents = asked.revents;
+        }
+        for watched in &self.watched {
+            let entry = &mut entries[watched.index];
+            entry.revents = watched.report(entry, &asked[watched.index]);
+        }
+        entries.iter().filter(|entry| entry.revents != 0).count()
+    }
+
+    fn any_ready(&self, entries: &[pollfd]) -> bool {
+        self.watched.iter().any(|watched| watched.is_ready(&entries[watched.index]))
+    }
+
+    /// Announces that this thread is about to sleep; `None` if something is ready.
+    fn join(&self, entries: &[pollfd]) -> Option<Joined> {
+        let mut joined = Joined::new();
+        for watched in &self.watched {
+            let may_sleep = match &watched.source {
+                Source::Connection(connection) => {
+                    let interest = interest_of(events_of(&entries[watched.index]));
+                    let may_sleep = connection.join(interest, None);
+                    if may_sleep {
+                        joined.push((Arc::clone(connection), interest));
+                    }
+                    may_sleep
+                }
+                Source::Epoll(epoll) => match epoll.join() {
+                    Some(more) => {
+                        joined.extend(more);
+                        true
+                    }
+                    None => false,
+                },
+                Source::Inherited => true,
+            };
+            if !may_sleep {
+                for (connection, interest) in joined {
+                    connection.part(interest, false);
+                }
+                return None;
+            }
+        }
+        Some(joined)
+    }
+
+    /// Spins for the rings, if that may pay. Returns whether something came.
+    fn spin(&self, entries: &[pollfd]) -> bool {
+        let connections = self.watched.iter().filter_map(Watched::connection);
+        let Some(mut policy) = connections.into_iter().find_map(Connection::spinning) else {
+            return false;
+        };
+        let others = entries.len() > self.watched.len();
+        let mut asked_ns = sys::monotonic_ns();
+        let interrupt = |now_ns: u64| {
+            if !others || now_ns.saturating_sub(asked_ns) < KERNEL_POLL_INTERVAL_NS {
+                return false;
+            }
+            asked_ns = now_ns;
+            // What is there is found again by the sleep that follows.
+            sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
+        };
+        spin::until(&mut policy, || self.any_ready(entries), interrupt)
+    }
+}
+
+impl Watched {
+    fn new((index, entry): (usize, &pollfd)) -> Option<Self> {
+        let source = match table::entry(entry.fd)? {
+            Entry::Connection(connection) => Source::Connection(connection),
+            Entry::Epoll(epoll) => Source::Epoll(epoll),
+            Entry::Inherited => Source::Inherited,
+        };
+        Some(Self { index, source })
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        match &self.source {
+            Source::Connection(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    fn is_ready(&self, entry: &pollfd) -> bool {
+        match &self.source {
+            Source::Connection(connection) => {
+                connection.is_virtual() && connection.ready_events(events_of(entry)) != 0
+            }
+            Source::Epoll(epoll) => entry.events & libc::POLLIN != 0 && epoll.has_news(),
+            Source::Inherited => true,
+        }
+    }
+
+    fn report(&self, entry: &pollfd, asked: &pollfd) -> libc::c_short {
+        match &self.source {
+            Source::Connection(connection) if connection.is_virtual() => {
+                let ready = connection.ready_events(events_of(entry));
+                libc::c_short::try_from(ready).unwrap_or(libc::POLLERR)
+            }
+            // It moved since the kernel was asked: what that saw is not the program's.
+            Source::Connection(_) if asked.events != entry.events => 0,
+            Source::Connection(_) => asked.revents,
+            Source::Epoll(epoll) => {
+                let readable = entry.events & libc::POLLIN;
+                let own = asked.revents & !libc::POLLIN;
+                if readable != 0 && (epoll.has_news() || has_kernel_events(entry.fd)) {
+                    own | readable
+                } else {
+                    own
+                }
+            }
+            Source::Inherited => entry.events | libc::POLLHUP | libc::POLLERR,
+        }
+    }
+}
+
+/// Whether an epoll instance is readable for the kernel, its doorbells taken.
+fn has_kernel_events(epfd: RawFd) -> bool {
+    let mut entry = [pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }];
+    sys::ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+}
+
+fn events_of(entry: &pollfd) -> u32 {
+    u32::from(entry.events.cast_unsigned())
+}
+
+fn timespec_of(ns: u64) -> timespec {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let rest = libc::c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
+    timespec { tv_sec: seconds, tv_nsec: rest }
+}

@@ -1,0 +1,110 @@
+//! The buffers that a program passes to be filled or emptied.
+#![allow(unsafe_code)]
+
+use libc::{c_void, iovec, msghdr};
+use std::io::IoSlice;
+use std::marker::PhantomData;
+
+/// Buffers of the program, in order, for the time of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spans<'a> {
+    first: *const iovec,
+    count: usize,
+    _program: PhantomData<&'a iovec>,
+}
+
+impl<'a> Spans<'a> {
+    /// # Safety
+    /// `count` spans, each of bytes that the call which is being served may read
+    /// and, if that is what it does, write.
+    pub(crate) unsafe fn new(first: *const iovec, count: usize) -> Self {
+        let count = if first.is_null() { 0 } else { count };
+        Self { first, count, _program: PhantomData }
+    }
+
+    /// # Safety
+    /// As [`Spans::new`]; the message is null or live.
+    pub(crate) unsafe fn of_message(message: *const msghdr) -> Self {
+        // SAFETY: the caller's contract.
+        match unsafe { message.as_ref() } {
+            // SAFETY: the caller's contract.
+            Some(message) => unsafe { Self::new(message.msg_iov, message.msg_iovlen) },
+            None => Self { first: std::ptr::null(), count: 0, _program: PhantomData },
+        }
+    }
+
+    /// All bytes that there is room for, or that there are.
+    pub(crate) fn total_bytes(self) -> usize {
+        self.iter().map(|span| span.iov_len).fold(0, usize::saturating_add)
+    }
+
+    /// The bytes of the buffers, to be read.
+    pub(crate) fn sources(self) -> &'a [IoSlice<'a>] {
+        if self.count == 0 {
+            return &[];
+        }
+        // SAFETY: by the contract of `new`. `IoSlice` has the layout of `iovec`, as
+        // its documentation says.
+        unsafe { std::slice::from_raw_parts(self.first.cast(), self.count) }
+    }
+
+    /// Calls `take` with each buffer, without its first `skip` bytes in all, until
+    /// it does not fill one; how many bytes it filled.
+    pub(crate) fn fill<E>(
+        self,
+        skip: usize,
+        mut take: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let mut filled = 0;
+        let mut skip = skip;
+        for span in self.iter() {
+            let skipped = skip.min(span.iov_len);
+            skip -= skipped;
+            if skipped == span.iov_len {
+                continue;
+            }
+            // SAFETY: by the contract of `new`. They may be uninitialised, but are
+            // only written; the slice does not outlive the closure's call.
+            let target = unsafe {
+                std::slice::from_raw_parts_mut(
+                    span.iov_base.cast::<u8>().add(skipped),
+                    span.iov_len - skipped,
+                )
+            };
+            match take(target) {
+                Ok(count) => {
+                    filled += count;
+                    if count < target.len() {
+                        break;
+                    }
+                }
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Calls `see` with the first `count` bytes, buffer by buffer, until it is
+    /// false.
+    pub(crate) fn for_each_of(self, count: usize, mut see: impl FnMut(&[u8]) -> bool) {
+        let mut left = count;
+        for span in self.sources() {
+            let length = span.len().min(left);
+            left -= length;
+            if length > 0 && !see(&span[..length]) {
+                return;
+            }
+        }
+    }
+
+    fn iter(self) -> impl Iterator<Item = iovec> {
+        // SAFETY: by the contract of `new`.
+        (0..self.count).map(move |index| unsafe { *self.first.add(index) })
+    }
+}
+
+/// One buffer as a span.
+pub(crate) fn span(buffer: *const c_void, length: usize) -> iovec {
+    iovec { iov_base: buffer.cast_mut(), iov_len: if buffer.is_null() { 0 } else { length } }
+}

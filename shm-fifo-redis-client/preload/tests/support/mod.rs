@@ -1,0 +1,225 @@
+//! A real Redis with the module, and programs run by `redis-shm exec`.
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Far beyond what any test takes on a busy machine.
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// Runs `test`, and fails if it hangs.
+pub(crate) fn watched(test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        // Nobody listens only if the watchdog has bitten.
+        let _ = done.send(());
+    });
+    if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(WATCHDOG) {
+        panic!("the test hangs");
+    }
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The module; `redis-shm` and the preloaded library are beside it.
+fn module() -> PathBuf {
+    let path = env::var_os("SHM_FIFO_MODULE").expect(
+        "SHM_FIFO_MODULE names libshm_fifo_redis_server.so; make test builds it and sets it",
+    );
+    let module = PathBuf::from(path);
+    assert!(module.is_file(), "there is no {}; build it with: make module", module.display());
+    module
+}
+
+/// `redis-shm`, as it is shipped.
+pub(crate) fn redis_shm() -> PathBuf {
+    let program = module().with_file_name("redis-shm");
+    let library = module().with_file_name("libshm_fifo_redis_preload.so");
+    for file in [&program, &library] {
+        assert!(file.is_file(), "there is no {}; build it with: make module", file.display());
+    }
+    program
+}
+
+/// A server of our own, ended on drop.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) directory: TempDir,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// With the module.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let module = module();
+        let module = module.to_str().expect("a path of text");
+        Self::start_with(&[&["--loadmodule", module], options].concat())
+    }
+
+    /// Without it.
+    pub(crate) fn start_plain() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        // Given back before Redis takes it; another taker makes the test fail.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut process = Command::new("redis-server")
+            .current_dir(directory.path())
+            .args(["--port", &port.to_string(), "--save", "", "--unixsocket", "redis.sock"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-server starts; install it with: apt-get install redis-server");
+        wait_until_ready(&mut process);
+        Self { process, directory, port }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    /// A command by a connection that stays on its socket; its reply as text.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        Plain::connect(&self.socket()).command(words)
+    }
+
+    /// A field of `INFO shm`.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let info = self.command(&["INFO", "shm"]);
+        let prefix = format!("shm_{name}:");
+        let value = info.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap_or_else(|| panic!("no {name} in {info}")).trim().parse().unwrap()
+    }
+
+    /// Connections that have ever moved.
+    pub(crate) fn moved(&self) -> u64 {
+        self.counter("total_sessions")
+    }
+
+    /// Waits until `INFO shm` says so.
+    pub(crate) fn wait_for(&self, name: &str, value: u64) {
+        // The watchdog ends it.
+        while self.counter(name) != value {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+
+    /// `redis-shm exec` by unix socket; the program's words are to be added.
+    pub(crate) fn exec(&self, after: u64) -> Command {
+        let mut command = Command::new(redis_shm());
+        command.arg("exec").arg("-s").arg(self.socket());
+        command.args(["--strict", "--after", &after.to_string(), "--"]);
+        command
+    }
+
+    /// The same by loopback TCP.
+    pub(crate) fn exec_tcp(&self, after: u64) -> Command {
+        let mut command = Command::new(redis_shm());
+        command.args(["exec", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        command.args(["--strict", "--after", &after.to_string(), "--"]);
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Reads its log up to the line that says so, and lets a thread read on: a
+/// server whose log is full stops.
+fn wait_until_ready(process: &mut Child) {
+    let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ready = |line: &String| line.contains("now ready to accept connections at");
+    let line = log.by_ref().map_while(Result::ok).find(ready);
+    line.expect("redis-server says that it is ready; is its port taken?");
+    std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+}
+
+/// A connection on a socket.
+pub(crate) struct Plain(BufReader<UnixStream>);
+
+impl Plain {
+    pub(crate) fn connect(socket: &Path) -> Self {
+        Self(BufReader::new(UnixStream::connect(socket).unwrap()))
+    }
+
+    /// Sends a command and returns its reply's text: that of a string, the line of
+    /// anything else.
+    pub(crate) fn command(&mut self, words: &[&str]) -> String {
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        let Some(length) =
+            line.strip_prefix('$').map(|digits| digits.trim().parse::<i64>().unwrap())
+        else {
+            return line.trim_end().to_owned();
+        };
+        let Ok(length) = usize::try_from(length) else { return String::new() };
+        let mut bytes = vec![0; length + 2];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes.truncate(length);
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+/// Runs a program with `input` to its end; its output as text.
+pub(crate) fn run(command: &mut Command, input: &str) -> String {
+    let Output { status, stdout, stderr } = output(command, input);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");
+    stdout
+}
+
+/// Runs a program with `input` to its end.
+pub(crate) fn output(command: &mut Command, input: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} starts: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // A program need not read all of it.
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    output
+}
+
+/// `key: value` lines as a map.
+pub(crate) fn fields(text: &str) -> HashMap<String, String> {
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_owned(), value.trim().to_owned()))
+    };
+    text.lines().filter_map(field).collect()
+}
