@@ -15,10 +15,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const MODULE_NAME: &CStr = c"shm";
 const MODULE_VERSION: c_int = 1;
 
+/// Reconnecting clients must not be stuck on the socket while the server loads
+/// its data; scripts have no connection of their own to move.
+const CONNECTION: &CStr = c"fast allow-loading allow-stale deny-script";
+/// It looks at all connections, and shows them all.
+const ADMINISTRATION: &CStr = c"admin allow-loading allow-stale deny-script";
+
 static COMMANDS: [Command; 3] = [
     Command {
         name: c"shm.open",
         handler: open_command,
+        flags: CONNECTION,
         summary: c"Offers this connection two rings in shared memory",
         complexity: c"O(1)",
         categories: c"fast connection",
@@ -38,6 +45,7 @@ static COMMANDS: [Command; 3] = [
     Command {
         name: c"shm.start",
         handler: start_command,
+        flags: CONNECTION,
         summary: c"Moves this connection onto the rings that SHM.OPEN offered",
         complexity: c"O(1)",
         categories: c"fast connection",
@@ -50,6 +58,7 @@ static COMMANDS: [Command; 3] = [
     Command {
         name: c"shm.list",
         handler: list_command,
+        flags: ADMINISTRATION,
         summary: c"Lists the connections that are on shared memory or about to be",
         complexity: c"O(N) where N is the number of such connections",
         categories: c"slow connection admin dangerous",

@@ -8,10 +8,6 @@ use std::ffi::{CStr, c_int};
 use std::mem::zeroed;
 use std::ptr::null;
 
-/// Reconnecting clients must not be stuck on the socket while the server loads
-/// its data; scripts have no connection of their own to move.
-const FLAGS: &CStr = c"fast allow-loading allow-stale deny-script";
-
 /// The module's version in which all commands appeared.
 const SINCE: &CStr = c"0.1.0";
 
@@ -23,6 +19,8 @@ pub(crate) type Handler =
 pub(crate) struct Command {
     pub(crate) name: &'static CStr,
     pub(crate) handler: Handler,
+    /// As `RedisModule_CreateCommand` takes them.
+    pub(crate) flags: &'static CStr,
     /// One line for `COMMAND DOCS`.
     pub(crate) summary: &'static CStr,
     pub(crate) complexity: &'static CStr,
@@ -47,7 +45,15 @@ impl Command {
         let create = unsafe { raw::RedisModule_CreateCommand }.ok_or("no module API")?;
         // SAFETY: a live context and C strings; the handler has the right signature.
         let created = unsafe {
-            create(context.ctx, self.name.as_ptr(), Some(self.handler), FLAGS.as_ptr(), 0, 0, 0)
+            create(
+                context.ctx,
+                self.name.as_ptr(),
+                Some(self.handler),
+                self.flags.as_ptr(),
+                0,
+                0,
+                0,
+            )
         };
         if created != OK {
             return Err(format!("the server refused the command {:?}", self.name));

@@ -92,6 +92,7 @@ fn endless_pipeline_of_another_process() {
 #[test]
 fn a_client_killed_within_a_pipeline_leaves_nothing_and_harms_nobody() {
     let mut server = TestServer::start();
+    server.warm_up();
     let mut bystanders = Bystanders::of(&server);
     bystanders.assert_unharmed();
     let facts = |server: &TestServer| {
@@ -219,7 +220,8 @@ const ATTACKS: [(&str, Attack); 12] = [
         client.word(words::REQUESTS + words::TAIL).store(0, SeqCst);
     }),
     ("it has read more than was written", |client| {
-        client.word(words::REPLIES + words::HEAD).fetch_add(1, SeqCst);
+        // More than the reply's first line, too: Redis 6.2 writes that by itself.
+        client.word(words::REPLIES + words::HEAD).fetch_add(100, SeqCst);
         client.send("GET large");
     }),
     ("it has read far more than was written", |client| {
@@ -230,6 +232,7 @@ const ATTACKS: [(&str, Attack); 12] = [
         client.send("GET large");
         for _ in 0..10 {
             client.take(4000);
+            client.ring();
         }
         // Full: the server has seen everything that was read.
         client.wait_until_full();
@@ -539,6 +542,7 @@ fn a_child_that_has_a_copy_of_the_socket_keeps_nobody_from_hearing_its_end() {
 fn thousands_of_connections_come_and_go_without_a_trace() {
     const ROUNDS: usize = 2000;
     let server = TestServer::start();
+    server.warm_up();
     let come_and_go = |rounds: usize| {
         for _ in 0..rounds {
             server.shm().assert_answers();
@@ -551,6 +555,7 @@ fn thousands_of_connections_come_and_go_without_a_trace() {
     };
     // What is made once and kept is made by then.
     let (fds, maps, resident_kib) = come_and_go(200);
+    let moved = server.info("shm_total_sessions");
 
     let after = come_and_go(ROUNDS);
 
@@ -559,5 +564,5 @@ fn thousands_of_connections_come_and_go_without_a_trace() {
     // 270 MiB, 2000 forgotten bytes each 4 MiB.
     assert!(after.1 <= maps + 8, "{} mappings, before {maps}", after.1);
     assert!(after.2 <= resident_kib + 2048, "{} KiB, before {resident_kib}", after.2);
-    assert_eq!(server.info("shm_total_sessions"), 200 + ROUNDS as u64);
+    assert_eq!(server.info("shm_total_sessions"), moved + ROUNDS as u64);
 }

@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{HandMade, Offer, TestServer, Wire, request, wait_until};
+use support::{HandMade, Offer, ServerOptions, TestServer, Wire, request, wait_until};
 
 /// A server's file descriptors, once it has no shared memory and no client but
 /// those that are `connected`.
@@ -379,8 +379,7 @@ fn typed_into_redis_cli_it_leaves_the_connection_usable() {
 
 #[test]
 fn a_refused_client_goes_on_over_its_socket() {
-    let server = TestServer::start();
-    server.ask("CONFIG SET shm.max-sessions 0");
+    let server = ServerOptions::default().module_args(&["max-sessions", "0"]).start();
     let stream = Stream::connect_unix(server.socket(), None).unwrap();
 
     let attempt = move_to_shared_memory(stream, Some(Instant::now() + support::PATIENCE)).unwrap();
@@ -395,8 +394,7 @@ fn a_refused_client_goes_on_over_its_socket() {
 #[test]
 fn nothing_is_left_of_clients_that_vanish_at_any_step() {
     let server = TestServer::start();
-    // The first move of all makes what is kept for ever: an eventfd.
-    server.shm().assert_answers();
+    server.warm_up();
     let before = fds_at_rest(&server, 0);
     for _ in 0..20 {
         // After OPEN without looking; after OPEN; after START without looking.

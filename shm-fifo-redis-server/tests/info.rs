@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::atomic::Ordering::SeqCst;
-use support::{HandMade, Offer, TestServer, Wire, wait_until, words};
+use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_until, words};
 
 const FIELDS: [&str; 14] = [
     "sessions",
@@ -144,8 +144,8 @@ fn a_connection_is_hot_while_it_is_used() {
 
 #[test]
 fn a_silent_connection_is_parked_beside_a_busy_one() {
-    let server = TestServer::start();
-    server.ask("CONFIG SET shm.wait spin shm.spin-us 1000000");
+    let spinning = ["wait", "spin", "spin-us", "1000000"];
+    let server = ServerOptions::default().module_args(&spinning).start();
     let (mut silent, mut busy) = (server.shm(), server.shm());
     silent.assert_answers();
 
@@ -193,6 +193,7 @@ fn doorbells_and_parks_are_counted() {
 
 #[test]
 fn the_server_knows_what_the_commands_are_for() {
+    needs!(CommandDocs);
     let server = TestServer::start();
     for (command, summary) in [
         ("SHM.OPEN", "Offers this connection"),
@@ -201,5 +202,18 @@ fn the_server_knows_what_the_commands_are_for() {
     ] {
         let docs = server.ask(&format!("COMMAND DOCS {command}"));
         assert!(docs.contains(summary), "{docs}");
+    }
+}
+
+#[test]
+fn list_is_a_slow_command_for_administrators_and_moving_is_a_fast_one() {
+    let server = TestServer::start();
+    let info = |command: &str| server.ask(&format!("COMMAND INFO {command}"));
+
+    assert!(info("SHM.LIST").contains("+admin\r\n"));
+    assert!(!info("SHM.LIST").contains("+fast\r\n"));
+    for command in ["SHM.OPEN", "SHM.START"] {
+        assert!(info(command).contains("+fast\r\n"));
+        assert!(!info(command).contains("+admin\r\n"));
     }
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{ServerOptions, TestServer, wait_until};
+use support::{ServerOptions, TestServer, needs, wait_until};
 
 const SWITCHED_OFF: &str =
     "-ERR SHM.OPEN: shared memory is switched off (shm.max-sessions is 0); stay on the socket\r\n";
@@ -18,6 +18,7 @@ fn region_bytes(ring_bytes: u64) -> u64 {
 
 #[test]
 fn max_sessions_0_switches_it_off_at_run_time() {
+    needs!(ModuleSettings);
     let server = TestServer::start();
     let mut before = server.shm();
     let mut plain = server.plain();
@@ -52,6 +53,7 @@ fn max_sessions_counts_connections_and_offers() {
 
 #[test]
 fn max_memory_bounds_all_regions_together() {
+    needs!(ModuleSettings);
     let server = with_settings(&["ring-bytes", "4096", "max-memory", "30000"]);
     let (_one, _two) = (server.shm(), server.shm());
     let mut plain = server.plain();
@@ -72,6 +74,7 @@ fn max_memory_bounds_all_regions_together() {
 
 #[test]
 fn max_memory_is_never_exceeded() {
+    needs!(ModuleSettings);
     let server = with_settings(&["ring-bytes", "4096"]);
     let limit = 3 * region_bytes(4096);
     server.ask(&format!("CONFIG SET shm.max-memory {}", limit - 1));
@@ -88,6 +91,7 @@ fn max_memory_is_never_exceeded() {
 
 #[test]
 fn offers_count_as_memory_but_the_one_that_is_replaced_does_not() {
+    needs!(ModuleSettings);
     let server = with_settings(&["ring-bytes", "4096"]);
     server.ask(&format!("CONFIG SET shm.max-memory {}", 2 * region_bytes(4096)));
     let _one = server.shm();
@@ -102,6 +106,7 @@ fn offers_count_as_memory_but_the_one_that_is_replaced_does_not() {
 
 #[test]
 fn ring_bytes_is_for_new_connections() {
+    needs!(ModuleSettings);
     let server = with_settings(&["ring-bytes", "4kb"]);
     let mut small = server.shm();
     assert_eq!(server.info("shm_region_bytes"), region_bytes(4096));
@@ -159,6 +164,7 @@ fn without_file_descriptors_a_client_stays_on_its_socket() {
 
 #[test]
 fn config_set_refuses_bad_values_and_says_why() {
+    needs!(ModuleSettings);
     let server = TestServer::start();
     let table = [
         ("ring-bytes", "5000", "must be a power of two"),
@@ -186,6 +192,7 @@ fn config_set_refuses_bad_values_and_says_why() {
 
 #[test]
 fn config_get_shows_what_is_in_force() {
+    needs!(ModuleSettings);
     let server = with_settings(&["spin-us", "7", "wait", "park"]);
 
     let table = [
@@ -203,6 +210,7 @@ fn config_get_shows_what_is_in_force() {
 
 #[test]
 fn every_way_to_wait_works_and_can_be_changed_at_run_time() {
+    needs!(ModuleSettings);
     let server = TestServer::start();
     let mut before = server.shm();
     for mode in ["park", "spin", "adaptive"] {
@@ -244,6 +252,7 @@ fn bad_arguments_stop_the_server_with_a_line_that_says_why() {
 
 #[test]
 fn redis_conf_loads_the_module_with_its_settings() {
+    needs!(ModuleSettings);
     let server = ServerOptions::default()
         .config("loadmodule MODULE spin-us 9\nshm.ring-bytes 16kb\nshm.wait park\n")
         .start();
@@ -256,6 +265,7 @@ fn redis_conf_loads_the_module_with_its_settings() {
 
 #[test]
 fn a_bad_line_in_redis_conf_stops_the_server() {
+    needs!(ModuleSettings);
     let table = [
         ("shm.ring-bytes 5000", "must be a power of two"),
         ("shm.wait sleep", "adaptive"),
@@ -271,6 +281,7 @@ fn a_bad_line_in_redis_conf_stops_the_server() {
 
 #[test]
 fn config_rewrite_keeps_the_settings() {
+    needs!(ModuleSettings);
     let server = ServerOptions::default().config("loadmodule MODULE\n").start();
     server.ask("CONFIG SET shm.ring-bytes 131072 shm.wait park");
 

@@ -6,15 +6,16 @@
 
 mod hand_made;
 mod process;
-mod random;
 mod server;
+mod version;
 mod watchdog;
 mod wire;
 
 pub(crate) use hand_made::{HandMade, Offer, words};
 pub(crate) use process::{OtherProcess, Process, thread_cpu};
-pub(crate) use random::Random;
 pub(crate) use server::{ServerOptions, TestServer, find_program, module_path};
+pub(crate) use shm_fifo::testing::Random;
+pub(crate) use version::{Feature, ServerVersion, needs, server_has};
 pub(crate) use wire::{Wire, bulk, request};
 
 use std::time::{Duration, Instant};

@@ -2,12 +2,13 @@
 //! and gone when the test ends, however it ends.
 
 use super::process::Process;
+use super::version::{Feature, ServerVersion};
 use super::watchdog::Watchdog;
 use super::wire::Wire;
-use super::{PATIENCE, holds_within};
+use super::{PATIENCE, holds_within, wait_until};
 use shm_fifo_redis_client::{Client, Connection, Stream};
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -24,12 +25,15 @@ const MODULE_FILE: &str = "libshm_fifo_redis_server.so";
 const PORT_ATTEMPTS: usize = 5;
 /// Lines of the log that a failed test shows.
 const LOG_TAIL: usize = 40;
+/// No tested server has more: one for each io-thread, where they have their own.
+const MOST_EVENT_LOOPS: usize = 4;
 /// No test takes so long.
 const TEST_TIME: Duration = Duration::from_secs(120);
 
 /// How a server is to be started.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerOptions {
+    within: Vec<String>,
     without_module: bool,
     module_args: Vec<String>,
     args: Vec<String>,
@@ -40,6 +44,12 @@ impl ServerOptions {
     /// Arguments of `loadmodule`, behind the path.
     pub(crate) fn module_args(mut self, args: &[&str]) -> Self {
         self.module_args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self
+    }
+
+    /// A command that runs the server, as `ip netns exec NAME` does.
+    pub(crate) fn within(mut self, command: &[&str]) -> Self {
+        self.within = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -116,7 +126,9 @@ impl TestServer {
         let directory = temporary_directory();
         let port = free_port();
         let log = File::create(directory.path().join("redis.log")).unwrap();
-        let mut command = Command::new(server_path());
+        let mut words = options.within.iter().map(OsString::from).chain([server_path().into()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         if let Some(text) = &options.config {
             let path = directory.path().join("redis.conf");
             fs::write(&path, text).unwrap();
@@ -237,6 +249,16 @@ impl TestServer {
         value.unwrap_or_else(|| panic!("no {field} in {info}")).to_owned()
     }
 
+    /// Lets every event loop of the server have a moved client for once: what each
+    /// keeps for ever, an eventfd, is made by then.
+    pub(crate) fn warm_up(&self) {
+        // Redis 8 hands each client to the io-thread with the fewest.
+        let mut clients: Vec<Wire> = (0..2 * MOST_EVENT_LOOPS).map(|_| self.shm()).collect();
+        clients.iter_mut().for_each(Wire::assert_answers);
+        drop(clients);
+        wait_until("they are gone", || self.holds_no_shared_memory());
+    }
+
     /// Whether no shared memory is left: no session, offer, descriptor or mapping.
     pub(crate) fn holds_no_shared_memory(&self) -> bool {
         self.info("shm_sessions") + self.info("shm_offers") + self.info("shm_region_bytes") == 0
@@ -307,10 +329,19 @@ fn arguments(directory: &Path, port: u16) -> Vec<String> {
         ("--save", String::new()),
         ("--appendonly", "no".to_owned()),
         ("--daemonize", "no".to_owned()),
-        ("--enable-debug-command", "yes".to_owned()),
-        ("--enable-module-command", "yes".to_owned()),
     ];
-    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    let mut arguments: Vec<String> =
+        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+    if ServerVersion::of_tested_server().has(Feature::GuardedCommands) {
+        let guarded = ["--enable-debug-command", "yes", "--enable-module-command", "yes"];
+        arguments.extend(guarded.map(str::to_owned));
+    }
+    if let Ok(threads) = env::var("SHM_FIFO_TEST_IO_THREADS") {
+        // The second is for servers before Redis 8 and Valkey 8; those know it as well.
+        let threads = ["--io-threads", &threads, "--io-threads-do-reads", "yes"];
+        arguments.extend(threads.map(str::to_owned));
+    }
+    arguments
 }
 
 /// A directory with a short path: that of a unix socket has at most 107 bytes.
@@ -327,7 +358,7 @@ fn free_port() -> u16 {
 }
 
 /// The server to test with.
-fn server_path() -> PathBuf {
+pub(super) fn server_path() -> PathBuf {
     let name = env::var_os("SHM_FIFO_TEST_SERVER").unwrap_or_else(|| "redis-server".into());
     find_program(&name).unwrap_or_else(|| {
         panic!(
