@@ -5,12 +5,16 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODULE := $(TARGET_DIR)/release/libshm_fifo_redis_server.so
 # For example: make demo DEMO_ARGS="--requests 10000"
 DEMO_ARGS ?=
+# For example: make bench-fifo BENCH_ARGS=--quick
+BENCH_ARGS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
+# The servers of `make matrix`, of shm-fifo-redis-server/matrix/servers; none is all.
+MATRIX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build module demo test corpora fuzz lint doc no-std fmt clean
-.PHONY: proof loom mutants model miri tsan asan
+.PHONY: help setup build module demo test clients matrix corpora fuzz lint doc no-std package fmt clean
+.PHONY: bench-fifo bench-check proof loom mutants model miri tsan asan
 
 ## help: list the targets
 help:
@@ -24,9 +28,27 @@ setup:
 build:
 	$(CARGO) build --release --locked --workspace
 
-# The end-to-end tests load the module as it is shipped: the release build.
+# The end-to-end tests use what is shipped, from one place: the release build.
 module:
-	$(CARGO) build --release --locked -p shm-fifo-redis-server
+	$(CARGO) build --release --locked \
+		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
+
+.PHONY: install test-c test-netns bench-clients
+PREFIX ?= /usr/local
+CAPI := shm-fifo-redis-client/capi
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+## install: install the module, redis-shm, libraries and headers (PREFIX, DESTDIR)
+install: build
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.so
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.a
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/include $(CAPI)/include/*.h
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(CAPI)/shm_fifo_redis.pc.in \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/shm_fifo_redis.pc
+	if [ -f $(TARGET_DIR)/release/libshm_fifo_redis_preload.so ]; then \
+		install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis_preload.so; fi
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:
@@ -37,10 +59,31 @@ demo:
 ## test: everything CI checks: format, lints, docs, no_std and all tests
 test:
 	@.ci/setup test
-	@$(MAKE) --no-print-directory lint doc no-std module
+	@$(MAKE) --no-print-directory lint doc no-std package module
 	SHM_FIFO_MODULE=$(MODULE) $(CARGO) test --locked --workspace --all-features
-	@$(MAKE) --no-print-directory corpora
+	@$(MAKE) --no-print-directory corpora bench-check
 	@echo "make test: format, lints, docs, no_std and all tests passed"
+
+## matrix: fetch real servers and run the end-to-end tests on each (MATRIX=redis-8.0)
+matrix: module
+	@SHM_FIFO_MODULE=$(MODULE) CARGO_TARGET_DIR=$(TARGET_DIR) CARGO=$(CARGO) \
+		shm-fifo-redis-server/matrix/run $(MATRIX)
+
+## test-c: test the C interface with hiredis and libvalkey, blocking and not
+test-c: module
+	@.ci/setup test-c
+	$(CARGO) build --release --locked -p shm-fifo-redis-capi
+	shm-fifo-redis-client/capi/tests/run $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
+
+# As root, since it makes a network namespace.
+## test-netns: a cluster of which one node is on another network (root)
+test-netns: module
+	SHM_FIFO_MODULE=$(MODULE) $(CARGO) test --locked -p shm-fifo-redis-server --test cluster -- --ignored
+
+## bench-clients: PINGs of each client library, shared memory beside its unix socket
+bench-clients: build test-c
+	$(CARGO) build --release --locked -p shm-fifo-redis-client --features tokio --example ping_loop
+	shm-fifo-redis-client/benches/clients $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
 
 # The fuzz targets' inputs, without a fuzzer: they need no C++ compiler.
 corpora:
@@ -49,15 +92,34 @@ corpora:
 	$(CARGO) test --locked --manifest-path fuzz/Cargo.toml --no-default-features \
 		--target-dir $(TARGET_DIR)
 
+## bench-fifo: the FIFO beside its peers and the limits of the machine
+bench-fifo:
+	$(CARGO) run --release --locked --manifest-path shm-fifo/bench/Cargo.toml \
+		--target-dir $(TARGET_DIR) -- --output $(TARGET_DIR)/bench $(BENCH_ARGS)
+
+# That the benchmark works, without the peer that takes minutes to compile.
+bench-check:
+	$(CARGO) clippy --locked --manifest-path shm-fifo/bench/Cargo.toml --no-default-features \
+		--all-targets --target-dir $(TARGET_DIR) -- -D warnings
+	$(CARGO) test --locked --manifest-path shm-fifo/bench/Cargo.toml --no-default-features \
+		--target-dir $(TARGET_DIR)
+
 ## fuzz: run each fuzz target for FUZZ_SECONDS (60) and print a table
 fuzz:
 	@.ci/setup fuzz
 	@CARGO_TARGET_DIR=$(TARGET_DIR) fuzz/run $(FUZZ_SECONDS)
 
+## clients: other languages' clients, unmodified, on shared memory; installs them
+clients: module
+	@SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients .ci/setup clients
+	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients \
+		$(CARGO) test --locked -p shm-fifo-redis-preload --test clients -- --ignored
+
 ## lint: check the format and clippy's warnings
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) fmt --manifest-path shm-fifo/bench/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 ## doc: build the API documentation; a warning is an error
@@ -72,6 +134,12 @@ no-std:
 	else \
 		set -x; $(CARGO) check --locked -p shm-fifo --no-default-features; \
 	fi
+
+## package: build shm-fifo from what would be published; a warning is an error
+package:
+	@log=$$($(CARGO) package --locked --allow-dirty -p shm-fifo 2>&1) || { echo "$$log" >&2; exit 1; }; \
+	case "$$log" in *warning*) echo "$$log" >&2; exit 1;; esac; \
+	echo "make package: shm-fifo builds from its package"
 
 # What only a nightly compiler can do (NIGHTLY=+name chooses one).
 NIGHTLY ?= +nightly
@@ -95,9 +163,12 @@ proof:
 loom:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p shm-fifo --test models --target-dir $(TARGET_DIR)/loom
 
+# Which of shm-fifo/mutants to put in; none named are all.
+MUTANTS ?=
+
 ## mutants: check that loom notices each fault of shm-fifo/mutants
 mutants:
-	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/mutants/run
+	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/mutants/run $(MUTANTS)
 
 ## model: explore shm-fifo/models/waiting.pml with spin, whole and with faults
 model:
@@ -132,6 +203,7 @@ asan:
 fmt:
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --manifest-path shm-fifo/bench/Cargo.toml
 
 ## clean: remove everything that was built
 clean:
