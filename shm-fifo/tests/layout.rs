@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use support::Watchdog;
 
-const DOCUMENT: &str = include_str!("../docs/layout.md");
+const DOCUMENT: &str = include_str!("../../docs/layout.md");
 const RING_BYTES: usize = 8192;
 
 /// A row of one of the document's tables.
