@@ -135,10 +135,11 @@ no-std:
 		set -x; $(CARGO) check --locked -p shm-fifo --no-default-features; \
 	fi
 
+# One warning is meant: the test of the layout stays with the repository's documents.
 ## package: build shm-fifo from what would be published; a warning is an error
 package:
 	@log=$$($(CARGO) package --locked --allow-dirty -p shm-fifo 2>&1) || { echo "$$log" >&2; exit 1; }; \
-	case "$$log" in *warning*) echo "$$log" >&2; exit 1;; esac; \
+	if echo "$$log" | grep -v 'ignoring test `layout`' | grep -q warning; then echo "$$log" >&2; exit 1; fi; \
 	echo "make package: shm-fifo builds from its package"
 
 # What only a nightly compiler can do (NIGHTLY=+name chooses one).
