@@ -2,6 +2,7 @@
 
 use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
+use crate::running::{Endpoint, RunningServer};
 use crate::transport::Transport;
 use clap::builder::styling::{AnsiColor, Styles};
 use std::ffi::OsString;
@@ -77,31 +78,8 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct LatencyArgs {
-    /// The server's host.
-    #[arg(short = 'h', long = "host", value_name = "HOST", default_value = "127.0.0.1")]
-    pub(crate) host: String,
-
-    /// The server's port.
-    #[arg(short = 'p', long = "port", value_name = "PORT", default_value_t = 6379)]
-    pub(crate) port: u16,
-
-    /// The server's unix socket, instead of host and port.
-    #[arg(short = 's', long = "socket", value_name = "PATH", conflicts_with_all = ["host", "port"])]
-    pub(crate) socket: Option<PathBuf>,
-
-    /// The password. Better in the environment, where other users cannot read it.
-    #[arg(
-        short = 'a',
-        long = "password",
-        value_name = "PASSWORD",
-        env = "REDISCLI_AUTH",
-        hide_env_values = true
-    )]
-    pub(crate) password: Option<String>,
-
-    /// The ACL user; needs a password.
-    #[arg(long, value_name = "NAME", requires = "password")]
-    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: RunningServer,
 
     /// What carries the commands; shm starts from the socket that -s or -h names.
     #[arg(long, value_enum, default_value_t = Transport::Shm)]
@@ -123,17 +101,9 @@ pub(crate) struct LatencyArgs {
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ExecArgs {
-    /// The server's host, as the program connects to it.
-    #[arg(short = 'h', long = "host", value_name = "HOST", default_value = "127.0.0.1")]
-    pub(crate) host: String,
-
-    /// The server's port.
-    #[arg(short = 'p', long = "port", value_name = "PORT", default_value_t = 6379)]
-    pub(crate) port: u16,
-
-    /// The server's unix socket, instead of host and port.
-    #[arg(short = 's', long = "socket", value_name = "PATH", conflicts_with_all = ["host", "port"])]
-    pub(crate) socket: Option<PathBuf>,
+    /// As the program connects to it.
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
 
     /// Do not run a program whose connections cannot move: say why, and exit with 1.
     #[arg(long)]

@@ -5,6 +5,7 @@ mod program;
 
 use crate::Answer;
 use crate::args::ExecArgs;
+use crate::running::Endpoint;
 use anyhow::{Context, bail};
 use program::Program;
 use std::env;
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &ExecArgs) -> anyhow::Result<Answer> {
     let mut command = Command::new(program);
     command.args(arguments);
     command.env(LD_PRELOAD, preloaded(&library()?)?);
-    command.env(ENDPOINT, endpoint(args)?);
+    command.env(ENDPOINT, endpoint(&args.endpoint)?);
     if let Some(commands) = args.after {
         command.env(AFTER_COMMANDS, commands.to_string());
     }
@@ -45,13 +46,13 @@ pub(crate) fn run(args: &ExecArgs) -> anyhow::Result<Answer> {
 }
 
 /// What the library is told to move.
-fn endpoint(args: &ExecArgs) -> anyhow::Result<OsString> {
-    if let Some(path) = &args.socket {
+fn endpoint(named: &Endpoint) -> anyhow::Result<OsString> {
+    if let Some(path) = &named.socket {
         // The program may change its directory.
         let path = std::path::absolute(path).context("cannot tell the current directory")?;
         return Ok(OsString::from_vec([b"unix:", path.as_os_str().as_bytes()].concat()));
     }
-    let (host, port) = (&args.host, args.port);
+    let (host, port) = (&named.host, named.port);
     let resolved = (host.as_str(), port).to_socket_addrs();
     let resolved = resolved.with_context(|| format!("cannot find the host {host}"))?;
     let addresses: Vec<String> = resolved.as_ref().iter().map(SocketAddr::to_string).collect();

@@ -3,7 +3,7 @@
 use crate::Answer;
 use crate::args::LatencyArgs;
 use crate::connect::{self, Target};
-use crate::exchange::{self, Command, Exchange};
+use crate::exchange::{self, Command};
 use crate::interrupt::Interrupts;
 use crate::report;
 use crate::statistics::{Series, Summary};
@@ -17,8 +17,7 @@ const BATCH: usize = 16;
 
 pub(crate) fn run(args: &LatencyArgs) -> anyhow::Result<Answer> {
     let target = target(args)?;
-    let mut stream = target.connect()?;
-    log_in(&mut stream, args)?;
+    let mut stream = args.server.connect()?;
     if args.transport == Transport::Shm {
         stream = match connect::move_over(stream)? {
             Ok(stream) => stream,
@@ -37,10 +36,7 @@ pub(crate) fn run(args: &LatencyArgs) -> anyhow::Result<Answer> {
 }
 
 fn target(args: &LatencyArgs) -> anyhow::Result<Target> {
-    let target = match &args.socket {
-        Some(path) => Target::Unix(path.clone()),
-        None => Target::Tcp { host: args.host.clone(), port: args.port },
-    };
+    let target = args.server.endpoint.target();
     match (args.transport, &target) {
         (Transport::Unix, Target::Tcp { .. }) => {
             bail!("--transport unix needs the socket's path: -s PATH")
@@ -50,19 +46,6 @@ fn target(args: &LatencyArgs) -> anyhow::Result<Target> {
         }
         _ => Ok(target),
     }
-}
-
-/// Authenticates where a password is given, and sees whether the server answers.
-fn log_in(stream: &mut Stream, args: &LatencyArgs) -> anyhow::Result<()> {
-    if let Some(password) = args.password.as_deref() {
-        let mut words = vec!["AUTH"];
-        words.extend(args.user.as_deref());
-        words.push(password);
-        let auth = Exchange::new(&words, b"+OK\r\n");
-        auth.run(stream).context("the password was not accepted")?;
-    }
-    let answer = Command::Ping.exchange().run(stream);
-    answer.context("PING failed; a server that wants a password gets it by REDISCLI_AUTH or -a")
 }
 
 /// Until the time is over, the samples are enough or Ctrl-C, whatever is first.

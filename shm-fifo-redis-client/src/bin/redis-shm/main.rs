@@ -12,6 +12,7 @@ mod interrupt;
 mod latency;
 mod machine;
 mod report;
+mod running;
 mod server;
 mod statistics;
 mod transport;
