@@ -107,7 +107,7 @@ impl Members {
         found
     }
 
-    /// Parks the members that were silent for long, while the loop is awake.
+    /// Parks the members that were silent for long.
     pub(super) fn retire_silent(&mut self, now_ns: u64) {
         let mut index = 0;
         while index < self.hot.len() {
@@ -132,11 +132,10 @@ impl Members {
     }
 
     /// Awake again: a member that was active lately needs no doorbell for its
-    /// next message; the others stay announced as parked.
+    /// next message; the others stay announced as parked. Those that were made hot
+    /// while the loop slept are not announced yet, however late it wakes.
     pub(super) fn unpark_hot(&mut self, now_ns: u64) {
-        let silent: Vec<Member> =
-            self.hot.extract_if(.., |member| is_silent(member, now_ns)).collect();
-        silent.into_iter().for_each(|member| self.keep_parked(member));
+        self.retire_silent(now_ns);
         self.hot.iter().for_each(Member::unpark);
     }
 
@@ -217,6 +216,19 @@ mod tests {
         // Some of it was read: the rest is news.
         session.read(&mut [0; 1]).expect("a byte");
         assert_eq!(reported(&mut members, PATIENT, MOMENT_NS + 2), 1);
+        session.end();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn one_that_came_while_the_loop_slept_is_looked_at_or_rings_however_late_it_wakes() {
+        let (mut members, session, mut peer) = one_member(EPOLLIN);
+
+        members.unpark_hot(2 * SILENCE_NS);
+
+        assert!(members.hot().is_empty(), "it was silent for long");
+        peer.producer.write(b"x").expect("sane");
+        assert!(peer.producer.must_ring(), "nobody looks at it");
         session.end();
     }
 
