@@ -170,6 +170,13 @@ impl<'m> SpaceWatch<'m> {
         used <= worthwhile || used > self.capacity as u64 || self.consumer_closed()
     }
 
+    /// Has the line that the producer writes to come from the consumer's CPU, for
+    /// one that will write soon and has something else to do meanwhile.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn prefetch(&self) {
+        crate::memory::prefetch_to_write(&self.header.producer.mail_start);
+    }
+
     /// Whether the consumer has ended: nobody will read what is written.
     #[must_use]
     #[inline]
