@@ -5,7 +5,9 @@ use serde::Serialize;
 use std::fmt;
 
 /// Keys of ours on the server; nobody else's are touched.
-const KEY_PREFIX: &str = "redis-shm:bench";
+const KEY_PREFIX: &str = "shm";
+/// `key:__rand_int__` with its twelve digits.
+const KEY_BYTES: usize = 16;
 /// Requests and replies of one sequence take about this much memory at most.
 const MOST_BYTES: usize = 16 << 20;
 /// So many keys are drawn from a keyspace, at most.
@@ -86,9 +88,12 @@ impl Step {
     }
 }
 
-/// The size is part of the name: what one measurement stores, no other reads.
+/// As long as redis-benchmark's keys, where that is enough. The size is part of the
+/// name: what one measurement stores, no other reads.
 fn name(key: u64, bytes: usize) -> String {
-    format!("{KEY_PREFIX}:{bytes}:{key:012}")
+    let prefix = format!("{KEY_PREFIX}:{bytes}:");
+    let digits = KEY_BYTES.saturating_sub(prefix.len());
+    format!("{prefix}{key:0digits$}")
 }
 
 /// Letters that differ from key to key, so that a reply to another command shows.
