@@ -30,7 +30,7 @@ type Rule = (fn(i64) -> bool, &'static CStr);
 
 static RING_BYTES: Number = Number {
     name: c"ring-bytes",
-    value: AtomicI64::new(64 * 1024),
+    value: AtomicI64::new(128 * 1024),
     min: *RING_BYTES_RANGE.start() as i64,
     max: *RING_BYTES_RANGE.end() as i64,
     is_memory: true,

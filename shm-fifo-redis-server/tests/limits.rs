@@ -196,7 +196,7 @@ fn config_get_shows_what_is_in_force() {
     let server = with_settings(&["spin-us", "7", "wait", "park"]);
 
     let table = [
-        ("ring-bytes", "65536"),
+        ("ring-bytes", "131072"),
         ("spin-us", "7"),
         ("max-sessions", "10000"),
         ("max-memory", "1073741824"),
