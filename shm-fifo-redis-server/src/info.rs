@@ -25,6 +25,7 @@ pub(crate) fn add_section(context: &InfoContext) {
         ("spins_won", stats.spins_won),
         ("spins_expired", stats.spins_expired),
         ("spins_preempted", stats.spins_preempted),
+        ("spin_backoffs", stats.spin_backoffs),
         ("spin_us", stats.spin_ns / 1000),
     ];
     begin_section(context);

@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::Ordering::SeqCst;
 use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_until, words};
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "sessions",
     "sessions_hot",
     "offers",
@@ -20,6 +20,7 @@ const FIELDS: [&str; 14] = [
     "spins_won",
     "spins_expired",
     "spins_preempted",
+    "spin_backoffs",
     "spin_us",
 ];
 

@@ -96,6 +96,13 @@ impl SpinPolicy {
         self.budget_ns
     }
 
+    /// Until when an adaptive waiter does not spin because it did not pay, in
+    /// nanoseconds of the monotonic clock; 0 as long as it always did.
+    #[must_use]
+    pub const fn backs_off_until_ns(&self) -> u64 {
+        self.resume_at_ns
+    }
+
     /// Whether to spin for a peer that was last on `peer_cpu`.
     ///
     /// An unknown CPU is taken for another one.
@@ -180,7 +187,9 @@ impl SpinPolicy {
     fn punish(&mut self, cost_ns: u64, now_ns: u64) {
         let fresh_ns = cost_ns.saturating_mul(PENALTY_FACTOR);
         self.penalty_ns = fresh_ns.max(self.penalty_ns * 2).min(MAX_PENALTY_NS);
-        self.resume_at_ns = now_ns + self.penalty_ns;
+        if self.mode == WaitMode::Adaptive {
+            self.resume_at_ns = now_ns + self.penalty_ns;
+        }
     }
 }
 
@@ -242,6 +251,19 @@ mod tests {
         policy.learn(SpinEnd::Preempted, 3 * MS, 4 * MS);
         assert!(!policy.may_spin(4 * MS + 99 * MS, Some(0), Some(1)));
         assert!(policy.may_spin(4 * MS + 100 * MS, Some(0), Some(1)));
+    }
+
+    #[test]
+    fn only_who_adapts_backs_off() {
+        let end_of_back_off = |mode| {
+            let mut policy = SpinPolicy::new(mode, 50_000);
+            for _ in 0..3 {
+                policy.learn(SpinEnd::Expired, 0, MS);
+            }
+            policy.backs_off_until_ns()
+        };
+        assert_eq!(end_of_back_off(WaitMode::Adaptive), 16 * MS);
+        assert_eq!(end_of_back_off(WaitMode::Spin), 0);
     }
 
     #[test]

@@ -385,7 +385,11 @@ impl Poller {
             // ORDERING, Relaxed: a hint; the mutex orders the state itself.
             count > 0 || self.contenders.load(Relaxed) > 0
         };
+        let backed_off = policy.backs_off_until_ns();
         let end = policy.spin(is_ready, interrupt);
+        if policy.backs_off_until_ns() != backed_off {
+            COUNTERS.spin_backoffs.add(1);
+        }
         *kernel_had_events |= count > 0;
         (end, count)
     }

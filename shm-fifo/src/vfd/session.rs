@@ -73,7 +73,7 @@ pub(super) struct Session {
     hot: AtomicBool,
     /// Something was published and nobody has looked yet whether the peer sleeps.
     unrung: AtomicBool,
-    /// The last write found no space for all it was given.
+    /// The last write found no space for all it was given. Changed by a writer.
     unfinished: AtomicBool,
     owner: AtomicU64,
     /// The consumer's position, for pollers.
@@ -283,7 +283,8 @@ impl Session {
         let unfinished = written < sources.iter().map(|source| source.len()).sum();
         // The parts of what the ring cannot hold are written as there is space, not
         // just before a wait.
-        let in_parts = self.unfinished.swap(unfinished, Relaxed) || unfinished;
+        let in_parts = self.unfinished.load(Relaxed) || unfinished;
+        self.unfinished.store(unfinished, Relaxed);
         if written > 0 {
             self.notify(producer, in_parts);
         }

@@ -61,6 +61,8 @@ counters! {
     spins_expired,
     /// Spins in which the scheduler took the CPU away.
     spins_preempted,
+    /// Times an event loop gave up spinning for a while, because it did not pay.
+    spin_backoffs,
     /// Nanoseconds spent spinning.
     spin_ns,
     /// Bytes found in a parked connection whose doorbell never rang. 0 unless a
