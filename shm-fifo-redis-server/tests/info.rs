@@ -6,6 +6,8 @@ mod support;
 use std::sync::atomic::Ordering::SeqCst;
 use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_until, words};
 
+/// A page for the header, and the two rings.
+const DEFAULT_REGION_BYTES: u64 = 4096 + 2 * (128 << 10);
 const FIELDS: [&str; 15] = [
     "sessions",
     "sessions_hot",
@@ -84,7 +86,7 @@ fn sessions_come_and_go_in_info() {
 
     let connections: Vec<Wire> = (0..5).map(|_| server.shm()).collect();
     assert_eq!(server.info("shm_sessions"), 5);
-    assert_eq!(server.info("shm_region_bytes"), 5 * (4096 + 2 * 65_536));
+    assert_eq!(server.info("shm_region_bytes"), 5 * DEFAULT_REGION_BYTES);
     drop(connections);
 
     wait_until("they are gone", || server.info("shm_sessions") == 0);
@@ -104,7 +106,7 @@ fn list_counts_every_byte() {
 
     let before = entry(&server, id).unwrap();
     assert_eq!(before.bytes, (asked as u64, (MOVED + answered) as u64));
-    assert_eq!(before.region_bytes, 4096 + 2 * 65_536);
+    assert_eq!(before.region_bytes, DEFAULT_REGION_BYTES);
 
     let request = support::request(&[b"ECHO", &[b'x'; 1000]]);
     shm.exchange(&request, 1);
