@@ -283,12 +283,12 @@ fn a_bad_line_in_redis_conf_stops_the_server() {
 fn config_rewrite_keeps_the_settings() {
     needs!(ModuleSettings);
     let server = ServerOptions::default().config("loadmodule MODULE\n").start();
-    server.ask("CONFIG SET shm.ring-bytes 131072 shm.wait park");
+    server.ask("CONFIG SET shm.ring-bytes 262144 shm.wait park");
 
     assert_eq!(server.ask("CONFIG REWRITE"), "+OK\r\n");
 
     let text = std::fs::read_to_string(server.file("redis.conf")).unwrap();
-    assert!(text.contains("shm.ring-bytes 128kb") && text.contains("shm.wait park"), "{text}");
+    assert!(text.contains("shm.ring-bytes 256kb") && text.contains("shm.wait park"), "{text}");
 }
 
 #[test]
