@@ -98,7 +98,10 @@ fn verdict(file: &File) -> Result<usize, &'static str> {
     if !seals.contains(SealFlags::SHRINK) {
         return Err("NotSealed");
     }
-    if file_bytes < HEADER_BYTES {
+    let is_ring_size =
+        |bytes: usize| RING_BYTES_RANGE.contains(&bytes) && bytes.is_power_of_two();
+    let has_rings = |bytes: u64| bytes % 2 == 0 && is_ring_size(bytes as usize / 2);
+    if !file_bytes.checked_sub(HEADER_BYTES).is_some_and(has_rings) {
         return Err("NotARegion");
     }
     if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
@@ -116,9 +119,7 @@ fn verdict(file: &File) -> Result<usize, &'static str> {
         return Err("LayoutVersion");
     }
     let ring_bytes = usize::try_from(u64::from_ne_bytes(word(16))).expect("64 bits");
-    let whole = RING_BYTES_RANGE.contains(&ring_bytes)
-        && ring_bytes.is_power_of_two()
-        && HEADER_BYTES + 2 * ring_bytes as u64 == file_bytes;
+    let whole = is_ring_size(ring_bytes) && HEADER_BYTES + 2 * ring_bytes as u64 == file_bytes;
     if whole { Ok(ring_bytes) } else { Err("Geometry") }
 }
 

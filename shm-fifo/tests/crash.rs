@@ -8,10 +8,10 @@ mod support;
 
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
-use shm_fifo::{Channel, Interest, Region};
+use shm_fifo::{Channel, Duplex, Interest, Region};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -207,18 +207,27 @@ fn status_of(child: libc::pid_t) -> libc::c_int {
     status
 }
 
+fn end_of_a_socket() -> OwnedFd {
+    UnixStream::pair().unwrap().0.into()
+}
+
 fn forked_children_come_and_go(_: UnixStream) {
     let (mut here, mut there) = Channel::pair(RING_BYTES).unwrap();
     for round in 0..100 {
         let message = pattern(round, 100);
         here.write_all(&message).unwrap();
+        let not_yet_used = Region::create(RING_BYTES).unwrap().into_endpoint();
+        let duplex = Duplex::new(Region::create(RING_BYTES).unwrap().into_endpoint());
 
         let refused = fork(|| {
             let is_refused = |result: io::Result<usize>| matches!(result, Err(e) if e.kind() == ErrorKind::BrokenPipe);
             let all_refused = is_refused(here.try_write(b"x"))
                 && is_refused(there.try_read(&mut [0; 10]))
                 && is_refused(there.read(&mut [0; 10]))
-                && here.is_ready(Interest::BOTH);
+                && here.is_ready(Interest::BOTH)
+                && !there.listen()
+                && is_refused(Channel::new(not_yet_used, end_of_a_socket()).try_read(&mut [0; 10]))
+                && !duplex.is_at_end();
             // As if the child cleaned up.
             drop(std::mem::replace(&mut here, Channel::pair(RING_BYTES).unwrap().0));
             all_refused

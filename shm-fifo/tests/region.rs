@@ -150,6 +150,27 @@ fn a_file_with_another_magic_is_refused() {
 }
 
 #[test]
+fn a_file_of_huge_pages_is_refused_before_it_is_mapped() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+    let huge = File::from(rustix::fs::memfd_create("test", flags | MemfdFlags::HUGE_2MB).unwrap());
+    huge.set_len(2 << 20).unwrap();
+    seal(&huge);
+
+    // Where no huge page is free, mapping it would be an error of its own.
+    let error = Region::attach(huge.into()).unwrap_err();
+
+    assert!(matches!(error, AttachError::NotARegion), "{error:?}");
+}
+
+#[test]
+fn a_file_of_a_size_that_no_region_has_is_refused() {
+    for length in [4096, 4097, 8192, 4096 + 8191, 4096 + 8193, 2 << 20, 4096 + (4 << 30)] {
+        let error = Region::attach(forged(length, b"SHMFIFO\0", 1, 4096)).unwrap_err();
+        assert!(matches!(error, AttachError::NotARegion), "{length}: {error:?}");
+    }
+}
+
+#[test]
 fn a_file_smaller_than_a_header_is_refused() {
     for length in [0, 1, 24, 4095] {
         let file = memfd(length);

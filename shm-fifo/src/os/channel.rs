@@ -106,7 +106,9 @@ impl Channel {
 
     fn over(endpoint: Endpoint, bell: Bell) -> Self {
         // Where the handshake announced this side as asleep, it is awake now.
-        endpoint.consumer.watch().unpark();
+        if !endpoint.mapping.is_inherited() {
+            endpoint.consumer.watch().unpark();
+        }
         Self {
             endpoint,
             bell,
@@ -287,6 +289,10 @@ impl Channel {
     /// is what is there; the next read or write tells it. Returns whether more may
     /// be pending, after a look at a bounded part.
     pub fn listen(&mut self) -> bool {
+        if self.endpoint.mapping.is_inherited() {
+            // The doorbells are the parent's.
+            return false;
+        }
         let heard = self.bell.listen();
         self.note(heard);
         heard == Heard::Rung(doorbell::LOOK_BYTES)

@@ -143,7 +143,7 @@ impl Duplex {
     /// Whether the peer has ended and nothing of it is left to be read.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        let ended = self.peer_is_gone() || self.data.producer_closed();
+        let ended = self.peer_is_gone() || self.peer_closed();
         ended && self.available_bytes() == 0
     }
 

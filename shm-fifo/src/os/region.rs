@@ -54,11 +54,11 @@ pub enum AttachError {
     Io(io::Error),
     /// It is not sealed against shrinking: its owner could make us trap.
     NotSealed,
-    /// It does not begin as a region does.
+    /// It does not begin as a region does, or has a size that no region has.
     NotARegion,
     /// It has a layout that this version does not know.
     LayoutVersion(u64),
-    /// Its size is not the one its ring size asks for.
+    /// Its size, though a region may have it, is not the one its ring size asks for.
     Geometry {
         /// The ring size the header names, in bytes.
         ring_bytes: u64,
@@ -168,7 +168,9 @@ impl Region {
         }
         let file = File::from(file);
         let file_bytes = file.metadata()?.len();
-        if file_bytes < HEADER_BYTES as u64 {
+        // Before anything is mapped: a file of huge pages, whose seals do not keep an
+        // access from trapping, cannot have such a size.
+        if !is_region_size(file_bytes) {
             return Err(AttachError::NotARegion);
         }
         // The header alone is mapped first: what it says decides the rest.
@@ -395,6 +397,14 @@ fn region_header(mapping: &MmapRaw) -> &RegionHeader {
 
 fn is_ring_size(bytes: usize) -> bool {
     bytes.is_power_of_two() && RING_BYTES_RANGE.contains(&bytes)
+}
+
+/// Whether some ring size makes a file of `bytes` bytes.
+fn is_region_size(bytes: u64) -> bool {
+    let rings_bytes = bytes.checked_sub(HEADER_BYTES as u64);
+    rings_bytes
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .is_some_and(|bytes| is_ring_size(bytes / 2) && bytes % 2 == 0)
 }
 
 fn region_bytes(ring_bytes: usize) -> usize {

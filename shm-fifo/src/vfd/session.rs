@@ -324,15 +324,16 @@ impl Session {
 
     #[cold]
     fn wait_for_bytes(&self) -> Result<(), Errno> {
-        let watch = lock(&self.reader).as_ref().map(Consumer::watch).ok_or(BAD_FD)?;
+        // While the lock is held: without it another thread's close may unmap the words.
+        let parked = lock(&self.reader).as_ref().map(|own| own.watch().park(self.head()));
         // Stays announced: one doorbell too many, and no poller finds it unannounced.
-        if watch.park(self.head()) { self.wait_for_peer(libc::SO_RCVTIMEO) } else { Ok(()) }
+        if parked.ok_or(BAD_FD)? { self.wait_for_peer(libc::SO_RCVTIMEO) } else { Ok(()) }
     }
 
     #[cold]
     fn wait_for_space(&self) -> Result<(), Errno> {
-        let watch = lock(&self.writer).as_ref().map(Producer::watch).ok_or(BAD_FD)?;
-        if watch.park(self.tail()) { self.wait_for_peer(libc::SO_SNDTIMEO) } else { Ok(()) }
+        let parked = lock(&self.writer).as_ref().map(|own| own.watch().park(self.tail()));
+        if parked.ok_or(BAD_FD)? { self.wait_for_peer(libc::SO_SNDTIMEO) } else { Ok(()) }
     }
 
     /// Waits until the peer rings or ends, as long as the socket's `timeout` allows.
