@@ -110,7 +110,7 @@ impl WaitLine {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_pointer_width = "64"))]
 mod assertions {
     use super::{FIFO_HEADER_BYTES, FifoHeader, HeadLine, TailLine, WaitLine};
     use core::mem::offset_of;
@@ -139,6 +139,3 @@ mod assertions {
     const_assert_eq!(offset_of!(WaitLine, parked), 0);
     const_assert_eq!(offset_of!(WaitLine, cpu), 4);
 }
-
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!("shm-fifo's layout is defined for 64-bit targets only");

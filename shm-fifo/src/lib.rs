@@ -47,6 +47,14 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+compile_error!("shm-fifo's layout is defined for 64-bit targets with 64-bit atomics only");
+
+#[cfg(all(feature = "std", not(target_os = "linux")))]
+compile_error!(
+    "shm-fifo's feature `std` needs Linux (memfd, sealing); elsewhere use default-features = false"
+);
+
 mod consumer;
 mod error;
 mod fifo;
@@ -67,9 +75,9 @@ pub use producer::{Producer, WriteGrant};
 pub use watch::{Interest, Positions, Watch};
 
 // loom checks the core: what lies in mapped memory it cannot see.
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 mod os;
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 pub use os::{
     bell::EventDoorbells,
     channel::{Channel, ChannelStats},
@@ -88,5 +96,5 @@ pub mod testing;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-#[cfg(all(feature = "virtual-fd", not(loom)))]
+#[cfg(all(feature = "virtual-fd", target_os = "linux", not(loom)))]
 pub mod vfd;

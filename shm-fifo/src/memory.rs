@@ -13,14 +13,22 @@
 //! "How to use storytelling to fit inline assembly into Rust", Ralf Jung, 2026.)
 #![allow(unsafe_code)]
 
-// Sanitizers ask for the portable copies with `--cfg portable_copies`.
+// Sanitizers ask for the portable copies with `--cfg portable_copies`. Kernels and
+// firmware leave the vector registers alone: there is no sse2 there.
 #[cfg_attr(loom, path = "memory/loom.rs")]
 #[cfg_attr(
-    all(not(loom), any(not(target_arch = "x86_64"), miri, portable_copies)),
+    all(
+        not(loom),
+        any(not(all(target_arch = "x86_64", target_feature = "sse2")), miri, portable_copies)
+    ),
     path = "memory/portable.rs"
 )]
 #[cfg_attr(
-    all(not(loom), target_arch = "x86_64", not(any(miri, portable_copies))),
+    all(
+        not(loom),
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        not(any(miri, portable_copies))
+    ),
     path = "memory/x86_64.rs"
 )]
 mod copies;

@@ -123,7 +123,7 @@ unsafe fn copy_by_16(target: *mut u8, source: *const u8, length: usize) {
     while offset + 64 <= length {
         // SAFETY: `offset + 64 <= length`.
         let (target, source) = unsafe { (target.add(offset), source.add(offset)) };
-        // SAFETY: 64 bytes within the caller's ranges; SSE2 is in every x86-64.
+        // SAFETY: 64 bytes within the caller's ranges; this module needs SSE2.
         unsafe {
             asm!("movups {a}, [{source}]", "movups {b}, [{source} + 16]",
                 "movups {c}, [{source} + 32]", "movups {d}, [{source} + 48]",
@@ -150,7 +150,7 @@ unsafe fn copy_by_16(target: *mut u8, source: *const u8, length: usize) {
 /// As for [`copy`], with a length of 16.
 #[inline]
 unsafe fn copy_16(target: *mut u8, source: *const u8) {
-    // SAFETY: the caller's contract; SSE2 is in every x86-64.
+    // SAFETY: the caller's contract; this module needs SSE2.
     unsafe {
         asm!("movups {x}, [{source}]", "movups [{target}], {x}",
             x = out(xmm_reg) _, source = in(reg) source, target = in(reg) target,

@@ -40,7 +40,7 @@ impl AbstractAddress {
         let mut address: libc::sockaddr_un = unsafe { zeroed() };
         address.sun_family = ADDRESS_FAMILY;
         for (target, digit) in address.sun_path[1..].iter_mut().zip(self.0) {
-            *target = digit.cast_signed();
+            *target = libc::c_char::from_ne_bytes([digit]);
         }
         (address, AUTOBIND_LENGTH)
     }
