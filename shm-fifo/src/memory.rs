@@ -70,7 +70,7 @@ impl RingBytes<'_> {
     ///
     /// # Panics
     /// If `source` is longer than the ring.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy_in(&self, position: u64, source: &[u8]) {
         let (index, first) = self.first_span(position, source.len());
         if first == source.len() {
@@ -78,12 +78,19 @@ impl RingBytes<'_> {
             // the source is a slice, and the caller's, so apart from the ring.
             unsafe { copy_in(self.base.add(index), source) };
         } else {
-            let (to_end, from_start) = source.split_at(first);
-            // SAFETY: as above.
-            unsafe { copy_in(self.base.add(index), to_end) };
-            // SAFETY: `first_span` leaves at most `index` bytes, from the start.
-            unsafe { copy_in(self.base, from_start) };
+            self.copy_in_around_the_end(position, source);
         }
+    }
+
+    /// As [`RingBytes::copy_in`], of a source that passes the ring's end.
+    #[inline(never)]
+    fn copy_in_around_the_end(&self, position: u64, source: &[u8]) {
+        let (index, first) = self.first_span(position, source.len());
+        let (to_end, from_start) = source.split_at(first);
+        // SAFETY: as in `copy_in`.
+        unsafe { copy_in(self.base.add(index), to_end) };
+        // SAFETY: `first_span` leaves at most `index` bytes, from the start.
+        unsafe { copy_in(self.base, from_start) };
     }
 
     /// Copies bytes of the ring, starting at `position`, until `target` is full.

@@ -17,6 +17,11 @@ pub use grant::WriteGrant;
 /// copies one part while the next is written.
 pub(crate) const PUBLISH_EVERY_BYTES: usize = 16 * 1024;
 
+/// Up to this a message is written without a call: the consumer keeps taking the
+/// tail's line, and until it is back every store waits in the store buffer, those that
+/// a call makes among them.
+const SHORT_BYTES: usize = 64;
+
 /// The writing end of a FIFO. One thread at a time uses it.
 ///
 /// [`Producer::write`] does all at once. [`Producer::stage`] and
@@ -27,17 +32,17 @@ pub(crate) const PUBLISH_EVERY_BYTES: usize = 16 * 1024;
 pub struct Producer<'m> {
     header: &'m FifoHeader,
     bytes: RingBytes<'m>,
-    /// Own position, staged bytes included. Never read back from the header.
-    tail: u64,
-    /// Own position as the consumer knows it.
+    /// Own position as the consumer knows it. Never read back from the header.
     published: u64,
+    /// Bytes in the ring behind it.
+    staged: usize,
     /// The consumer's position when it was last looked at; possibly stale.
     cached_head: u64,
 }
 
 impl<'m> Producer<'m> {
     pub(crate) fn new(header: &'m FifoHeader, bytes: RingBytes<'m>, position: u64) -> Self {
-        Self { header, bytes, tail: position, published: position, cached_head: position }
+        Self { header, bytes, published: position, staged: 0, cached_head: position }
     }
 
     /// Bytes the FIFO can hold.
@@ -48,8 +53,9 @@ impl<'m> Producer<'m> {
 
     /// How many bytes were ever written, modulo 2^64.
     #[must_use]
+    #[inline]
     pub fn position(&self) -> u64 {
-        self.tail
+        advance(self.published, self.staged)
     }
 
     /// Bytes that can be written now. May grow at any time, never shrinks but
@@ -62,13 +68,13 @@ impl<'m> Producer<'m> {
         // `Consumer::release`. Weaker: we could overwrite bytes while the
         // consumer still copies them.
         let head = self.header.consumer.head.load(Acquire);
-        match distance(self.tail, head, self.capacity()) {
+        match distance(self.position(), head, self.capacity()) {
             // A head behind one seen before would take space back: impossible too.
             Some(used) if used <= self.used_by_cache() => {
                 self.cached_head = head;
                 Ok(self.capacity() - used)
             }
-            _ => Err(Corrupt { word: SharedWord::Head, value: head, own: self.tail }),
+            _ => Err(Corrupt { word: SharedWord::Head, value: head, own: self.position() }),
         }
     }
 
@@ -79,21 +85,37 @@ impl<'m> Producer<'m> {
     ///
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, source: &[u8]) -> Result<usize, Corrupt> {
-        if source.len() <= MAILBOX_BYTES {
+        let is_short = source.len() <= SHORT_BYTES && self.staged == 0;
+        if is_short && self.free_by_cache() >= source.len() {
+            self.write_short(source);
+            Ok(source.len())
+        } else {
+            self.write_any(source)
+        }
+    }
+
+    /// As [`Producer::write`] of a short `source` that fits, with nothing staged before.
+    #[inline(always)]
+    fn write_short(&mut self, source: &[u8]) {
+        let has_mail = (1..=MAILBOX_BYTES).contains(&source.len());
+        if has_mail {
             // The consumer has the line: let it come while the bytes are copied. (A
             // longer copy would only have it taken away again.)
             prefetch_to_write(&self.header.producer.mail_start);
         }
-        let nothing_staged = self.tail == self.published;
-        let written = self.stage(source)?;
-        if nothing_staged && written <= MAILBOX_BYTES {
-            // As `publish`, without reading the message back out of the ring.
-            self.publish_short(&source[..written]);
-        } else {
-            self.publish();
+        self.bytes.copy_in(self.published, source);
+        if has_mail {
+            self.fill_mailbox(source);
         }
+        self.publish_up_to(advance(self.published, source.len()));
+    }
+
+    #[inline(never)]
+    fn write_any(&mut self, source: &[u8]) -> Result<usize, Corrupt> {
+        let written = self.stage(source)?;
+        self.publish();
         Ok(written)
     }
 
@@ -183,10 +205,14 @@ impl<'m> Producer<'m> {
     /// Shows the consumer everything staged so far.
     #[inline]
     pub fn publish(&mut self) {
-        match distance(self.tail, self.published, MAILBOX_BYTES) {
-            Some(length) => self.publish_staged_short(length),
-            None => self.publish_tail(),
+        if self.staged == 0 {
+            return;
         }
+        if self.staged <= MAILBOX_BYTES {
+            self.mail_staged();
+        }
+        self.publish_up_to(self.position());
+        self.staged = 0;
     }
 
     /// After publishing: whether the consumer sleeps and its doorbell must be
@@ -213,13 +239,18 @@ impl<'m> Producer<'m> {
     /// Free bytes, from the cache if that already has `wanted`.
     #[inline]
     fn free_for(&mut self, wanted: usize) -> Result<usize, Corrupt> {
-        let cached = self.capacity() - self.used_by_cache();
+        let cached = self.free_by_cache();
         if cached >= wanted { Ok(cached) } else { self.free_bytes() }
     }
 
     #[inline]
+    fn free_by_cache(&self) -> usize {
+        self.capacity() - self.used_by_cache()
+    }
+
+    #[inline]
     fn used_by_cache(&self) -> usize {
-        distance(self.tail, self.cached_head, self.capacity()).unwrap_or(self.capacity())
+        distance(self.position(), self.cached_head, self.capacity()).unwrap_or(self.capacity())
     }
 
     /// Appends `source`, which fits, and publishes all parts of it but the last.
@@ -242,38 +273,30 @@ impl<'m> Producer<'m> {
 
     #[inline]
     fn append(&mut self, source: &[u8]) {
-        self.bytes.copy_in(self.tail, source);
-        self.tail = advance(self.tail, source.len());
+        self.bytes.copy_in(self.position(), source);
+        self.staged += source.len();
     }
 
-    /// Publishes the `length` bytes that were staged, which fit the mailbox.
-    fn publish_staged_short(&mut self, length: usize) {
+    /// Fills the mailbox with the staged bytes, which fit.
+    fn mail_staged(&self) {
         let mut message = [0; MAILBOX_BYTES];
-        self.bytes.copy_out(self.published, &mut message[..length]);
-        self.publish_short(&message[..length]);
+        let message = &mut message[..self.staged];
+        self.bytes.copy_out(self.published, message);
+        self.fill_mailbox(message);
     }
 
-    /// Publishes `message`, which is [published, tail) and fits the mailbox.
-    #[inline]
-    fn publish_short(&mut self, message: &[u8]) {
-        if !message.is_empty() {
-            self.fill_mailbox(message);
-            self.publish_tail();
-        }
-    }
-
-    #[inline]
-    fn publish_tail(&mut self) {
+    #[inline(always)]
+    fn publish_up_to(&mut self, tail: u64) {
         // ORDERING E1 (data ready), Release: publishes the bytes in
         // [published, tail) and the mailbox. Pairs with the Acquire load in
         // `Consumer::available_bytes`. Weaker: the consumer could copy bytes
         // before they are written.
-        self.header.producer.tail.store(self.tail, Release);
-        self.published = self.tail;
+        self.header.producer.tail.store(tail, Release);
+        self.published = tail;
     }
 
     /// Repeats `message`, which starts at `published`, in the tail's cache line.
-    #[inline]
+    #[inline(always)]
     fn fill_mailbox(&self, message: &[u8]) {
         let line = &self.header.producer;
         // ORDERING E5 (mailbox), Relaxed with the fence below: `mail_start`

@@ -79,8 +79,8 @@ impl WriteGrant<'_, '_> {
     pub fn write_at(&mut self, offset: usize, source: &[u8]) {
         let fits = offset <= self.length && source.len() <= self.length - offset;
         assert!(fits, "{} bytes at {offset} leave a grant of {}", source.len(), self.length);
-        let Producer { bytes, tail, .. } = &*self.producer;
-        bytes.copy_in(advance(*tail, offset), source);
+        let start = self.producer.position();
+        self.producer.bytes.copy_in(advance(start, offset), source);
     }
 
     /// Publishes the first `length` bytes, behind whatever was staged before, and
@@ -92,7 +92,7 @@ impl WriteGrant<'_, '_> {
     /// If `length` is more than was granted.
     pub fn commit(self, length: usize) {
         assert!(length <= self.length, "{length} bytes of a grant of {}", self.length);
-        self.producer.tail = advance(self.producer.tail, length);
+        self.producer.staged += length;
         self.producer.publish();
     }
 }
