@@ -186,6 +186,28 @@ fn a_sleeping_reader_wakes_although_a_copy_of_the_dropped_socket_lives() {
 }
 
 #[test]
+fn a_doorbell_in_non_blocking_mode_is_slept_on_all_the_same() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+    let (one, other) = UnixStream::pair().unwrap();
+    one.set_nonblocking(true).unwrap();
+    let mut here = Channel::new(created.into_endpoint(), one.into());
+    let mut there = Channel::new(attached.into_endpoint(), other.into());
+    here.set_policy(park_only());
+
+    here.set_timeout(Some(Duration::from_millis(20)));
+    assert_eq!(here.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::TimedOut);
+    // Two more than one: a signal may end a sleep.
+    assert!((1..4).contains(&here.stats().parks), "{:?}", here.stats());
+
+    here.set_timeout(None);
+    let reader = thread::spawn(move || here.read(&mut [0; 4]).unwrap());
+    there.write_all(b"woke").unwrap();
+    assert_eq!(reader.join().unwrap(), 4);
+}
+
+#[test]
 fn a_sleeping_writer_wakes_when_its_peer_is_dropped() {
     let _watchdog = Watchdog::start();
     let (mut here, there) = Channel::pair(RING_BYTES).unwrap();

@@ -88,7 +88,11 @@ impl Bell {
         match self {
             Self::Socket { socket, timeout: set } => {
                 set_socket_timeout(socket.as_raw_fd(), set, timeout)?;
-                Ok(doorbell::wait(socket.as_raw_fd()))
+                let heard = doorbell::wait(socket.as_raw_fd());
+                if heard == Heard::Nothing && sys::is_nonblocking(socket.as_raw_fd()) {
+                    return Ok(wait_on_nonblocking(socket.as_raw_fd(), timeout));
+                }
+                Ok(heard)
             }
             Self::Events(events) => Ok(events.wait(timeout)),
         }
@@ -141,6 +145,16 @@ impl EventDoorbells {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Heard::Nothing,
             Err(_) => Heard::End,
         }
+    }
+}
+
+/// As [`Bell::wait`] on a socket whose `recv` does not wait.
+#[cold]
+fn wait_on_nonblocking(socket: RawFd, timeout: Option<Duration>) -> Heard {
+    match sys::poll_readable([socket], timeout) {
+        Ok(_) => doorbell::listen(socket),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Heard::Nothing,
+        Err(_) => Heard::End,
     }
 }
 

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 /// A channel is not inherited over `fork`: in a child every operation fails with
 /// `BrokenPipe`, and the parent's channel goes on unharmed.
 ///
-/// A socket must be in blocking mode. Its receive timeout (`SO_RCVTIMEO`) is
-/// set by the channel.
+/// A socket's receive timeout (`SO_RCVTIMEO`) is set by the channel. One in
+/// non-blocking mode works as well, for a system call or two more each sleep.
 #[derive(Debug)]
 pub struct Channel {
     endpoint: Endpoint,

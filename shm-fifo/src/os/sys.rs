@@ -87,7 +87,6 @@ pub(crate) fn set_receive_timeout(fd: RawFd, timeout: std::time::Duration) -> io
 }
 
 /// Whether calls on `fd` return rather than wait.
-#[cfg(feature = "virtual-fd")]
 pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
     // SAFETY: takes no pointer.
     let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) };
