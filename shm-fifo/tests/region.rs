@@ -9,7 +9,7 @@ use shm_fifo::{AttachError, Channel, Endpoint, RING_BYTES_RANGE, Region};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -141,6 +141,18 @@ fn a_region_sealed_against_growing_only_is_refused() {
 fn a_well_forged_region_is_accepted_so_that_the_refusals_below_mean_something() {
     let region = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 1, 4096)).unwrap();
     assert_eq!(region.ring_bytes(), 4096);
+}
+
+#[test]
+fn attaching_allocates_no_memory_that_the_creator_left_to_us() {
+    let ring_bytes = *RING_BYTES_RANGE.end() as u64;
+    let file = File::from(forged(4096 + 2 * ring_bytes, b"SHMFIFO\0", 1, ring_bytes));
+
+    let region = Region::attach(file.try_clone().unwrap().into()).unwrap();
+
+    assert_eq!(region.ring_bytes() as u64, ring_bytes);
+    // The page of the header, which was written to; it may be a huge one.
+    assert!(file.metadata().unwrap().blocks() * 512 <= 2 << 20);
 }
 
 #[test]

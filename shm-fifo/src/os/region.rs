@@ -18,6 +18,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The sizes, in bytes, that each of a region's two rings may have: powers of
@@ -30,6 +31,8 @@ pub const TOKEN_BYTES: usize = 16;
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
 const LAYOUT_VERSION: u64 = 1;
 const HEADER_BYTES: usize = 4096;
+/// Of those that `stat(2)` counts.
+const BYTES_PER_BLOCK: u64 = 512;
 const TO_CREATOR_OFFSET: usize = 1024;
 const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
 
@@ -145,7 +148,7 @@ impl Region {
         }
         let length = region_bytes(ring_bytes);
         let file = create_sealed_memfd(length)?;
-        let region = Self::map(file, ring_bytes, Side::Creator)?;
+        let region = Self::map(file, ring_bytes, Side::Creator, true)?;
         let header = region.header();
         for word in &header.token {
             word.store(random_u64()?, Relaxed);
@@ -167,7 +170,8 @@ impl Region {
             return Err(AttachError::NotSealed);
         }
         let file = File::from(file);
-        let file_bytes = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        let file_bytes = metadata.len();
         // Before anything is mapped: a file of huge pages, whose seals do not keep an
         // access from trapping, cannot have such a size.
         if !is_region_size(file_bytes) {
@@ -188,13 +192,18 @@ impl Region {
             .ok()
             .filter(|&bytes| is_ring_size(bytes) && region_bytes(bytes) as u64 == file_bytes);
         match ring_bytes {
-            Some(ring_bytes) => Ok(Self::map(file.into(), ring_bytes, Side::Attacher)?),
+            Some(ring_bytes) => {
+                // A creator allocates all of it. One that did not would have it done, and
+                // paid for, by us.
+                let allocated = metadata.blocks() * BYTES_PER_BLOCK >= file_bytes;
+                Ok(Self::map(file.into(), ring_bytes, Side::Attacher, allocated)?)
+            }
             None => Err(AttachError::Geometry { ring_bytes: claimed, file_bytes }),
         }
     }
 
-    fn map(file: OwnedFd, ring_bytes: usize, side: Side) -> io::Result<Self> {
-        let mapping = Mapping::new(&file, ring_bytes)?;
+    fn map(file: OwnedFd, ring_bytes: usize, side: Side, populate: bool) -> io::Result<Self> {
+        let mapping = Mapping::new(&file, ring_bytes, populate)?;
         Ok(Self { mapping, file, side })
     }
 
@@ -345,10 +354,15 @@ impl Drop for Mapping {
 }
 
 impl Mapping {
-    fn new(file: &OwnedFd, ring_bytes: usize) -> io::Result<Self> {
+    /// Maps the whole file. `populate` has every page there before it is used.
+    fn new(file: &OwnedFd, ring_bytes: usize, populate: bool) -> io::Result<Self> {
         let mapped_by = fork::prepare()?;
-        let length = region_bytes(ring_bytes);
-        let mapping = MmapOptions::new().len(length).populate().map_raw(file.as_raw_fd())?;
+        let mut options = MmapOptions::new();
+        options.len(region_bytes(ring_bytes));
+        if populate {
+            options.populate();
+        }
+        let mapping = options.map_raw(file.as_raw_fd())?;
         mapping.advise(Advice::DontFork)?;
         mapping.advise(Advice::DontDump)?;
         Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, mapped_by })
