@@ -59,7 +59,8 @@ pub(crate) struct Manner {
 #[derive(Debug)]
 pub(crate) struct Connection {
     phase: AtomicU8,
-    /// Of the file descriptors that are this connection, one.
+    /// Of the file descriptors that are this connection, one; -1 once all are closed.
+    /// Changes with the sleepers locked: who takes something off the socket holds that.
     fd: AtomicI32,
     fds: Mutex<Vec<RawFd>>,
     /// The open file that `fds` were when the connection was made.
@@ -78,6 +79,8 @@ pub(crate) struct Connection {
     kept_bytes: AtomicUsize,
     /// The program's reading direction was shut down.
     read_shut: AtomicBool,
+    /// Its writing direction was, while moving: the server hears of it afterwards.
+    write_shut: AtomicBool,
     /// A write found too little space: the space that comes is news.
     wants_space: AtomicBool,
     blocking: AtomicU8,
@@ -106,6 +109,7 @@ impl Connection {
             kept: Mutex::new(VecDeque::new()),
             kept_bytes: AtomicUsize::new(0),
             read_shut: AtomicBool::new(false),
+            write_shut: AtomicBool::new(false),
             wants_space: AtomicBool::new(false),
             blocking: AtomicU8::new(MODE_UNKNOWN),
             sleepers: Mutex::new(Sleepers::default()),
@@ -154,13 +158,16 @@ impl Connection {
     // Reading.
 
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
-    pub(crate) fn read(&self, spans: Spans<'_>, manner: Manner) -> Served {
+    pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, manner: Manner) -> Served {
         let wanted = spans.total_bytes();
         let mut filled = 0;
         loop {
             match self.read_now(spans, filled, manner.peek) {
                 Served::ByKernel if filled == 0 => return Served::ByKernel,
-                Served::ByKernel => return Served::Done(Ok(filled)),
+                Served::ByKernel => {
+                    filled += self.read_rest(spans, filled, manner);
+                    return Served::Done(Ok(filled));
+                }
                 Served::Done(Ok(0)) => return Served::Done(Ok(filled)),
                 Served::Done(Ok(count)) => {
                     filled += count;
@@ -179,6 +186,22 @@ impl Connection {
         }
     }
 
+    /// Fills the rest from the socket: the beginning was kept, and the connection is
+    /// there again. How many bytes that were.
+    fn read_rest(self: &Arc<Self>, spans: Spans<'_>, skip: usize, manner: Manner) -> usize {
+        if !self.enter() {
+            return 0;
+        }
+        let dont_wait = manner.dont_wait || self.is_nonblocking();
+        let filled = spans.fill(skip, |target| {
+            let count = sys::receive_all(self.fd(), target, dont_wait)?;
+            self.note(|tracker| tracker.received(&target[..count]));
+            Ok::<_, Errno>(count)
+        });
+        self.leave();
+        filled.unwrap_or(0)
+    }
+
     fn read_now(&self, spans: Spans<'_>, skip: usize, peek: bool) -> Served {
         loop {
             if self.kept_bytes.load(Relaxed) > 0 {
@@ -193,7 +216,8 @@ impl Connection {
                 Phase::Moving => {
                     self.attend();
                     if self.phase() == Phase::Moving && self.kept_bytes.load(Relaxed) == 0 {
-                        return Served::Done(Err(Errno::AGAIN));
+                        let at_end = self.read_shut.load(Relaxed);
+                        return Served::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
                     }
                 }
                 Phase::Shared => return Served::Done(self.read_ring(spans, skip, peek)),
@@ -307,6 +331,9 @@ impl Connection {
         skip: usize,
     ) -> Option<Result<usize, Errno>> {
         let mut mover = lock(&self.mover);
+        if self.phase() == Phase::Moving && self.write_shut.load(Relaxed) {
+            return Some(Err(Errno::PIPE));
+        }
         let mover = mover.as_mut().filter(|_| self.phase() == Phase::Moving)?;
         let count = mover.hold_back(&without_first(sources, skip));
         Some(if count == 0 { Err(Errno::AGAIN) } else { Ok(count) })
@@ -332,8 +359,16 @@ impl Connection {
 
     fn sleep_for_space(&self) -> Result<(), Errno> {
         let fd = self.fd();
+        let Some(timeout) = sys::send_timeout(fd) else {
+            // Signals restart this one, as they do a write that may wait for ever. The
+            // time that reading may take is none of it.
+            return match sys::wait_for_byte(fd) {
+                Err(Errno::AGAIN) => Ok(()),
+                woken => woken,
+            };
+        };
         let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
-        match sys::ppoll(&mut entry, sys::send_timeout(fd), std::ptr::null())? {
+        match sys::ppoll(&mut entry, Some(timeout), std::ptr::null())? {
             0 => Err(Errno::AGAIN),
             _ => Ok(()),
         }
@@ -381,7 +416,9 @@ impl Connection {
         match self.phase() {
             Phase::Shared => self.ring().is_some_and(|ring| ring.is_ready(interest)),
             Phase::Moving => {
-                interest.writable && lock(&self.mover).as_ref().is_some_and(Mover::has_room)
+                let has_room = || lock(&self.mover).as_ref().is_some_and(Mover::has_room);
+                interest.readable && self.read_shut.load(Relaxed)
+                    || interest.writable && (self.write_shut.load(Relaxed) || has_room())
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
@@ -466,9 +503,17 @@ impl Connection {
         }
     }
 
-    /// Leaves it on its socket for good: it is none of our business any more.
-    pub(crate) fn give_up(self: &Arc<Self>) {
-        *lock(&self.tracker) = None;
+    /// Leaves it on its socket for good: it is none of our business any more. Returns
+    /// whether it could: not once the server has been asked.
+    pub(crate) fn give_up(self: &Arc<Self>) -> bool {
+        {
+            // Whoever begins a move holds the mover.
+            let _mover = lock(&self.mover);
+            if self.phase() != Phase::Socket {
+                return false;
+            }
+            *lock(&self.tracker) = None;
+        }
         for fd in lock(&self.fds).clone() {
             table::clear(fd);
             table::note_watched(fd);
@@ -476,6 +521,7 @@ impl Connection {
         for (epoll, fd) in self.watchers() {
             epoll.forget(fd);
         }
+        true
     }
 
     /// Whether it is time to ask the server.
@@ -485,9 +531,10 @@ impl Connection {
 
     /// Asks the server to go on in shared memory, if everything is quiet.
     pub(crate) fn begin_move(self: &Arc<Self>) {
-        if self.forks != table::forks() {
-            // A child may use the socket too.
-            return self.give_up();
+        // A child may use the socket too; or it was closed where we could not see it.
+        if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
+            self.give_up();
+            return;
         }
         let mut place = lock(&self.mover);
         if self.phase() != Phase::Socket {
@@ -533,6 +580,7 @@ impl Connection {
         let Some(mover) = place.as_mut() else { return };
         let outcome = mover.advance(self.fd());
         let kept = mover.take_kept();
+        let unseen = kept[kept.len() - mover.unseen_bytes()..].to_vec();
         if !kept.is_empty() {
             let mut all = lock(&self.kept);
             all.extend(kept);
@@ -547,12 +595,17 @@ impl Connection {
             Outcome::Refused(refusal) => {
                 let mut tracker = lock(&self.tracker);
                 mover.flush_to_socket(self.fd());
+                if self.write_shut.load(Relaxed) {
+                    sys::shut_down_writing(self.fd());
+                }
                 let held_back = mover.take_held_back();
                 let still_tracked = tracker.as_mut().is_some_and(|tracker| {
                     if refusal.may_be_retried() {
-                        tracker.offer_was_lost();
+                        tracker.refused_for_now();
                     }
-                    !refusal.is_for_good() && tracker.sent(&held_back).is_ok()
+                    !refusal.is_for_good()
+                        && tracker.sent(&held_back).is_ok()
+                        && tracker.received(&unseen).is_ok()
                 });
                 if !still_tracked {
                     *tracker = None;
@@ -569,8 +622,14 @@ impl Connection {
         let held_back = mover.take_held_back();
         // The ring is empty and larger than what is ever held back.
         drop(ring.write(self.fd(), &[std::io::IoSlice::new(&held_back)]));
-        lock(&self.fds).iter().copied().for_each(sys::close_on_exec);
+        if self.write_shut.load(Relaxed) {
+            ring.close_writing(self.fd());
+        }
+        if self.is_tcp {
+            sys::send_at_once(self.fd());
+        }
         self.ring.set(ring).ok();
+        lock(&self.fds).iter().copied().for_each(sys::close_on_exec);
     }
 
     /// After a refusal: back to the kernel, once what was kept has been read.
@@ -588,7 +647,12 @@ impl Connection {
 
     /// The program duplicated it.
     pub(crate) fn add_fd(&self, fd: RawFd) {
-        lock(&self.fds).push(fd);
+        let mut fds = lock(&self.fds);
+        fds.push(fd);
+        // A move looks at `fds` once it has its ring.
+        if self.ring().is_some() {
+            sys::close_on_exec(fd);
+        }
     }
 
     /// The program is closing one of its file descriptors.
@@ -598,28 +662,46 @@ impl Connection {
                 epoll.forget(fd);
             }
         }
-        let mut fds = lock(&self.fds);
-        fds.retain(|&other| other != fd);
-        match fds.first() {
-            Some(&other) => self.fd.store(other, Relaxed),
-            None => {
-                if let Some(ring) = self.ring() {
-                    ring.close(fd);
-                }
-            }
+        // The number may be another connection's in a moment: a thread that sleeps here
+        // must take nothing off that.
+        let _sleepers = lock(&self.sleepers);
+        let left = {
+            let mut fds = lock(&self.fds);
+            fds.retain(|&other| other != fd);
+            fds.first().copied()
+        };
+        if left.is_none() {
+            self.end(fd);
+        }
+        self.fd.store(left.unwrap_or(-1), Relaxed);
+    }
+
+    /// The program ends both directions. What it has written is still to be executed.
+    fn end(&self, fd: RawFd) {
+        if let Some(mover) = lock(&self.mover).take() {
+            self.write_shut.store(true, Relaxed);
+            mover.hand_over(fd);
+        }
+        if let Some(ring) = self.ring() {
+            ring.close(fd);
         }
     }
 
     /// `shutdown(2)`. Returns whether the kernel is to do it as well.
     pub(crate) fn shut_down(&self, how: libc::c_int) -> bool {
-        let Some(ring) = self.ring() else { return true };
-        let fd = self.fd();
-        match how {
-            libc::SHUT_RD => self.read_shut.store(true, Relaxed),
-            libc::SHUT_WR => ring.close_writing(fd),
+        // Keeps a move from ending meanwhile.
+        let _sleepers = lock(&self.sleepers);
+        if !self.is_moved() {
+            return true;
+        }
+        match (how, self.ring()) {
+            (libc::SHUT_RD, Some(_)) => self.read_shut.store(true, Relaxed),
+            (libc::SHUT_RD, None) => return true,
+            (libc::SHUT_WR, Some(ring)) => ring.close_writing(self.fd()),
+            (libc::SHUT_WR, None) => self.write_shut.store(true, Relaxed),
             _ => {
                 self.read_shut.store(true, Relaxed);
-                ring.close(fd);
+                self.end(self.fd());
             }
         }
         // The socket has to carry doorbells as long as one direction is open.

@@ -8,13 +8,13 @@
 
 use crate::connection::{Connection, Phase, WRITABLE, interest_of, lock};
 use crate::errno::Errno;
-use crate::{spin, sys};
+use crate::{spin, sys, table};
 use libc::{c_int, epoll_event, sigset_t};
 use shm_fifo::Interest;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::RawFd;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI32, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// The kernel is asked this often while rings keep the loop busy.
@@ -28,7 +28,9 @@ const WAKE_UP: u32 = libc::EPOLLOUT.cast_unsigned();
 
 #[derive(Debug)]
 pub(crate) struct Epoll {
-    epfd: RawFd,
+    /// Of the file descriptors that are this instance, one.
+    epfd: AtomicI32,
+    fds: Mutex<Vec<RawFd>>,
     /// Threads that wait for `state` while a spinning thread holds it.
     contenders: AtomicU32,
     state: Mutex<State>,
@@ -88,7 +90,43 @@ pub(crate) type Joined = Vec<(Arc<Connection>, Interest)>;
 
 impl Epoll {
     pub(crate) fn new(epfd: RawFd) -> Self {
-        Self { epfd, contenders: AtomicU32::new(0), state: Mutex::new(State::default()) }
+        Self {
+            epfd: AtomicI32::new(epfd),
+            fds: Mutex::new(vec![epfd]),
+            contenders: AtomicU32::new(0),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    fn epfd(&self) -> RawFd {
+        self.epfd.load(Relaxed)
+    }
+
+    /// The program duplicated it.
+    pub(crate) fn add_fd(&self, fd: RawFd) {
+        lock(&self.fds).push(fd);
+    }
+
+    /// The program is closing one of its file descriptors.
+    pub(crate) fn lose_fd(&self, fd: RawFd) {
+        let mut fds = lock(&self.fds);
+        fds.retain(|&other| other != fd);
+        self.epfd.store(fds.first().copied().unwrap_or(-1), Relaxed);
+    }
+
+    /// Another instance is going to watch this one. What waits for that one cannot be
+    /// known, so the connections in here stay on their sockets, and this instance is
+    /// the kernel's. `false` if one of them has moved already.
+    pub(crate) fn leave_to_kernel(&self) -> bool {
+        let connections = self.lock().connections();
+        if connections.iter().any(|connection| !connection.give_up()) {
+            return false;
+        }
+        for fd in lock(&self.fds).drain(..) {
+            table::clear(fd);
+            table::note_watched(fd);
+        }
+        true
     }
 
     /// `epoll_ctl(2)` for a tracked connection.
@@ -113,7 +151,7 @@ impl Epoll {
             (libc::EPOLL_CTL_MOD, true, Some(event)) => self.change(&mut state, fd, event),
             (libc::EPOLL_CTL_DEL, true, _) => self.remove(&mut state, fd),
             // The kernel says what is wrong with it.
-            _ if !connection.is_virtual() => sys::epoll_ctl(self.epfd, operation, fd, event),
+            _ if !connection.is_virtual() => sys::epoll_ctl(self.epfd(), operation, fd, event),
             (libc::EPOLL_CTL_ADD, true, _) => Err(Errno(libc::EEXIST)),
             (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(Errno(libc::EFAULT)),
             (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, false, _) => Err(Errno(libc::ENOENT)),
@@ -131,7 +169,7 @@ impl Epoll {
         let known =
             state.member(fd).is_some_and(|member| Arc::ptr_eq(&member.connection, connection));
         let in_kernel = if !connection.is_virtual() {
-            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, fd, Some(event))?;
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
             InKernel::Programs
         } else {
             if !known {
@@ -159,7 +197,7 @@ impl Epoll {
         let sleeping = state.sleeping > 0;
         let Some(member) = state.member_mut(fd) else { return Err(Errno(libc::ENOENT)) };
         if member.in_kernel == InKernel::Programs {
-            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, fd, Some(event))?;
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, fd, Some(event))?;
         } else if sleeping {
             self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | WAKE_UP)?;
         }
@@ -176,7 +214,7 @@ impl Epoll {
             member.is_watched = false;
             return Ok(());
         }
-        sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_DEL, fd, None)?;
+        sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
         state.take(fd);
         Ok(())
     }
@@ -189,7 +227,7 @@ impl Epoll {
         let is_it = Arc::ptr_eq(&member.connection, connection);
         if is_it && member.in_kernel == InKernel::Programs {
             // Where the program closed the epoll instance, nobody is to be told.
-            self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | wake_up).ok();
+            self.replace(fd, epoll_event { events: DOORBELLS | wake_up, u64: tag_of(fd) });
             member.in_kernel = InKernel::Ours;
             member.told = None;
         }
@@ -203,7 +241,7 @@ impl Epoll {
             return;
         }
         if !member.is_watched {
-            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_DEL, fd, None).ok();
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
             state.take(fd);
             return;
         }
@@ -211,8 +249,18 @@ impl Epoll {
         let disarmed = member.events & (EDGE | ONE_SHOT);
         let events = if member.is_armed { member.events } else { disarmed };
         let event = epoll_event { events, u64: member.data };
-        sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, fd, Some(event)).ok();
+        self.replace(fd, event);
         member.in_kernel = InKernel::Programs;
+    }
+
+    /// Changes whose registration it is. One with `EPOLLEXCLUSIVE` cannot be changed,
+    /// nor be changed into.
+    fn replace(&self, fd: RawFd, event: epoll_event) {
+        let epfd = self.epfd();
+        if sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, fd, Some(event)).is_err() {
+            sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, None).ok();
+            sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, Some(event)).ok();
+        }
     }
 
     /// `fd` is being closed, or none of our business any more.
@@ -220,7 +268,7 @@ impl Epoll {
         let mut state = self.lock();
         if state.take(fd).is_some_and(|member| member.in_kernel == InKernel::Ours) {
             // A duplicate would keep it registered.
-            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_DEL, fd, None).ok();
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
         }
     }
 
@@ -246,14 +294,14 @@ impl Epoll {
                 state = self.lock();
             }
             let mut count = 0;
-            let ask_kernel = state.kernel_is_due(now_ns);
+            let ask_kernel = !state.take_rings_turn(events) && state.kernel_is_due(now_ns);
             if ask_kernel {
-                count = sys::epoll_wait(self.epfd, state.room_in(events), 0, mask)?;
+                count = sys::epoll_wait(self.epfd(), state.room_in(events), 0, mask)?;
                 state.note_kernel_poll(count, now_ns);
             }
             let mut found = self.gather(&mut state, events, count);
             if found == 0 && is_look && !ask_kernel {
-                count = sys::epoll_wait(self.epfd, events, 0, mask)?;
+                count = sys::epoll_wait(self.epfd(), events, 0, mask)?;
                 state.note_kernel_poll(count, now_ns);
                 found = self.gather(&mut state, events, count);
             }
@@ -283,7 +331,7 @@ impl Epoll {
             };
             state.sleeping += 1;
             drop(state);
-            let woken = sys::epoll_wait(self.epfd, events, left_ms, mask);
+            let woken = sys::epoll_wait(self.epfd(), events, left_ms, mask);
             for (connection, interest) in joined {
                 connection.part(interest, false);
             }
@@ -365,7 +413,7 @@ impl Epoll {
 
     fn register_ours(&self, operation: c_int, fd: RawFd, events: u32) -> Result<(), Errno> {
         let event = epoll_event { events, u64: tag_of(fd) };
-        sys::epoll_ctl(self.epfd, operation, fd, Some(event))
+        sys::epoll_ctl(self.epfd(), operation, fd, Some(event))
     }
 
     /// Spins for the rings, asking the kernel now and then; how many events that
@@ -378,7 +426,7 @@ impl Epoll {
         let interrupt = |now_ns: u64| {
             if now_ns.saturating_sub(*kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS {
                 *kernel_polled_ns = now_ns;
-                count = sys::epoll_wait(self.epfd, events, 0, std::ptr::null()).unwrap_or(0);
+                count = sys::epoll_wait(self.epfd(), events, 0, std::ptr::null()).unwrap_or(0);
             }
             // ORDERING, Relaxed: a hint; the mutex orders the state itself.
             count > 0 || self.contenders.load(Relaxed) > 0
@@ -458,6 +506,13 @@ impl State {
     fn kernel_is_due(&self, now_ns: u64) -> bool {
         self.kernel_had_events
             || now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+    }
+
+    /// Whether the kernel had the only place of the last report, and rings wait for it.
+    fn take_rings_turn(&mut self, events: &[epoll_event]) -> bool {
+        let is_theirs = events.len() == 1 && self.kernel_had_events && self.has_news();
+        self.kernel_had_events &= !is_theirs;
+        is_theirs
     }
 
     fn note_kernel_poll(&mut self, count: usize, now_ns: u64) {

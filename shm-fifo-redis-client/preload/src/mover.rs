@@ -38,8 +38,8 @@ pub(crate) enum Refusal {
     ForGood,
     /// It said no; another user may be told otherwise.
     ForThisUser,
-    /// The offer was made and lost.
-    OfferLost,
+    /// It was not the moment, or the offer was lost: the next time it may be.
+    ForNow,
 }
 
 impl Refusal {
@@ -48,7 +48,7 @@ impl Refusal {
     }
 
     pub(crate) fn may_be_retried(self) -> bool {
-        self == Self::OfferLost
+        self == Self::ForNow
     }
 }
 
@@ -73,6 +73,8 @@ pub(crate) struct Mover {
     scanned: usize,
     received_bytes: usize,
     kept: Vec<u8>,
+    /// How many bytes at the end of `kept` are from behind a refusal.
+    unseen_bytes: usize,
     held_back: Vec<u8>,
 }
 
@@ -94,6 +96,7 @@ impl Mover {
             scanned: 0,
             received_bytes: 0,
             kept: Vec::new(),
+            unseen_bytes: 0,
             held_back: Vec::new(),
         })
     }
@@ -119,6 +122,12 @@ impl Mover {
         std::mem::take(&mut self.kept)
     }
 
+    /// How many of the last bytes that were kept followed a refusal: they may end in the
+    /// middle of a value.
+    pub(crate) fn unseen_bytes(&self) -> usize {
+        self.unseen_bytes
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.held_back.len() < MAX_HELD_BACK_BYTES
     }
@@ -140,18 +149,24 @@ impl Mover {
     /// Sends what was held back. It is little and the socket was idle, so it does
     /// not wait in any case that is known.
     pub(crate) fn flush_to_socket(&self, socket: RawFd) {
-        let mut rest = &self.held_back[..];
-        while !rest.is_empty() {
-            match sys::send(socket, rest) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(Errno::AGAIN) => {
-                    let mut entry =
-                        [libc::pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
-                    let _woken = sys::ppoll(&mut entry, None, std::ptr::null());
-                }
-                Err(Errno(libc::EINTR)) => {}
-                // The program will hear of it on the socket.
-                Err(_) => return,
+        flush(socket, &self.held_back);
+    }
+
+    /// The program goes while the server has not answered: what was held back is for
+    /// the server all the same, which reads all that was sent before the end.
+    pub(crate) fn hand_over(self, socket: RawFd) {
+        if self.held_back.is_empty() {
+            return;
+        }
+        match self.stage {
+            Stage::Opening => flush(socket, &self.held_back),
+            Stage::Starting(region) => {
+                // Nothing may follow on the socket, not even a doorbell. The server
+                // finds it in the ring when it starts.
+                const NOWHERE: RawFd = -1;
+                let ring = Duplex::new(region.into_endpoint());
+                drop(ring.write(NOWHERE, &[IoSlice::new(&self.held_back)]));
+                ring.close_writing(NOWHERE);
             }
         }
     }
@@ -208,7 +223,7 @@ impl Mover {
         match self.stage {
             Stage::Opening if answer == b"+OK\r\n" => self.start(socket),
             Stage::Opening => Err(refusal_of(answer)),
-            Stage::Starting(_) => Err(Refusal::OfferLost),
+            Stage::Starting(_) => Err(Refusal::ForNow),
         }
     }
 
@@ -246,13 +261,36 @@ impl Mover {
 
     /// Back to the socket, with all that came and was no answer.
     fn refused(&mut self, refusal: Refusal) -> Outcome {
+        self.unseen_bytes = self.inbox.len();
         self.kept.append(&mut self.inbox);
         Outcome::Refused(refusal)
     }
 }
 
+fn flush(socket: RawFd, mut rest: &[u8]) {
+    while !rest.is_empty() {
+        match sys::send(socket, rest) {
+            Ok(sent) => rest = &rest[sent..],
+            Err(Errno::AGAIN) => {
+                let mut entry = [libc::pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
+                let _woken = sys::ppoll(&mut entry, None, std::ptr::null());
+            }
+            Err(Errno(libc::EINTR)) => {}
+            // The program will hear of it on the socket.
+            Err(_) => return,
+        }
+    }
+}
+
 fn refusal_of(answer: &[u8]) -> Refusal {
-    let unknown = b"-ERR unknown command";
-    let start = &answer[..answer.len().min(unknown.len())];
-    if start.eq_ignore_ascii_case(unknown) { Refusal::ForGood } else { Refusal::ForThisUser }
+    let begins_with = |start: &[u8]| {
+        answer.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
+    };
+    if begins_with(b"-ERR unknown command") {
+        Refusal::ForGood
+    } else if begins_with(b"-ERR SHM.OPEN:") {
+        Refusal::ForNow
+    } else {
+        Refusal::ForThisUser
+    }
 }

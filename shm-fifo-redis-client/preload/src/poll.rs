@@ -7,6 +7,7 @@ use crate::errno::Errno;
 use crate::table::{self, Entry};
 use crate::{spin, sys};
 use libc::{pollfd, sigset_t, timespec};
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::ptr::null;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ struct Watched {
     /// Its place among all entries.
     index: usize,
     source: Source,
+    /// The kernel was asked for doorbells, not for what the program waits for.
+    listening: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -113,10 +116,10 @@ impl Poll {
         let mut asked = entries.to_vec();
         for watched in &self.watched {
             let entry = &mut asked[watched.index];
+            let listening = watched.connection().is_some_and(Connection::is_virtual);
+            watched.listening.set(listening);
             match &watched.source {
-                Source::Connection(connection) if connection.is_virtual() => {
-                    entry.events = libc::POLLIN;
-                }
+                Source::Connection(_) if listening => entry.events = libc::POLLIN,
                 Source::Inherited => entry.fd = -1,
                 Source::Connection(_) | Source::Epoll(_) => {}
             }
@@ -216,7 +219,7 @@ impl Watched {
             Entry::Epoll(epoll) => Source::Epoll(epoll),
             Entry::Inherited => Source::Inherited,
         };
-        Some(Self { index, source })
+        Some(Self { index, source, listening: Cell::new(false) })
     }
 
     fn connection(&self) -> Option<&Connection> {
@@ -242,27 +245,33 @@ impl Watched {
                 let ready = connection.ready_events(events_of(entry));
                 libc::c_short::try_from(ready).unwrap_or(libc::POLLERR)
             }
-            // It moved since the kernel was asked: what that saw is not the program's.
-            Source::Connection(_) if asked.events != entry.events => 0,
+            // Back on its socket since the kernel was asked: what that saw was not the
+            // program's.
+            Source::Connection(_) if self.listening.get() => ask_kernel(entry.fd, entry.events),
             Source::Connection(_) => asked.revents,
             Source::Epoll(epoll) => {
                 let readable = entry.events & libc::POLLIN;
                 let own = asked.revents & !libc::POLLIN;
-                if readable != 0 && (epoll.has_news() || has_kernel_events(entry.fd)) {
-                    own | readable
+                let readable = if epoll.has_news() {
+                    readable
                 } else {
-                    own
-                }
+                    // Its doorbells were taken.
+                    ask_kernel(entry.fd, readable) & readable
+                };
+                own | readable
             }
             Source::Inherited => entry.events | libc::POLLHUP | libc::POLLERR,
         }
     }
 }
 
-/// Whether an epoll instance is readable for the kernel, its doorbells taken.
-fn has_kernel_events(epfd: RawFd) -> bool {
-    let mut entry = [pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }];
-    sys::ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+/// What of `events` is there now, for the kernel.
+fn ask_kernel(fd: RawFd, events: libc::c_short) -> libc::c_short {
+    let mut entry = [pollfd { fd, events, revents: 0 }];
+    match sys::ppoll(&mut entry, Some(NO_TIME), null()) {
+        Ok(_) => entry[0].revents,
+        Err(_) => 0,
+    }
 }
 
 fn events_of(entry: &pollfd) -> u32 {

@@ -5,6 +5,9 @@ use libc::{c_void, iovec, msghdr};
 use std::io::IoSlice;
 use std::marker::PhantomData;
 
+/// What the kernel takes in one call: `IOV_MAX`.
+pub(crate) const MAX_SPANS: usize = 1024;
+
 /// Buffers of the program, in order, for the time of one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spans<'a> {

@@ -35,6 +35,43 @@ pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     })
 }
 
+/// Receives until `target` is full, if it may wait.
+pub(crate) fn receive_all(
+    socket: RawFd,
+    target: &mut [u8],
+    dont_wait: bool,
+) -> Result<usize, Errno> {
+    let flags = libc::MSG_WAITALL | if dont_wait { libc::MSG_DONTWAIT } else { 0 };
+    let nobody = null::<libc::sockaddr>();
+    let (bytes, length) = (target.as_mut_ptr(), target.len());
+    // SAFETY: the pointer and the length of a live slice, and no address asked for.
+    counted(unsafe {
+        libc::syscall(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody)
+    })
+}
+
+/// Ends what is written to the socket.
+pub(crate) fn shut_down_writing(socket: RawFd) {
+    // SAFETY: takes no pointer.
+    unsafe { libc::syscall(libc::SYS_shutdown, socket, libc::SHUT_WR) };
+}
+
+/// Lets single bytes go at once: those of doorbells do not wait for acknowledgements.
+pub(crate) fn send_at_once(socket: RawFd) {
+    let on: c_int = 1;
+    // SAFETY: the pointer and the length are those of a live value.
+    unsafe {
+        libc::syscall(
+            libc::SYS_setsockopt,
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            &raw const on,
+            size_of_val(&on),
+        );
+    }
+}
+
 /// `ppoll(2)`; without a `timeout` it waits for ever.
 pub(crate) fn ppoll(
     entries: &mut [pollfd],

@@ -163,12 +163,13 @@ unsafe extern "C" fn forked_parent() {
 }
 
 /// In a forked child: the moved connections are the parent's; what is on its socket
-/// is left alone. Nothing is dropped: other threads may have been in the middle of
-/// it when the process was copied.
+/// is left alone. An epoll instance is shared with the parent: of its events those that
+/// are the parent's doorbells are no news here. Nothing is dropped: other threads may
+/// have been in the middle of it when the process was copied.
 unsafe extern "C" fn forked_child() {
     OWNER.store(sys::process_id(), Relaxed);
     let mut in_use = 0;
-    for page in &TABLE {
+    for (number, page) in TABLE.iter().enumerate() {
         let page = page.load(Acquire);
         if page.is_null() {
             continue;
@@ -180,19 +181,22 @@ unsafe extern "C" fn forked_child() {
             if *slot.kind.get_mut() == EMPTY {
                 continue;
             }
-            let inherited = match std::mem::take(&mut slot.entry).into_inner() {
-                Ok(entry) => {
-                    let moved = matches!(&entry, Some(Entry::Connection(connection)) if connection.is_moved());
-                    std::mem::forget(entry);
-                    moved || *slot.kind.get_mut() == INHERITED
+            let entry = std::mem::take(&mut slot.entry).into_inner().ok().flatten();
+            let (kind, childs) = match &entry {
+                Some(Entry::Connection(connection)) if connection.is_moved() => {
+                    (INHERITED, Some(Entry::Inherited))
                 }
-                Err(_) => false,
+                Some(Entry::Inherited) => (INHERITED, Some(Entry::Inherited)),
+                Some(Entry::Epoll(_)) => {
+                    let fd = RawFd::try_from(number * SLOTS_PER_PAGE + index).unwrap_or(-1);
+                    (EPOLL, Some(Entry::Epoll(Arc::new(Epoll::new(fd)))))
+                }
+                Some(Entry::Connection(_)) | None => (EMPTY, None),
             };
-            *slot.kind.get_mut() = if inherited { INHERITED } else { EMPTY };
-            if inherited {
-                slot.entry = Mutex::new(Some(Entry::Inherited));
-                in_use += 1;
-            }
+            std::mem::forget(entry);
+            in_use += usize::from(childs.is_some());
+            slot.entry = Mutex::new(childs);
+            *slot.kind.get_mut() = kind;
         }
     }
     IN_USE.store(in_use, Relaxed);

@@ -4,42 +4,12 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-use support::{Server, run, watched};
-
-/// The C program, compiled once.
-fn program() -> PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let compile = || {
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("calls");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/calls.c");
-        let status = Command::new("cc")
-            .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-            .arg(&program)
-            .arg(source)
-            .status()
-            .expect("cc runs; install it with: apt-get install build-essential");
-        assert!(status.success(), "calls.c does not compile");
-        program
-    };
-    PROGRAM.get_or_init(compile).clone()
-}
+use support::{Server, both_ways, program, run, watched};
 
 /// Runs one of the program's tests, of which so many connections move.
 fn calls(name: &'static str, moves: u64) {
-    let program = program();
-    watched(move || {
-        let server = Server::start(&[]);
-        let control = run(Command::new(&program).arg(server.socket()).arg(name), "");
-        assert_eq!((control.as_str(), server.moved()), ("passed\n", 0));
-        let mut command = server.exec(16);
-        assert_eq!(run(command.arg(&program).arg(server.socket()).arg(name), ""), "passed\n");
-        assert_eq!(server.moved(), moves, "connections that moved");
-        server.wait_for("sessions", 0);
-        assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
-    });
+    let program = program("calls");
+    watched(move || both_ways(&Server::start(&[]), &program, name, moves));
 }
 
 macro_rules! calls {
@@ -81,7 +51,7 @@ calls! {
 /// `CYCLES=100000` runs more of them.
 #[test]
 fn nothing_leaks_over_many_connections() {
-    let program = program();
+    let program = program("calls");
     watched(move || {
         let server = Server::start(&[]);
         let mut command = server.exec(2);

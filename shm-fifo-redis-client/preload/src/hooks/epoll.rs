@@ -4,7 +4,7 @@
 use super::number;
 use super::poll::after_timespec;
 use crate::epoll::{Epoll, Timeout};
-use crate::errno::untouched;
+use crate::errno::{Errno, untouched};
 use crate::table::{self, Entry};
 use crate::{real, settings};
 use libc::{c_int, epoll_event, sigset_t, timespec};
@@ -22,7 +22,13 @@ unsafe extern "C" fn epoll_ctl(
 ) -> c_int {
     let connection = match table::entry(fd) {
         Some(Entry::Connection(connection)) => connection,
-        _ => {
+        other => {
+            if operation == libc::EPOLL_CTL_ADD
+                && let Some(Entry::Epoll(inner)) = other
+                && !untouched(|| inner.leave_to_kernel())
+            {
+                return number(Err(Errno(libc::ELOOP)));
+            }
             // SAFETY: the caller's own arguments.
             let result = unsafe { real::epoll_ctl(epfd, operation, fd, event) };
             if operation == libc::EPOLL_CTL_ADD && settings::get().is_some() {
@@ -33,7 +39,9 @@ unsafe extern "C" fn epoll_ctl(
     };
     let Some(epoll) = watcher(epfd) else {
         // What waits for an epoll instance, and how, is not known.
-        connection.give_up();
+        if !untouched(|| connection.give_up()) {
+            return number(Err(Errno(libc::EPERM)));
+        }
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     };

@@ -52,8 +52,10 @@ fn release(fd: RawFd) {
         if !table::is_own_process() {
             return;
         }
-        if let Some(Entry::Connection(connection)) = table::clear(fd) {
-            connection.lose_fd(fd);
+        match table::clear(fd) {
+            Some(Entry::Connection(connection)) => connection.lose_fd(fd),
+            Some(Entry::Epoll(epoll)) => epoll.lose_fd(fd),
+            Some(Entry::Inherited) | None => {}
         }
     });
 }
@@ -68,8 +70,10 @@ fn duplicated(original: RawFd, copy: RawFd) {
         if !table::is_own_process() {
             return;
         }
-        if let Entry::Connection(connection) = &entry {
-            connection.add_fd(copy);
+        match &entry {
+            Entry::Connection(connection) => connection.add_fd(copy),
+            Entry::Epoll(epoll) => epoll.add_fd(copy),
+            Entry::Inherited => sys::close_on_exec(copy),
         }
         table::fill(copy, entry);
     });
@@ -100,6 +104,24 @@ unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c
 }
 
 const CLOSE_RANGE_CLOEXEC: c_int = 1 << 2;
+
+/// # Safety
+/// As `closefrom(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn closefrom(first: c_int) {
+    let first = first.max(0);
+    table::known_between(first, RawFd::MAX).into_iter().for_each(release);
+    // SAFETY: takes no pointer; older kernels do not have it.
+    if unsafe { real::close_range(first.cast_unsigned(), c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    // SAFETY: takes no pointer.
+    let limit = unsafe { libc::getdtablesize() };
+    for fd in first..limit {
+        // SAFETY: the caller wants it closed.
+        unsafe { real::close(fd) };
+    }
+}
 
 /// # Safety
 /// As `shutdown(2)`.

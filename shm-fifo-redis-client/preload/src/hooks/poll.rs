@@ -4,7 +4,7 @@
 use super::number;
 use crate::epoll::Timeout;
 use crate::errno::{Errno, untouched};
-use crate::{poll as engine, real, table};
+use crate::{poll as engine, real, sys, table};
 use libc::{c_int, fd_set, nfds_t, pollfd, sigset_t, size_t, timespec, timeval};
 use std::ptr::null;
 
@@ -126,6 +126,10 @@ unsafe extern "C" fn select(
     except: *mut fd_set,
     timeout: *mut timeval,
 ) -> c_int {
+    if table::is_empty() {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::select(count, read, write, except, timeout) };
+    }
     // SAFETY: null, or the caller's own.
     let time = match unsafe { timeout.as_ref() } {
         None => Timeout::Never,
@@ -137,11 +141,24 @@ unsafe extern "C" fn select(
             Timeout::After { ns }
         }
     };
+    let started_ns = sys::monotonic_ns();
     // SAFETY: the caller's own arguments.
     unsafe {
         let mut sets = Sets { count, read, write, except };
-        sets.wait(time, null()).unwrap_or_else(|| real::select(count, read, write, except, timeout))
+        let Some(result) = sets.wait(time, null()) else {
+            return real::select(count, read, write, except, timeout);
+        };
+        if let (Some(left), Timeout::After { ns }) = (timeout.as_mut(), time) {
+            tell_time_left(left, ns.saturating_sub(sys::monotonic_ns() - started_ns));
+        }
+        result
     }
+}
+
+/// As Linux does it.
+fn tell_time_left(left: &mut timeval, ns: u64) {
+    left.tv_sec = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    left.tv_usec = libc::suseconds_t::try_from(ns % 1_000_000_000 / 1000).unwrap_or(0);
 }
 
 /// # Safety

@@ -5,7 +5,7 @@ use super::length;
 use crate::connection::{Connection, Manner, Served};
 use crate::errno::{Errno, untouched};
 use crate::real;
-use crate::spans::{Spans, span};
+use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
 use libc::{
     c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec,
@@ -95,9 +95,11 @@ unsafe extern "C" fn __read_chk(
 unsafe extern "C" fn readv(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::readv(fd, spans, count) };
-    let Some(entry) = table::entry(fd) else { return real() };
+    // Too many spans, or too few, are the kernel's to refuse.
+    let allowed = usize::try_from(count).ok().filter(|&count| count <= MAX_SPANS);
+    let (Some(entry), Some(count)) = (table::entry(fd), allowed) else { return real() };
     // SAFETY: the caller's buffers.
-    let spans = unsafe { Spans::new(spans, usize::try_from(count).unwrap_or(0)) };
+    let spans = unsafe { Spans::new(spans, count) };
     serve(&entry, spans, Manner::default(), real)
 }
 

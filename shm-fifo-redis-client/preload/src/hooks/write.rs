@@ -4,7 +4,7 @@
 use super::length;
 use crate::connection::Served;
 use crate::errno::{self, Errno, untouched};
-use crate::spans::{Spans, span};
+use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
 use crate::{real, sys};
 use libc::{
@@ -67,9 +67,11 @@ unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, size: size_t) -> ss
 unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::writev(fd, spans, count) };
-    let Some(entry) = table::entry(fd) else { return real() };
+    // Too many spans, or too few, are the kernel's to refuse.
+    let allowed = usize::try_from(count).ok().filter(|&count| count <= MAX_SPANS);
+    let (Some(entry), Some(count)) = (table::entry(fd), allowed) else { return real() };
     // SAFETY: the caller's buffers.
-    let spans = unsafe { Spans::new(spans, usize::try_from(count).unwrap_or(0)) };
+    let spans = unsafe { Spans::new(spans, count) };
     serve(&entry, spans, 0, real)
 }
 

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
-/// How often a server that lost an offer is asked again.
+/// How often a server is asked that refuses for the moment.
 const MAX_ATTEMPTS: u32 = 3;
 /// Logins whose replies are on their way.
 const MAX_LOGINS: usize = 64;
@@ -98,8 +98,8 @@ impl Tracker {
         self.attempts += 1;
     }
 
-    /// The offer was lost on the way: worth another try, if not too often.
-    pub(crate) fn offer_was_lost(&mut self) {
+    /// It may be granted the next time: worth another try, if not too often.
+    pub(crate) fn refused_for_now(&mut self) {
         self.wanted = self.attempts < MAX_ATTEMPTS;
     }
 
@@ -218,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn lost_offers_are_forgiven_a_few_times() {
+    fn a_refusal_for_now_is_forgiven_a_few_times() {
         let mut tracker = Tracker::new(0);
         for attempt in 1..=MAX_ATTEMPTS {
             assert!(tracker.may_move(), "attempt {attempt}");
             tracker.asked();
-            tracker.offer_was_lost();
+            tracker.refused_for_now();
         }
         assert!(!tracker.may_move());
     }

@@ -1,85 +1,6 @@
 /* Every way in which a program may talk to a server, on one connection each.
- * Usage: calls SOCKET NAME. Prints what it saw; the same with and without the
- * preloaded library. */
-#define _GNU_SOURCE
-#include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/select.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/uio.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define CHECK(condition)                                                          \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            fprintf(stderr, "line %d: %s (errno %d: %s)\n", __LINE__, #condition, \
-                    errno, strerror(errno));                                      \
-            _exit(1);                                                             \
-        }                                                                         \
-    } while (0)
-
-static const char *path;
-static const char PING[] = "*1\r\n$4\r\nPING\r\n";
-static const char PONG[] = "+PONG\r\n";
-enum { PING_LENGTH = sizeof PING - 1, PONG_LENGTH = sizeof PONG - 1 };
-
-static int open_connection(void) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-    CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
-    return fd;
-}
-
-static void send_ping(int fd) { CHECK(send(fd, PING, PING_LENGTH, MSG_NOSIGNAL) == PING_LENGTH); }
-
-static void read_pong(int fd) {
-    char buffer[64];
-    size_t have = 0;
-    while (have < PONG_LENGTH) {
-        ssize_t count = recv(fd, buffer + have, PONG_LENGTH - have, 0);
-        CHECK(count > 0);
-        have += count;
-    }
-    CHECK(memcmp(buffer, PONG, PONG_LENGTH) == 0);
-}
-
-/* Far more commands than a connection moves after. */
-static void settle(int fd) {
-    for (int i = 0; i < 40; i++) {
-        send_ping(fd);
-        read_pong(fd);
-    }
-}
-
-static int moved_connection(void) {
-    int fd = open_connection();
-    settle(fd);
-    return fd;
-}
-
-static void wait_readable(int fd) {
-    struct pollfd entry = {.fd = fd, .events = POLLIN};
-    CHECK(poll(&entry, 1, -1) == 1 && entry.revents == POLLIN);
-}
-
-static void set_nonblocking(int fd, int on) {
-    int flags = fcntl(fd, F_GETFL);
-    CHECK(fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) == 0);
-}
+ * The same is seen with and without the preloaded library. */
+#include "talk.h"
 
 /* ---- reading and writing ---- */
 
@@ -596,8 +517,7 @@ static void cycles(void) {
     fclose(status);
 }
 
-#define TEST(name) {#name, name}
-static const struct { const char *name; void (*run)(void); } TESTS[] = {
+static const struct test TESTS[] = {
     TEST(reads), TEST(peeks), TEST(writes), TEST(errno_is_kept), TEST(large_values),
     TEST(nonblocking), TEST(nonblocking_from_the_start), TEST(timeouts), TEST(signals),
     TEST(polls), TEST(selects), TEST(epoll_level), TEST(epoll_edge), TEST(epoll_one_shot),
@@ -606,15 +526,5 @@ static const struct { const char *name; void (*run)(void); } TESTS[] = {
 };
 
 int main(int argc, char **argv) {
-    CHECK(argc == 3);
-    path = argv[1];
-    for (size_t i = 0; i < sizeof TESTS / sizeof *TESTS; i++) {
-        if (strcmp(argv[2], TESTS[i].name) == 0) {
-            TESTS[i].run();
-            puts("passed");
-            return 0;
-        }
-    }
-    fprintf(stderr, "no test %s\n", argv[2]);
-    return 2;
+    return run_test(argc, argv, TESTS, sizeof TESTS / sizeof *TESTS);
 }

@@ -1,13 +1,13 @@
 //! A real Redis with the module, and programs run by `redis-shm exec`.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -48,6 +48,50 @@ pub(crate) fn redis_shm() -> PathBuf {
         assert!(file.is_file(), "there is no {}; build it with: make module", file.display());
     }
     program
+}
+
+/// A program of `programs/`, compiled once.
+pub(crate) fn program(name: &str) -> PathBuf {
+    static PROGRAMS: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let compile = || {
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs");
+        let status = Command::new("cc")
+            .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+            .arg(&program)
+            .arg(Path::new(directory).join(name).with_extension("c"))
+            .status()
+            .expect("cc runs; install it with: apt-get install build-essential");
+        assert!(status.success(), "{name}.c does not compile");
+        program
+    };
+    PROGRAMS.lock().unwrap().entry(name.to_owned()).or_insert_with(compile).clone()
+}
+
+/// Runs one of a program's tests: first as it is, for control, then on shared memory,
+/// where so many of its connections move.
+pub(crate) fn both_ways(server: &Server, program: &Path, name: &str, moves: u64) {
+    let control = run(Command::new(program).arg(server.socket()).arg(name), "");
+    assert_eq!((control.as_str(), server.moved()), ("passed\n", 0));
+    assert_eq!(server.command(&["FLUSHALL"]), "+OK");
+    let mut command = server.exec(16);
+    assert_eq!(run(command.arg(program).arg(server.socket()).arg(name), ""), "passed\n");
+    assert_eq!(server.moved(), moves, "connections that moved");
+    server.wait_for("sessions", 0);
+    assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
+}
+
+/// Waits until that process, which has one thread, sleeps in the kernel.
+pub(crate) fn wait_until_asleep(pid: u32) {
+    // The watchdog ends it.
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let state = status.rsplit_once(") ").unwrap().1;
+        if state.starts_with('S') {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// A server of our own, ended on drop.
@@ -123,6 +167,12 @@ impl Server {
     pub(crate) fn kill(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
+    }
+
+    /// Stops it, as a debugger does.
+    pub(crate) fn stop(&self) {
+        let status = Command::new("kill").args(["-STOP", &self.pid().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
     /// `redis-shm exec` by unix socket; the program's words are to be added.
