@@ -601,9 +601,9 @@ impl Connection {
                 let held_back = mover.take_held_back();
                 let still_tracked = tracker.as_mut().is_some_and(|tracker| {
                     if refusal.may_be_retried() {
-                        tracker.refused_for_now();
+                        tracker.refused_transiently();
                     }
-                    !refusal.is_for_good()
+                    !refusal.is_permanent()
                         && tracker.sent(&held_back).is_ok()
                         && tracker.received(&unseen).is_ok()
                 });

@@ -35,20 +35,20 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The server cannot do it: nothing will change that.
-    ForGood,
+    Permanent,
     /// It said no; another user may be told otherwise.
-    ForThisUser,
+    OfThisUser,
     /// It was not the moment, or the offer was lost: the next time it may be.
-    ForNow,
+    Transient,
 }
 
 impl Refusal {
-    pub(crate) fn is_for_good(self) -> bool {
-        self == Self::ForGood
+    pub(crate) fn is_permanent(self) -> bool {
+        self == Self::Permanent
     }
 
     pub(crate) fn may_be_retried(self) -> bool {
-        self == Self::ForNow
+        self == Self::Transient
     }
 }
 
@@ -108,7 +108,7 @@ impl Mover {
                 Ok(true) => {}
                 Ok(false) => return Outcome::Waiting,
                 // The program will hear of it on the socket.
-                Err(_) => return self.refused(Refusal::ForGood),
+                Err(_) => return self.refused(Refusal::Permanent),
             }
             match self.understand(socket) {
                 Outcome::Waiting => {}
@@ -200,7 +200,7 @@ impl Mover {
             }
             let Ok(Scanned { taken, value }) = self.replies.next(&self.inbox[self.scanned..])
             else {
-                return self.refused(Refusal::ForGood);
+                return self.refused(Refusal::Permanent);
             };
             self.scanned += taken;
             let Some(kind) = value else { return Outcome::Waiting };
@@ -223,7 +223,7 @@ impl Mover {
         match self.stage {
             Stage::Opening if answer == b"+OK\r\n" => self.start(socket),
             Stage::Opening => Err(refusal_of(answer)),
-            Stage::Starting(_) => Err(Refusal::ForNow),
+            Stage::Starting(_) => Err(Refusal::Transient),
         }
     }
 
@@ -234,11 +234,12 @@ impl Mover {
             None => self.received_fd.take(),
         };
         // Where a proxy strips descriptors, or nothing more can be mapped.
-        let region = Region::attach(fd.ok_or(Refusal::ForGood)?).map_err(|_| Refusal::ForGood)?;
+        let region =
+            Region::attach(fd.ok_or(Refusal::Permanent)?).map_err(|_| Refusal::Permanent)?;
         let command = start_command(region.token());
         self.stage = Stage::Starting(region);
         if sys::send(socket, &command) != Ok(command.len()) {
-            return Err(Refusal::ForGood);
+            return Err(Refusal::Permanent);
         }
         Ok(())
     }
@@ -247,7 +248,7 @@ impl Mover {
     fn enter(&mut self, socket: RawFd) -> Outcome {
         const ANSWER: &[u8] = b"+OK\r\n";
         let Stage::Starting(region) = std::mem::replace(&mut self.stage, Stage::Opening) else {
-            return self.refused(Refusal::ForGood);
+            return self.refused(Refusal::Permanent);
         };
         let ring = Duplex::new(region.into_endpoint());
         let mut answer = [0; ANSWER.len()];
@@ -287,10 +288,10 @@ fn refusal_of(answer: &[u8]) -> Refusal {
         answer.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
     };
     if begins_with(b"-ERR unknown command") {
-        Refusal::ForGood
+        Refusal::Permanent
     } else if begins_with(b"-ERR SHM.OPEN:") {
-        Refusal::ForNow
+        Refusal::Transient
     } else {
-        Refusal::ForThisUser
+        Refusal::OfThisUser
     }
 }

@@ -99,7 +99,7 @@ impl Tracker {
     }
 
     /// It may be granted the next time: worth another try, if not too often.
-    pub(crate) fn refused_for_now(&mut self) {
+    pub(crate) fn refused_transiently(&mut self) {
         self.wanted = self.attempts < MAX_ATTEMPTS;
     }
 
@@ -218,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_now_is_forgiven_a_few_times() {
+    fn a_transient_refusal_is_forgiven_a_few_times() {
         let mut tracker = Tracker::new(0);
         for attempt in 1..=MAX_ATTEMPTS {
             assert!(tracker.may_move(), "attempt {attempt}");
             tracker.asked();
-            tracker.refused_for_now();
+            tracker.refused_transiently();
         }
         assert!(!tracker.may_move());
     }
