@@ -82,8 +82,9 @@ test-netns: module
 
 ## bench-clients: PINGs of each client library, shared memory beside its unix socket
 bench-clients: build test-c
+	@SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients .ci/setup bench-clients
 	$(CARGO) build --release --locked -p shm-fifo-redis-client --features tokio --example ping_loop
-	shm-fifo-redis-client/benches/clients $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
+	SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients shm-fifo-redis-client/benches/clients $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
 
 # The fuzz targets' inputs, without a fuzzer: they need no C++ compiler.
 corpora:
