@@ -20,7 +20,7 @@ pub use fd_socket::FdSocket;
 pub use refusal::{MoveError, Refusal};
 
 /// The protocol spoken here, as `SHM.OPEN` names it.
-const PROTOCOL_VERSION: &str = "2";
+pub const PROTOCOL_VERSION: &str = "2";
 
 /// How an attempt to move a connection ended. Either way it can be used.
 #[derive(Debug)]

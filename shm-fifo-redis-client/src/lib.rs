@@ -35,11 +35,11 @@ mod reconnect;
 mod reply;
 mod stream;
 mod sys;
-/// The handshake's messages, for this project's preloaded library, which sends
-/// them itself. Not a stable interface.
+/// The handshake's messages, for this project's preloaded library and its tool,
+/// which send them themselves. Not a stable interface.
 #[doc(hidden)]
 pub mod wire {
-    pub use crate::handshake::{FdSocket, open_command, start_command};
+    pub use crate::handshake::{FdSocket, PROTOCOL_VERSION, open_command, start_command};
 }
 #[cfg(any(test, feature = "test-utils"))]
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
+use crate::doctor::DoctorArgs;
 use crate::running::{Endpoint, RunningServer};
 use crate::transport::Transport;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -14,9 +15,9 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold());
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no (latency: shared memory cannot be \
-    used there; exec --strict: not by that program), 2 an error, 130 interrupted. exec becomes the \
-    program, whose exit code it is then.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no (shared memory cannot be used there; \
+    exec --strict: not by that program), 2 an error, 130 interrupted. exec becomes the program, \
+    whose exit code it is then.";
 
 /// Redis over shared memory: see it, measure it, give it to any program.
 #[derive(Debug, clap::Parser)]
@@ -51,6 +52,11 @@ pub(crate) enum Subcommand {
     /// everything else it does is untouched. So are its children's. For example:
     /// redis-shm exec -s /run/redis.sock -- python3 app.py
     Exec(ExecArgs),
+    /// Say whether shared memory is used from here, and why not.
+    ///
+    /// Tries it on a connection of its own, and looks at the server, its module and
+    /// this machine. What is not as it should be comes with what to do.
+    Doctor(DoctorArgs),
     /// A part of bench in a process of its own.
     #[command(hide = true)]
     Child(ChildArgs),

@@ -12,7 +12,7 @@ mod median;
 mod output;
 mod place;
 mod plot;
-mod quota;
+pub(crate) mod quota;
 mod row;
 mod script;
 mod sweep;

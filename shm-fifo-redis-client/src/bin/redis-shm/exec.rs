@@ -84,7 +84,7 @@ fn preloaded(library: &Path) -> anyhow::Result<OsString> {
 }
 
 /// The library, beside this program or in ../lib.
-fn library() -> anyhow::Result<PathBuf> {
+pub(crate) fn library() -> anyhow::Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where this program is")?;
     let own = own.canonicalize().unwrap_or(own);
     let directory = own.parent().context("this program has no directory")?;

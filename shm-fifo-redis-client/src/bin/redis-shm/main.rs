@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod connect;
 mod demo;
+mod doctor;
 mod exchange;
 mod exec;
 mod interrupt;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Subcommand::Latency(args) => latency::run(&args),
         Subcommand::Bench(args) => bench::run(&args),
         Subcommand::Exec(args) => exec::run(&args),
+        Subcommand::Doctor(args) => doctor::run(&args),
         Subcommand::Child(args) => bench::child::run(&args),
     };
     match result {

@@ -1,9 +1,10 @@
 //! A server that is running already, as the command line names it.
 
-use crate::connect::Target;
+use crate::connect::{REPLY_TIMEOUT, Target};
 use crate::exchange::{Command, Exchange};
 use anyhow::Context;
-use shm_fifo_redis_client::Stream;
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use shm_fifo_redis_client::{Address, Client, Sharing, Stream};
 use std::path::PathBuf;
 
 /// The options of redis-cli.
@@ -53,6 +54,25 @@ impl Endpoint {
 }
 
 impl RunningServer {
+    /// What makes connections for more than a loop of one command.
+    pub(crate) fn client(&self, sharing: Sharing) -> anyhow::Result<Client> {
+        let Endpoint { host, port, socket } = &self.endpoint;
+        let address = match socket {
+            Some(path) => ConnectionAddr::Unix(path.clone()),
+            None => ConnectionAddr::Tcp(host.clone(), *port),
+        };
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        if let Some(user) = &self.user {
+            settings = settings.set_username(user);
+        }
+        let info = address.into_connection_info()?.set_redis_settings(settings);
+        let client = Client::open(Address::try_from(info)?.with_sharing(sharing))?;
+        Ok(client.connect_timeout(REPLY_TIMEOUT).response_timeout(REPLY_TIMEOUT))
+    }
+
     /// A connection that is authenticated, where a password is given, and that has
     /// answered.
     pub(crate) fn connect(&self) -> anyhow::Result<Stream> {

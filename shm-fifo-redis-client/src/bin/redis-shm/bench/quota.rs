@@ -67,7 +67,7 @@ impl Drop for Quota {
 
 /// The directories of the groups that this process is in and that may control
 /// the CPU: version 2 first, then version 1.
-fn places(mountinfo: &str, cgroup: &str) -> Vec<PathBuf> {
+pub(crate) fn places(mountinfo: &str, cgroup: &str) -> Vec<PathBuf> {
     let mut places = Vec::new();
     for line in mountinfo.lines() {
         let Some((mount, kind)) = line.split_once(" - ") else { continue };

@@ -1,0 +1,70 @@
+//! The checks for people and for programs.
+
+use super::check::{Check, Status};
+use anstyle::{AnsiColor, Style};
+use anyhow::Context;
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// An array of objects, pretty enough to be read.
+pub(super) fn json(checks: &[Check]) -> anyhow::Result<String> {
+    let text = serde_json::to_string_pretty(checks).context("cannot write the checks as JSON")?;
+    Ok(text + "\n")
+}
+
+/// Aligned lines. Where nothing moved, the reason goes to stderr instead of the
+/// last line.
+pub(super) fn text(checks: &[Check], moved: bool) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text: String = checks.iter().map(|check| lines(check, width)).collect();
+    if moved {
+        text += &format!("\n{BOLD}Shared memory will be used.{BOLD:#}\n");
+    }
+    text
+}
+
+fn lines(check: &Check, width: usize) -> String {
+    let (word, style) = match check.status {
+        Status::Ok => ("ok", AnsiColor::Green.on_default()),
+        Status::Note => ("note", AnsiColor::Yellow.on_default()),
+        Status::Problem => ("problem", AnsiColor::Red.on_default().bold()),
+    };
+    let mut lines =
+        format!("{style}{word:<7}{style:#}  {:<width$}  {}\n", check.name, check.detail);
+    if let Some(fix) = &check.fix {
+        lines += &format!("{:<7}  {:<width$}  {DIM}→{DIM:#} {fix}\n", "", "");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checks() -> [Check; 2] {
+        [
+            Check::ok("server", "Redis 7.0.15"),
+            Check::problem("module", "it is not there", "load it"),
+        ]
+    }
+
+    #[test]
+    fn details_stand_below_each_other_and_fixes_below_them() {
+        let text = anstream::adapter::strip_str(&text(&checks(), false)).to_string();
+        let expected = "ok       server  Redis 7.0.15\n\
+                        problem  module  it is not there\n                 → load it\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn programs_get_every_member_of_every_check() {
+        let json: serde_json::Value =
+            serde_json::from_str(&json(&checks()).expect("serialisable")).expect("JSON");
+        let expected = serde_json::json!([
+            { "name": "server", "status": "ok", "detail": "Redis 7.0.15", "fix": null },
+            { "name": "module", "status": "problem", "detail": "it is not there", "fix": "load it" },
+        ]);
+        assert_eq!(json, expected);
+    }
+}
