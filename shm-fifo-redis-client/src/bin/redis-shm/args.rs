@@ -4,6 +4,7 @@ use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
 use crate::doctor::DoctorArgs;
 use crate::running::{Endpoint, RunningServer};
+use crate::stat::StatArgs;
 use crate::transport::Transport;
 use clap::builder::styling::{AnsiColor, Styles};
 use std::ffi::OsString;
@@ -57,6 +58,12 @@ pub(crate) enum Subcommand {
     /// Tries it on a connection of its own, and looks at the server, its module and
     /// this machine. What is not as it should be comes with what to do.
     Doctor(DoctorArgs),
+    /// Watch what a server's shared memory does, a line at a time.
+    ///
+    /// Connections, commands, doorbells and spinning, from INFO. The first line's
+    /// rates are averages since the server's start. Where stdout is no terminal, a
+    /// line is name=value pairs.
+    Stat(StatArgs),
     /// A part of bench in a process of its own.
     #[command(hide = true)]
     Child(ChildArgs),
@@ -134,7 +141,8 @@ pub(crate) struct ExecArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A time as a number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),

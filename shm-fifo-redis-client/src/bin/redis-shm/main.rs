@@ -15,6 +15,7 @@ mod machine;
 mod report;
 mod running;
 mod server;
+mod stat;
 mod statistics;
 mod transport;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Subcommand::Bench(args) => bench::run(&args),
         Subcommand::Exec(args) => exec::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
+        Subcommand::Stat(args) => stat::run(&args),
         Subcommand::Child(args) => bench::child::run(&args),
     };
     match result {

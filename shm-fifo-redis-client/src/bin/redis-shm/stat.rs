@@ -1,0 +1,102 @@
+//! `redis-shm stat`: what a server's shared memory does, a line at a time.
+
+mod columns;
+mod sample;
+
+use crate::Answer;
+use crate::report;
+use crate::running::RunningServer;
+use anyhow::{Context, anyhow};
+use redis::RedisError;
+use sample::Sample;
+use shm_fifo_redis_client::{Connection, Refusal, Sharing};
+use signal_hook::consts::SIGINT;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const ABOUT_CODES: &str = "Exit codes: 0 done, or Ctrl-C; 1 the server does not have the shm \
+    module; 2 an error.";
+
+/// A terminal that does not tell its height.
+const USUAL_ROWS: usize = 24;
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true, after_help = ABOUT_CODES)]
+pub(crate) struct StatArgs {
+    #[command(flatten)]
+    server: RunningServer,
+
+    /// Time between two lines, in seconds.
+    #[arg(short = 'i', long, value_name = "SECONDS", default_value = "1", value_parser = crate::args::seconds)]
+    interval: Duration,
+
+    /// Stop after so many lines.
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
+}
+
+pub(crate) fn run(args: &StatArgs) -> anyhow::Result<Answer> {
+    end_at_ctrl_c().context("cannot catch Ctrl-C")?;
+    let connected = args.server.client(Sharing::Never)?.get_connection();
+    // Its text holds that of its source already.
+    let mut connection = connected.map_err(|error| anyhow!("{error}"))?;
+    let mut before = Sample::since_the_start(&ask(&mut connection, "server")?);
+    let mut due = Instant::now();
+    for line in 0..args.count.unwrap_or(u64::MAX) {
+        let Some(sample) = take(&mut connection)? else {
+            return Ok(Answer::No(Refusal::NoModule.to_string()));
+        };
+        report::print_text(&text(line, &before, &sample))?;
+        before = sample;
+        if line + 1 < args.count.unwrap_or(u64::MAX) {
+            due = (due + args.interval).max(Instant::now());
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    Ok(Answer::Yes)
+}
+
+/// At once, whatever is waited for: there is nothing to clean up.
+fn end_at_ctrl_c() -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 0, always)?;
+    Ok(())
+}
+
+/// `None` if the server has no module.
+fn take(connection: &mut Connection) -> anyhow::Result<Option<Sample>> {
+    let info = ask(connection, "shm")? + &ask(connection, "stats")?;
+    Ok(Sample::from_info(&info))
+}
+
+fn ask(connection: &mut Connection, section: &str) -> anyhow::Result<String> {
+    let info = redis::cmd("INFO").arg(section).query(connection);
+    info.map_err(|error: RedisError| anyhow!("INFO {section} failed: {error}; {}", advice(&error)))
+}
+
+fn advice(error: &RedisError) -> &'static str {
+    match error.code() {
+        Some("NOAUTH") => "give the password by REDISCLI_AUTH or -a",
+        Some("NOPERM") => "ask as a user that may run INFO",
+        _ => "see the server's log",
+    }
+}
+
+/// A line, with a header wherever the last one scrolls away.
+fn text(line: u64, before: &Sample, sample: &Sample) -> String {
+    if !io::stdout().is_terminal() {
+        return columns::for_programs(before, sample);
+    }
+    let rows =
+        rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let lines = if rows > 1 { rows - 1 } else { USUAL_ROWS };
+    let header = if line.is_multiple_of(lines as u64) { columns::header() } else { String::new() };
+    header + &columns::for_people(before, sample)
+}
