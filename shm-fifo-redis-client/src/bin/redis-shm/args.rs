@@ -3,6 +3,7 @@
 use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
 use crate::doctor::DoctorArgs;
+use crate::generate::GenerateArgs;
 use crate::running::{Endpoint, RunningServer};
 use crate::stat::StatArgs;
 use crate::transport::Transport;
@@ -64,6 +65,9 @@ pub(crate) enum Subcommand {
     /// rates are averages since the server's start. Where stdout is no terminal, a
     /// line is name=value pairs.
     Stat(StatArgs),
+    /// Write man pages and completions, for make install.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// A part of bench in a process of its own.
     #[command(hide = true)]
     Child(ChildArgs),

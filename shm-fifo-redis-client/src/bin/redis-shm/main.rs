@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod exchange;
 mod exec;
+mod generate;
 mod interrupt;
 mod latency;
 mod machine;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Subcommand::Exec(args) => exec::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
         Subcommand::Stat(args) => stat::run(&args),
+        Subcommand::Generate(args) => generate::run(&args),
         Subcommand::Child(args) => bench::child::run(&args),
     };
     match result {
