@@ -23,16 +23,30 @@ const BATCH_REQUESTS: u64 = 2_000;
 /// caches and waiting policies have to find back.
 const WARM_UP_REQUESTS: u64 = 200;
 
+/// What is going to happen, for who sees it for the first time.
+const INTRODUCTION: &str = "\
+How long until a command is answered? This starts a redis-server of its own with the
+shm module and sends it PING, SET and GET, one at a time: over TCP (loopback), over a
+unix socket, and over shared memory (shm). The three take turns, so that they meet the
+same machine; first a minimal client, then redis-rs. Ctrl-C ends it and leaves nothing.
+";
+/// What to do with what was seen.
+const OUTLOOK: &str = "\
+\nIs a server of yours used like this? redis-shm doctor -s PATH tells, and what to do.
+";
+
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
     let program = server::find_server(&args.server)?;
     let module = server::find_module(args.module.as_deref())?;
     report::make_directory(&args.output)?;
+    report::print_text(INTRODUCTION)?;
     let server = PrivateServer::start(&program, &module, &interrupts)?;
     let report = measure(&server, args.requests, &interrupts)?;
     drop(server);
     let written = report::write_files(&report, &args.output)?;
     report::print(&report, &written)?;
+    report::print_text(OUTLOOK)?;
     Ok(Answer::Yes)
 }
 

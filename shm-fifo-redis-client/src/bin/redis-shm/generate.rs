@@ -6,10 +6,12 @@ use crate::args::Args;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
-use std::fs;
-use std::path::PathBuf;
+use clap_mangen::Man;
+use std::path::{Path, PathBuf};
+use std::{fs, io, iter};
 
 const NAME: &str = "redis-shm";
+const SOURCE: &str = concat!("redis-shm ", env!("CARGO_PKG_VERSION"));
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 #[derive(Debug, clap::Args)]
@@ -23,12 +25,27 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Answer> {
     let directory = &args.directory;
     let context = || format!("cannot write into {}", directory.display());
     fs::create_dir_all(directory).with_context(context)?;
-    clap_mangen::generate_to(for_users(), directory).with_context(context)?;
+    let mut command = for_users().disable_help_subcommand(true);
+    // Gives the subcommands their full names.
+    command.build();
+    for page in iter::once(&command).chain(command.get_subcommands()) {
+        write_page(page, directory).with_context(context)?;
+    }
     for shell in SHELLS {
         clap_complete::generate_to(shell, &mut for_users(), NAME, directory)
             .with_context(context)?;
     }
     Ok(Answer::Yes)
+}
+
+fn write_page(command: &clap::Command, directory: &Path) -> io::Result<()> {
+    let page = Man::new(command.clone()).source(SOURCE).manual("shm-fifo");
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    // Where manuals have what stands below our options; Man has another name for it.
+    let text =
+        String::from_utf8_lossy(&text).replace(".SH EXTRA\nExit codes: ", ".SH \"EXIT STATUS\"\n");
+    fs::write(directory.join(page.get_filename()), text)
 }
 
 /// Without the hidden subcommands, which completions would offer.
