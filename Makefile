@@ -33,11 +33,16 @@ module:
 	$(CARGO) build --release --locked \
 		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
 
-.PHONY: install test-c test-netns bench-clients
+.PHONY: install uninstall test-c test-netns bench-clients
 PREFIX ?= /usr/local
 CAPI := shm-fifo-redis-client/capi
+# Man pages and completions, as redis-shm writes them itself.
+MANUAL := $(TARGET_DIR)/manual
+BASH_COMPLETION = $(PREFIX)/share/bash-completion/completions/redis-shm
+ZSH_COMPLETION = $(PREFIX)/share/zsh/site-functions/_redis-shm
+FISH_COMPLETION = $(PREFIX)/share/fish/vendor_completions.d/redis-shm.fish
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-## install: install the module, redis-shm, libraries and headers (PREFIX, DESTDIR)
+## install: install the module, redis-shm, its man pages, libraries, headers (PREFIX, DESTDIR)
 install: build
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
@@ -49,6 +54,20 @@ install: build
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/shm_fifo_redis.pc
 	if [ -f $(TARGET_DIR)/release/libshm_fifo_redis_preload.so ]; then \
 		install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis_preload.so; fi
+	rm -rf $(MANUAL)
+	$(TARGET_DIR)/release/redis-shm generate $(MANUAL)
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
+	install -Dm644 $(MANUAL)/redis-shm.bash $(DESTDIR)$(BASH_COMPLETION)
+	install -Dm644 $(MANUAL)/_redis-shm $(DESTDIR)$(ZSH_COMPLETION)
+	install -Dm644 $(MANUAL)/redis-shm.fish $(DESTDIR)$(FISH_COMPLETION)
+
+## uninstall: remove what install put there (the same PREFIX, DESTDIR)
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/, bin/redis-shm lib/redis/modules/$(notdir $(MODULE)) \
+		lib/libshm_fifo_redis.so lib/libshm_fifo_redis.a lib/libshm_fifo_redis_preload.so \
+		lib/pkgconfig/shm_fifo_redis.pc $(addprefix include/, $(notdir $(wildcard $(CAPI)/include/*.h)))) \
+		$(DESTDIR)$(PREFIX)/share/man/man1/redis-shm.1 $(DESTDIR)$(PREFIX)/share/man/man1/redis-shm-*.1 \
+		$(addprefix $(DESTDIR), $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:

@@ -21,6 +21,11 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no (shared memory 
     exec --strict: not by that program), 2 an error, 130 interrupted. exec becomes the program, \
     whose exit code it is then.";
 
+const MEASURING_CODES: &str =
+    "Exit codes: 0 done, 1 shared memory cannot be used there, 2 an error, 130 interrupted.";
+const EXEC_CODES: &str =
+    "Exit codes: the program's own; 1 with --strict where it cannot move, 2 if it cannot be run.";
+
 /// Redis over shared memory: see it, measure it, give it to any program.
 #[derive(Debug, clap::Parser)]
 #[command(name = "redis-shm", version, styles = STYLES, after_help = EXIT_CODES)]
@@ -36,16 +41,21 @@ pub(crate) enum Subcommand {
     /// Starts a private redis-server with the module, measures the three
     /// transports in turns, prints the results, writes demo.json and latency.svg,
     /// and stops the server.
+    #[command(after_help = MEASURING_CODES)]
     Demo(DemoArgs),
     /// Measure the round trip of PING to a server that is running.
     ///
     /// Where stdout is no terminal, the result is one line of name=value pairs.
+    #[command(after_help = MEASURING_CODES)]
     Latency(LatencyArgs),
-    /// Measure throughput and latency over depths of the pipeline, numbers of
-    /// clients and commands; or PING under difficult conditions.
+    /// Measure throughput and latency over depths, clients and commands, or under conditions.
+    ///
+    /// Depths of the pipeline, numbers of clients, and commands are swept; or PING is
+    /// measured under conditions that make waiting hard.
     ///
     /// Starts a private redis-server with the module, unless -s, -h or -p names
     /// one that is running.
+    #[command(after_help = MEASURING_CODES)]
     Bench(Box<BenchArgs>),
     /// Run a program with its connections to one Redis on shared memory.
     ///
@@ -53,6 +63,7 @@ pub(crate) enum Subcommand {
     /// that server moves after a few commands, if the server has the module;
     /// everything else it does is untouched. So are its children's. For example:
     /// redis-shm exec -s /run/redis.sock -- python3 app.py
+    #[command(after_help = EXEC_CODES)]
     Exec(ExecArgs),
     /// Say whether shared memory is used from here, and why not.
     ///
@@ -111,7 +122,7 @@ pub(crate) struct LatencyArgs {
     pub(crate) samples: Option<u64>,
 
     /// Print help.
-    #[arg(long, action = clap::ArgAction::Help)]
+    #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct StatArgs {
     #[command(flatten)]
     server: RunningServer,
 
-    /// Time between two lines, in seconds.
+    /// Seconds between two lines; the first has averages since the server's start.
     #[arg(short = 'i', long, value_name = "SECONDS", default_value = "1", value_parser = crate::args::seconds)]
     interval: Duration,
 

@@ -25,8 +25,14 @@ pub(crate) struct BenchArgs {
     )]
     pub(crate) conditions: Option<Vec<Condition>>,
 
-    /// What carries the commands [default: all there are].
-    #[arg(long, value_enum, value_name = "NAMES", value_delimiter = ',')]
+    /// tcp, unix, shm: what carries the commands [default: all there are].
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAMES",
+        hide_possible_values = true,
+        value_delimiter = ','
+    )]
     pub(crate) transport: Vec<Transport>,
 
     /// Requests in each measurement, rounded up to whole batches [default: 20000;
@@ -34,7 +40,7 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'n', long, value_name = "N", value_parser = from_1_to(1_000_000_000))]
     pub(crate) requests: Option<u64>,
 
-    /// Measurements of each kind, transports in turns; the medians are reported.
+    /// Measurements of each kind; the medians are reported.
     #[arg(long, value_name = "R", default_value_t = 5, value_parser = from_1_to(1000))]
     pub(crate) rounds: u64,
 
@@ -42,7 +48,7 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'c', long, value_name = "LIST", value_delimiter = ',', default_value = "1,10,50", value_parser = from_1_to(10_000), help_heading = SWEEP)]
     pub(crate) clients: Vec<u64>,
 
-    /// Depths of the pipeline: commands sent before their replies are read.
+    /// Pipeline depths.
     #[arg(short = 'P', long, value_name = "LIST", value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128,256,512,1024,10000", value_parser = from_1_to(1_000_000), help_heading = SWEEP)]
     pub(crate) pipeline: Vec<u64>,
 
@@ -50,8 +56,8 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', default_value = "3", value_parser = from_1_to(8 << 20), help_heading = SWEEP)]
     pub(crate) data: Vec<u64>,
 
-    /// What is measured; mixed is PING, SET and GET with values of 3 B to 64 KiB.
-    #[arg(short = 't', long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "ping,set,get,mixed", ignore_case = true, help_heading = SWEEP)]
+    /// ping, set, get, or mixed: all three with values of 3 B to 64 KiB.
+    #[arg(short = 't', long, value_enum, hide_possible_values = true, value_name = "LIST", value_delimiter = ',', default_value = "ping,set,get,mixed", ignore_case = true, help_heading = SWEEP)]
     pub(crate) tests: Vec<Load>,
 
     /// SET and GET random keys of so many, instead of one key.
@@ -74,16 +80,16 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'p', long, value_name = "PORT", help_heading = SERVER)]
     pub(crate) port: Option<u16>,
 
-    /// The running server's password; better in the environment.
+    /// The running server's password.
     #[arg(short = 'a', long, value_name = "PASSWORD", env = "REDISCLI_AUTH", hide_env_values = true, help_heading = SERVER)]
     pub(crate) password: Option<String>,
 
-    /// The server to start where none is named by -s, -h or -p.
+    /// The server to start otherwise.
     #[arg(long, value_name = "PATH", default_value = "redis-server", help_heading = SERVER)]
     pub(crate) server: PathBuf,
 
-    /// The module to load [default: libshm_fifo_redis_server.so beside this program].
-    #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE", help_heading = SERVER)]
+    /// Its module [default: beside this program].
+    #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE", hide_env_values = true, help_heading = SERVER)]
     pub(crate) module: Option<PathBuf>,
 
     /// One line for each result, no tables.
