@@ -1,6 +1,8 @@
 //! Servers to test against: one that we play ourselves, and a real Redis.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+#[cfg(feature = "cli")]
+pub(crate) mod cli;
 pub(crate) mod fake;
 pub(crate) mod redis_server;
 

@@ -28,6 +28,37 @@ impl RedisServer {
         Self { process, directory, port }
     }
 
+    /// As [`Self::start`], with the module that `SHM_FIFO_MODULE` names, or the one
+    /// built beside these tests, and its settings.
+    #[cfg(feature = "cli")]
+    pub(crate) fn with_module(settings: &[&str]) -> Self {
+        use std::path::{Path, PathBuf};
+        let beside = Path::new(super::cli::PROGRAM).with_file_name("libshm_fifo_redis_server.so");
+        let module = std::env::var_os("SHM_FIFO_MODULE").map_or(beside, PathBuf::from);
+        let module = module.canonicalize().unwrap_or_else(|error| {
+            panic!("no module at {}: {error}; make test builds it", module.display())
+        });
+        let arguments = [&["--loadmodule", module.to_str().unwrap()], settings].concat();
+        Self::start(&arguments)
+    }
+
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
+    }
+
+    /// A connection on its unix socket.
+    pub(crate) fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(format!("unix://{}", self.path())).unwrap();
+        client.get_connection().unwrap()
+    }
+
+    /// Runs a command, given as in redis-cli.
+    pub(crate) fn ask(&self, command: &str) -> redis::Value {
+        let mut words = command.split(' ');
+        let mut packed = redis::cmd(words.next().unwrap());
+        packed.arg(words.collect::<Vec<_>>()).query(&mut self.connection()).unwrap()
+    }
+
     pub(crate) fn path(&self) -> String {
         self.directory.path().join("redis.sock").to_str().unwrap().to_owned()
     }

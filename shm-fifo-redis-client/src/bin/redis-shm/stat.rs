@@ -21,7 +21,7 @@ const ABOUT_CODES: &str = "Exit codes: 0 done, or Ctrl-C; 1 the server does not 
     module; 2 an error.";
 
 /// A terminal that does not tell its height.
-const USUAL_ROWS: usize = 24;
+const USUAL_ROWS: u16 = 24;
 
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, after_help = ABOUT_CODES)]
@@ -89,14 +89,19 @@ fn advice(error: &RedisError) -> &'static str {
     }
 }
 
-/// A line, with a header wherever the last one scrolls away.
+/// A line, with a header above where the last one scrolls away.
 fn text(line: u64, before: &Sample, sample: &Sample) -> String {
     if !io::stdout().is_terminal() {
         return columns::for_programs(before, sample);
     }
-    let rows =
-        rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
-    let lines = if rows > 1 { rows - 1 } else { USUAL_ROWS };
-    let header = if line.is_multiple_of(lines as u64) { columns::header() } else { String::new() };
+    let header =
+        if line.is_multiple_of(lines_below_header()) { columns::header() } else { String::new() };
     header + &columns::for_people(before, sample)
+}
+
+/// So many fill the screen together with it.
+fn lines_below_header() -> u64 {
+    let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_row);
+    let rows = if rows > 0 { rows } else { USUAL_ROWS };
+    u64::from(rows.saturating_sub(columns::HEADER_LINES).max(1))
 }

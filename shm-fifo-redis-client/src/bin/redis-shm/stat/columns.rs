@@ -32,6 +32,9 @@ fn figures(before: &Sample, now: &Sample) -> [(&'static str, f64); 12] {
     ]
 }
 
+/// Lines of [`header`].
+pub(super) const HEADER_LINES: u16 = 2;
+
 /// What people get above the figures.
 pub(super) fn header() -> String {
     let groups = GROUPS.map(|(title, width)| format!(" {:-^1$}", format!(" {title} "), width - 1));
