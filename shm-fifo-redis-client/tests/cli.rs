@@ -306,26 +306,35 @@ fn redis_demo_measures_everything_and_leaves_only_its_results() {
 
 #[test]
 fn redis_demo_that_is_interrupted_stops_its_server_and_tidies_up() {
+    // While it starts, and then at whatever it is waiting for.
+    for commands in [0, 10_000, 20_000, 30_000, 40_000, 50_000] {
+        interrupt_demo_after(commands);
+    }
+}
+
+fn interrupt_demo_after(commands: u64) {
     let temporary = TempDir::new().unwrap();
     let output = TempDir::new().unwrap();
     let mut command = redis_shm(&["demo", "--requests", "100000000", "--output"]);
-    command.arg(output.path()).env("TMPDIR", temporary.path()).stderr(Stdio::null());
-    let mut demo = command.spawn().unwrap();
-    let server_pid = wait_until("the start of the demo's server", || {
+    command.arg(output.path()).env("TMPDIR", temporary.path()).stderr(Stdio::piped());
+    let mut demo = command.stdout(Stdio::null()).spawn().unwrap();
+    let server_pid = wait_until("the demo's measuring", || {
         let directory = fs::read_dir(temporary.path()).unwrap().next()?.unwrap().path();
-        server_pid(&directory.join("redis.sock"))
+        server_pid(&directory.join("redis.sock"), commands)
     });
     let interrupt = Command::new("kill").args(["-INT", &demo.id().to_string()]).status();
     assert!(interrupt.unwrap().success());
     let status = wait_until("the end of the demo", || demo.try_wait().unwrap());
-    assert_eq!(status.code(), Some(130));
+    let stderr = io::read_to_string(demo.stderr.take().unwrap()).unwrap();
+    assert_eq!((status.code(), stderr.as_str()), (Some(130), "redis-shm: interrupted\n"));
     assert!(!process_lives(server_pid), "the server outlived the demo");
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "something was left behind");
 }
 
-fn server_pid(socket: &Path) -> Option<u32> {
+/// The server's process id, once it has run so many commands.
+fn server_pid(socket: &Path, commands: u64) -> Option<u32> {
     let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
     let info: redis::InfoDict =
-        redis::cmd("INFO").arg("server").query(&mut client.get_connection().ok()?).ok()?;
-    info.get("process_id")
+        redis::cmd("INFO").arg("all").query(&mut client.get_connection().ok()?).ok()?;
+    (info.get::<u64>("total_commands_processed")? >= commands).then(|| info.get("process_id"))?
 }

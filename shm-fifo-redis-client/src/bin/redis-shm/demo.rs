@@ -65,8 +65,10 @@ fn measure(
         let batch = BATCH_REQUESTS.min(requests - round * BATCH_REQUESTS);
         for command in Command::ALL {
             for run in &mut runs {
+                let measured = run.measure(command, batch);
+                // A signal fails the call that waits for a reply: say what it was.
                 interrupts.check()?;
-                run.measure(command, batch)?;
+                measured?;
                 progress.inc(1);
             }
         }
