@@ -71,11 +71,9 @@ impl Line {
         self.ended || (self.unsent.is_empty() && self.received.ends_with(&self.end_mark))
     }
 
-    /// Sends and receives until all is done. Returns what came since the last time.
-    ///
-    /// # Panics
-    /// If that takes longer than [`PATIENCE`].
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
+    /// Sends and receives until all is done. Returns what came since the last time; an
+    /// error is that nothing more came within [`PATIENCE`].
+    pub(crate) fn finish(&mut self) -> Result<Vec<u8>, String> {
         let deadline = Some(Instant::now() + PATIENCE);
         // Pieces of this many bytes at most; not too small, or it takes long.
         let most = [7, 200, 5000, usize::MAX][self.cuts.below(4)].max(self.unsent.len() / 1000);
@@ -84,18 +82,17 @@ impl Line {
                 continue;
             }
             let writable = !self.unsent.is_empty();
-            if let Err(error) =
-                self.wire.stream().wait(Interest { readable: true, writable }, deadline)
-            {
+            let interest = Interest { readable: true, writable };
+            self.wire.stream().wait(interest, deadline).map_err(|error| {
                 let last = &self.received[self.received.len().saturating_sub(1000)..];
-                panic!(
-                    "{error}; {} bytes are unsent; last came {}",
+                format!(
+                    "{error} with {} bytes unsent; last came {}",
                     self.unsent.len(),
                     last.escape_ascii()
-                );
-            }
+                )
+            })?;
         }
-        std::mem::take(&mut self.received)
+        Ok(std::mem::take(&mut self.received))
     }
 
     /// Sends a piece of at most `most` bytes and takes what has come. Returns whether

@@ -12,5 +12,7 @@ mod line;
 mod malformed;
 mod normalise;
 mod random_streams;
+mod scenarios;
 mod shrink;
+mod stage;
 mod template;

@@ -139,7 +139,11 @@ impl<'s> Sides<'s> {
         let mut line = Line::connect(self.server, way, Random::seeded(self.cuts.next()));
         let mut transcript = Vec::new();
         for (number, step) in stream.steps.iter().enumerate() {
-            let bytes = self.perform(step, &mut line, number);
+            let bytes = self.perform(step, &mut line, number).unwrap_or_else(|error| {
+                let client = self.beside.ask(&format!("CLIENT LIST ID {}", line.id));
+                let stream = CommandStream { steps: stream.steps[..=number].to_vec() };
+                panic!("{way:?}: {error}\n{client}after\n  {}", described(&stream));
+            });
             transcript.push(HELLO_ID.apply(&bytes));
             if line.has_ended() {
                 break;
@@ -156,13 +160,13 @@ impl<'s> Sides<'s> {
         }
     }
 
-    fn perform(&mut self, step: &Step, line: &mut Line, number: usize) -> Vec<u8> {
+    fn perform(&mut self, step: &Step, line: &mut Line, number: usize) -> Result<Vec<u8>, String> {
         match step {
             Step::Burst(requests) => {
                 line.begin(&requests.concat(), number);
                 line.finish()
             }
-            Step::Beside(words) => self.say_beside(words),
+            Step::Beside(words) => Ok(self.say_beside(words)),
             Step::Blocked { request, then, with_error } => {
                 line.begin(request, number);
                 if self.is_blocked(line) {

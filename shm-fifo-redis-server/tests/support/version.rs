@@ -15,6 +15,8 @@ pub(crate) enum Feature {
     CommandDocs,
     /// `DEBUG` and `MODULE` are refused unless the server was told to allow them.
     GuardedCommands,
+    /// `maxmemory-clients` and `CLIENT NO-EVICT`.
+    ClientEviction,
     /// `CONFIG SET io-threads`.
     IoThreadsAtRunTime,
 }
@@ -26,6 +28,7 @@ impl Feature {
             Self::ModuleSettings => ("settings of modules", Some((7, 0)), (7, 2)),
             Self::CommandDocs => ("COMMAND DOCS", Some((7, 0)), (7, 2)),
             Self::GuardedCommands => ("enable-debug-command", Some((7, 0)), (7, 2)),
+            Self::ClientEviction => ("maxmemory-clients", Some((7, 0)), (7, 2)),
             Self::IoThreadsAtRunTime => ("CONFIG SET io-threads", None, (9, 0)),
         }
     }

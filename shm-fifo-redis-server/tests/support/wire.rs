@@ -86,6 +86,16 @@ impl Wire {
         }
     }
 
+    /// Whether a reply has come, without waiting for one.
+    #[track_caller]
+    pub(crate) fn has_reply(&mut self) -> bool {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        if let Some(count) = unless_it_would_block(self.stream.try_read(&mut chunk)) {
+            self.inbox.extend_from_slice(&chunk[..count]);
+        }
+        length_of_value(&self.inbox).is_some()
+    }
+
     /// As [`Wire::reply_bytes`], as text.
     #[track_caller]
     pub(crate) fn reply(&mut self) -> String {
@@ -208,6 +218,8 @@ fn length_of_value(bytes: &[u8]) -> Option<usize> {
         }
         b'*' | b'~' | b'>' => count().max(0),
         b'%' => 2 * count(),
+        // What it says is about the value that follows.
+        b'|' => 2 * count() + 1,
         other => panic!("no value begins with {:?}", char::from(other)),
     };
     (0..parts).try_fold(line, |length, _| Some(length + length_of_value(&bytes[length..])?))

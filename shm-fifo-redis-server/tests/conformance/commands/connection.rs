@@ -35,7 +35,6 @@ pub(super) const SERVER: &[&str] = &[
     "LATENCY [HISTORY nothing|RESET|HELP|DOCTOR]",
     "MODULE LIST",
     "MEMORY [HELP|JUNK]",
-    "ROLE",
     "WAIT 0 0",
     "PUBLISH nobody <text>",
     "PUBSUB [CHANNELS|NUMSUB c|NUMPAT|SHARDCHANNELS|JUNK]",

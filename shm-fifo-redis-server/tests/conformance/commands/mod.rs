@@ -5,7 +5,8 @@
 //! TIME, LASTSAVE, XADD with `*`, OBJECT IDLETIME and FREQ, XINFO CONSUMERS and FULL,
 //! XPENDING with a range, DUMP of streams, TTL, PTTL and their kin but through a script, expiry within
 //! milliseconds (the clock); KEYS and SCAN of a whole database but through a script
-//! (its table grows by the clock); MEMORY USAGE, STATS and INFO (memory); LOLWUT,
+//! (its table grows by the clock); MEMORY USAGE, STATS and INFO (memory); ROLE
+//! (it counts what was ever written); LOLWUT,
 //! `CLIENT ID`, `LIST` and `INFO` (who asks). The scenarios ask for some of these.
 
 mod collections;
