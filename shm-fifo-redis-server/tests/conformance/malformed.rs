@@ -4,7 +4,6 @@
 pub(crate) const HARMLESS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
-    b"   \r\n",
     b"*0\r\n",
     b"*-1\r\n",
     b"*-10\r\n",

@@ -31,6 +31,15 @@ pub(crate) const HELLO_ID: Normalisation = Normalisation {
     replace: |text, _| numbers_behind(text, "$2\r\nid\r\n:"),
 };
 
+pub(crate) const HELLO: Normalisation = Normalisation {
+    name: "hello",
+    reason: "likewise, and the modules, whose order is that of a hash table",
+    replace: |text, _| {
+        let text = numbers_behind(text, "$2\r\nid\r\n:");
+        text.split("modules").next().unwrap_or_default().to_owned()
+    },
+};
+
 pub(crate) const REDIRECT_ID: Normalisation = Normalisation {
     name: "redirect-id",
     reason: "the id of the client that invalidations are redirected to, likewise",
@@ -136,8 +145,9 @@ pub(crate) const COMMAND_STATS: Normalisation = Normalisation {
 };
 
 #[cfg(test)]
-const ALL: [&Normalisation; 10] = [
+const ALL: [&Normalisation; 11] = [
     &HELLO_ID,
+    &HELLO,
     &REDIRECT_ID,
     &STREAM_ID,
     &DIRECTORY,

@@ -33,7 +33,7 @@ const SETTINGS: [&str; 14] = [
     "100",
 ];
 /// A script that returns each key of the databases that are used, with its type, whether it
-/// expires and the SHA1 of its value. What DUMP makes of a stream holds times of consumers.
+/// expires and the SHA1 of its value. What DUMP makes of streams and hashes can hold times.
 const CONTENT: &[u8] = b"\
     local all = {} \
     for db = 0, 5 do \
@@ -43,6 +43,7 @@ const CONTENT: &[u8] = b"\
       for i, key in ipairs(keys) do \
         local type = redis.call('TYPE', key).ok \
         local value = type == 'stream' and cjson.encode(redis.call('XRANGE', key, '-', '+')) \
+          or type == 'hash' and table.concat(redis.call('HGETALL', key), ' ') \
           or redis.call('DUMP', key) \
         local ends = redis.call('TTL', key) >= 0 and ' expires ' or ' ' \
         table.insert(all, db .. ' ' .. key .. ' ' .. type .. ends .. redis.sha1hex(value)) \
@@ -126,7 +127,7 @@ impl<'s> Sides<'s> {
     /// A stream that differs, as short as it can be made.
     fn explained(&mut self, stream: &CommandStream) -> String {
         if self.compare(stream).is_ok() {
-            return "the same stream did not differ again".to_owned();
+            return format!("it did not differ again; it was\n  {}", described(stream));
         }
         let shortest = shrunk(stream, |stream| self.compare(stream).is_err());
         let difference = self.compare(&shortest).err().unwrap_or_default();

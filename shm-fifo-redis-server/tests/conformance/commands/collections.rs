@@ -50,14 +50,15 @@ pub(super) const HASHES: &[&str] = &[
     "HINCRBY <key> <field> <int>",
     "HINCRBYFLOAT <key> <field> <float>",
     "HSCAN <key> 0 [MATCH <pattern>|] [COUNT 100|] [NOVALUES|]",
-    // Redis 7.4 and 8.0, Valkey 9.
-    "HEXPIRE <key> 90000 [NX|XX|GT|] FIELDS 1 <field>",
+    // Redis 7.4 and 8.0, Valkey 9. Fields are in the order in which they expire.
+    "HEXPIRE <key> 0 [NX|XX|GT|] FIELDS 1 <field>",
+    "HEXPIREAT <key> <at> [NX|XX|GT|] FIELDS 1 <field>",
     "HPEXPIREAT <key> <at-ms> FIELDS 2 <field> <field>",
     "HEXPIRETIME <key> FIELDS 1 <field>",
     "HPERSIST <key> FIELDS 1 <field>",
     "HGETDEL <key> FIELDS 1 <field>",
     "HGETEX <key> EXAT <at> FIELDS 1 <field>",
-    "HSETEX <key> [FNX|FXX|] EX 90000 FIELDS 1 <field> <value>",
+    "HSETEX <key> [FNX|FXX|] EXAT <at> FIELDS 1 <field> <value>",
 ];
 
 pub(super) const SETS: &[&str] = &[

@@ -1,6 +1,6 @@
 //! Who may do what: passwords, users, rules.
 
-use crate::normalise::{ACL_LOG, HELLO_ID};
+use crate::normalise::{ACL_LOG, HELLO};
 use crate::stage::compare;
 
 #[test]
@@ -15,7 +15,7 @@ fn who_is_not_authenticated() {
         {
             a.ask(command);
         }
-        a.ask_as(&HELLO_ID, "HELLO 3 AUTH default secret");
+        a.ask_as(&HELLO, "HELLO 3 AUTH default secret");
         a.ask("GET x");
         a.ask("RESET");
         a.ask("AUTH secret");

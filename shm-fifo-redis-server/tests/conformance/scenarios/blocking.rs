@@ -20,7 +20,7 @@ fn timeouts() {
         stage.aside("XGROUP CREATE stream group $ MKSTREAM");
         for hello in ["HELLO 2", "HELLO 3"] {
             let mut a = stage.client("a");
-            a.ask_as(&crate::normalise::HELLO_ID, hello);
+            a.ask_as(&crate::normalise::HELLO, hello);
             for command in [
                 "BLPOP list 0.01",
                 "BRPOP list other 0.01",

@@ -18,7 +18,7 @@ fn client_info_and_list() {
         a.ask_as(&CLIENT_LINE, &format!("CLIENT LIST ID {} {}", a.id, b.id));
         b.ask("RESET");
         b.ask("CLIENT TRACKING ON BCAST");
-        b.ask("HELLO 3 AUTH nobody nothing");
+        b.ask("AUTH nobody nothing");
         a.ask_as(&CLIENT_LINE, &format!("CLIENT LIST ID {}", b.id));
         b.ask("CLIENT TRACKING OFF");
         b.ask("WATCH x y");

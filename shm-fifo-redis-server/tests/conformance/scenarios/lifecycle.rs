@@ -1,6 +1,6 @@
 //! How connections end, start anew and are held up.
 
-use crate::normalise::HELLO_ID;
+use crate::normalise::HELLO;
 use crate::stage::compare;
 use crate::support::wait_until;
 
@@ -20,7 +20,7 @@ fn quit_with_commands_before_and_behind() {
 fn reset_starts_anew() {
     compare(|stage| {
         let mut a = stage.client("a");
-        a.ask_as(&HELLO_ID, "HELLO 3 SETNAME me");
+        a.ask_as(&HELLO, "HELLO 3 SETNAME me");
         for command in [
             "SELECT 2",
             "WATCH x",

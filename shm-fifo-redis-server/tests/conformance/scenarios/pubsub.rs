@@ -1,6 +1,6 @@
 //! Subscriptions, in both protocols.
 
-use crate::normalise::HELLO_ID;
+use crate::normalise::HELLO;
 use crate::stage::compare;
 
 #[test]
@@ -8,7 +8,7 @@ fn subscribers_get_messages_of_channels_and_patterns() {
     compare(|stage| {
         for hello in ["HELLO 2", "HELLO 3"] {
             let (mut a, mut b) = (stage.client("a"), stage.client("b"));
-            a.ask_as(&HELLO_ID, hello);
+            a.ask_as(&HELLO, hello);
             a.ask("SUBSCRIBE news");
             a.ask("PSUBSCRIBE n?ws");
             b.ask("PUBLISH news hello");
@@ -73,7 +73,7 @@ fn a_subscriber_in_resp2_may_do_little() {
 fn a_subscriber_in_resp3_gets_its_own_messages_among_its_replies() {
     compare(|stage| {
         let mut a = stage.client("a");
-        a.ask_as(&HELLO_ID, "HELLO 3");
+        a.ask_as(&HELLO, "HELLO 3");
         a.ask("SUBSCRIBE news");
         for number in 0..20 {
             a.send(&format!("PUBLISH news {number}"));
@@ -109,7 +109,7 @@ fn events_of_keys() {
 fn silent_clients_hear_messages_and_nothing_else() {
     compare(|stage| {
         let mut a = stage.client("a");
-        a.ask_as(&HELLO_ID, "HELLO 3");
+        a.ask_as(&HELLO, "HELLO 3");
         a.ask("SUBSCRIBE news");
         a.send("CLIENT REPLY OFF");
         a.send("SET key value");

@@ -1,11 +1,11 @@
 //! Client-side caching: who is told what has changed, and when.
 
-use crate::normalise::{HELLO_ID, REDIRECT_ID};
+use crate::normalise::{HELLO, REDIRECT_ID};
 use crate::stage::{Actor, Stage, compare};
 
 fn in_resp3<'s>(stage: &'s Stage, tracking: &str) -> Actor<'s> {
     let mut client = stage.client("a");
-    client.ask_as(&HELLO_ID, "HELLO 3");
+    client.ask_as(&HELLO, "HELLO 3");
     client.ask(tracking);
     client
 }
@@ -87,7 +87,7 @@ fn redirected_to_another_connection() {
         a.ask("GET x");
         a.ask("FLUSHALL");
         b.take();
-        a.ask_as(&HELLO_ID, "HELLO 3");
+        a.ask_as(&HELLO, "HELLO 3");
         b.ask("RESET");
         b.send("QUIT");
         b.take_end();
