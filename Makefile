@@ -14,7 +14,7 @@ MATRIX ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build module demo test clients matrix corpora fuzz lint doc no-std package fmt clean
-.PHONY: bench-fifo bench-check proof loom mutants model miri tsan asan
+.PHONY: conformance bench-fifo bench-check proof loom mutants model miri tsan asan
 
 ## help: list the targets
 help:
@@ -87,6 +87,13 @@ test:
 matrix: module
 	@SHM_FIFO_MODULE=$(MODULE) CARGO_TARGET_DIR=$(TARGET_DIR) CARGO=$(CARGO) \
 		shm-fifo-redis-server/matrix/run $(MATRIX)
+
+# How many random commands are sent each way; SHM_FIFO_CONFORMANCE_SEED chooses others.
+COMMANDS ?= 1000000
+## conformance: COMMANDS (1000000) random commands, on a socket and in shared memory
+conformance: module
+	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_CONFORMANCE_COMMANDS=$(COMMANDS) \
+		$(CARGO) test --locked -p shm-fifo-redis-server --test conformance -- --nocapture
 
 ## test-c: test the C interface with hiredis and libvalkey, blocking and not
 test-c: module

@@ -145,9 +145,10 @@ fn blocked(random: &mut Random) -> Step {
     }
 }
 
-/// Whether the reply could depend on chance with other arguments.
+/// Whether with other arguments the reply could be one of those that `commands` leaves out.
 fn by_chance(name: &[u8]) -> bool {
-    name == b"SPOP" || name.windows(4).any(|part| part == b"RAND")
+    [&b"SPOP"[..], b"AUTH", b"COMMAND"].contains(&name)
+        || name.windows(4).any(|part| part == b"RAND")
 }
 
 /// Makes an error of the command, most likely.

@@ -221,12 +221,15 @@ fn first_difference(socket: &[Vec<u8>], shared: &[Vec<u8>]) -> String {
 fn described(stream: &CommandStream) -> String {
     let text = |bytes: &[u8]| bytes[..bytes.len().min(SHOWN_BYTES)].escape_ascii().to_string();
     let words = |words: &[Vec<u8>]| text(&words.join(&b' '));
-    let of_step = |step: &Step| match step {
-        Step::Burst(requests) => requests.iter().map(|request| text(request)).collect(),
-        Step::Beside(command) => vec![format!("beside: {}", words(command))],
+    let of_step = |(number, step): (usize, &Step)| match step {
+        Step::Burst(requests) => {
+            requests.iter().map(|request| format!("{number}: {}", text(request))).collect()
+        }
+        Step::Beside(command) => vec![format!("{number}, beside: {}", words(command))],
         Step::Blocked { request, then, with_error } => {
-            vec![format!("{}, blocked; beside: {} ({with_error})", text(request), words(then))]
+            let (request, then) = (text(request), words(then));
+            vec![format!("{number}, blocked: {request}; beside: {then}; error: {with_error}")]
         }
     };
-    stream.steps.iter().flat_map(of_step).collect::<Vec<_>>().join("\n  ")
+    stream.steps.iter().enumerate().flat_map(of_step).collect::<Vec<_>>().join("\n  ")
 }

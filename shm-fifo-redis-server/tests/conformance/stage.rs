@@ -122,6 +122,14 @@ impl Actor<'_> {
         String::from_utf8_lossy(&reply).into_owned()
     }
 
+    /// The next `count` of them.
+    #[track_caller]
+    pub(crate) fn take_times(&mut self, count: usize) {
+        for _ in 0..count {
+            self.take();
+        }
+    }
+
     /// As [`Actor::take`], but for what differs by nature.
     #[track_caller]
     pub(crate) fn take_as(&mut self, normalisation: &Normalisation) {

@@ -1,9 +1,10 @@
 //! The commands that are sent, a table for each type of data and each part of Redis.
 //!
 //! Not in them, because their replies depend on more than the commands before:
-//! RANDOMKEY, SPOP, SRANDMEMBER, HRANDFIELD and ZRANDMEMBER of less than everything (chance);
+//! RANDOMKEY, SPOP, SRANDMEMBER, HRANDFIELD and ZRANDMEMBER of less than everything, ZLEXCOUNT
+//! and its kin where scores differ (chance);
 //! TIME, LASTSAVE, XADD with `*`, OBJECT IDLETIME and FREQ, XINFO CONSUMERS and FULL,
-//! XPENDING with a range, DUMP of streams and hashes, TTL, PTTL and their kin but through a script, expiry within
+//! XPENDING with a range, DUMP of streams and hashes, TTL, PTTL, EXPIRETIME and their kin but through a script, expiry within
 //! milliseconds (the clock); KEYS and SCAN of a whole database but through a script
 //! (its table grows by the clock); MEMORY USAGE, STATS and INFO (memory); ROLE
 //! (it counts what was ever written); LOLWUT,

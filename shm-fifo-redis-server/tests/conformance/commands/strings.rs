@@ -47,7 +47,6 @@ pub(super) const KEYS: &[&str] = &[
     "PEXPIRE <any> 90000000",
     "EXPIREAT <any> [<at>|1000000000]",
     "PEXPIREAT <any> [<at-ms>|1000000000000]",
-    "EXPIRETIME <any>",
     "PERSIST <any>",
     "OBJECT ENCODING <any>",
     "OBJECT HELP",

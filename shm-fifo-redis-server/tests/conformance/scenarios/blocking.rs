@@ -115,9 +115,7 @@ fn commands_behind_a_wait_and_pipelines_of_waits() {
             a.send(behind);
         }
         stage.aside("RPUSH list one two three four");
-        for _ in 0..5 {
-            a.take();
-        }
+        a.take_times(5);
     });
 }
 

@@ -83,9 +83,7 @@ fn pauses() {
         a.ask("GET x");
         a.ask("EXEC");
         a.ask("CLIENT UNPAUSE");
-        for _ in 0..4 {
-            b.take();
-        }
+        b.take_times(4);
         for bad in ["CLIENT PAUSE x", "CLIENT PAUSE -1", "CLIENT PAUSE 1 JUNK", "CLIENT UNPAUSE x"]
         {
             a.ask(bad);

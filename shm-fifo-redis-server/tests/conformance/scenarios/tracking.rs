@@ -20,10 +20,11 @@ fn keys_that_were_read() {
         for command in ["SET x 1", "SET x 2", "DEL h", "HSET h f v", "FLUSHALL"] {
             stage.aside(command);
         }
-        (a.take(), a.take(), a.take());
+        a.take_times(3);
         a.ask("GET x");
         // One's own change: the message, and the reply before it or behind it.
-        (a.ask("SET x 3"), a.take());
+        a.ask("SET x 3");
+        a.take();
         a.ask("CLIENT TRACKING OFF");
         stage.aside("SET x 4");
         a.ask("GET x");
@@ -60,12 +61,14 @@ fn broadcasts() {
         for command in ["SET p:1 x", "SET other x", "SET q:1 x", "MSET p:2 x"] {
             stage.aside(command);
         }
-        (a.take(), a.take(), a.take());
-        (a.ask("SET p:3 x"), a.take());
+        a.take_times(3);
+        a.ask("SET p:3 x");
+        a.take();
         for command in ["MULTI", "SET p:4 x", "DEL p:4"] {
             a.ask(command);
         }
-        (a.ask("EXEC"), a.take());
+        a.ask("EXEC");
+        a.take();
         let mut b = in_resp3(stage, "CLIENT TRACKING ON BCAST NOLOOP");
         b.ask("SET mine x");
         stage.aside("SET other y");
