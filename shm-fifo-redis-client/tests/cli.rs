@@ -121,7 +121,7 @@ fn bad_arguments_are_named() {
         (&["latency", "-p", "66000"], "66000"),
         (&["latency", "--duration", "0"], "--duration"),
         (&["latency", "--transport", "pigeon"], "[possible values: tcp, unix, shm]"),
-        (&["latency", "-s", "/x", "-h", "localhost"], "--host"),
+        (&["exec", "-s", "/x", "-h", "localhost", "--", "true"], "--host"),
         (&["latency", "--user", "me"], "--password"),
     ];
     for (arguments, word) in table {

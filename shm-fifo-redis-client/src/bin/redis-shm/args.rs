@@ -4,9 +4,9 @@ use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
 use crate::doctor::DoctorArgs;
 use crate::generate::GenerateArgs;
-use crate::running::{Endpoint, RunningServer};
+use crate::latency::args::LatencyArgs;
+use crate::running::Endpoint;
 use crate::stat::StatArgs;
-use crate::transport::Transport;
 use clap::builder::styling::{AnsiColor, Styles};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -43,10 +43,8 @@ pub(crate) enum Subcommand {
     /// and stops the server.
     #[command(after_help = MEASURING_CODES)]
     Demo(DemoArgs),
-    /// Measure the round trip of PING to a server that is running.
-    ///
-    /// Where stdout is no terminal, the result is one line of name=value pairs.
-    #[command(after_help = MEASURING_CODES)]
+    /// Measure the round trip of PING to a server that is running, as redis-cli
+    /// --latency does.
     Latency(LatencyArgs),
     /// Measure throughput and latency over depths, clients and commands, or under conditions.
     ///
@@ -101,29 +99,6 @@ pub(crate) struct DemoArgs {
     /// The module to load [default: libshm_fifo_redis_server.so beside this program].
     #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE")]
     pub(crate) module: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct LatencyArgs {
-    #[command(flatten)]
-    pub(crate) server: RunningServer,
-
-    /// What carries the commands; shm starts from the socket that -s or -h names.
-    #[arg(long, value_enum, default_value_t = Transport::Shm)]
-    pub(crate) transport: Transport,
-
-    /// How long to measure, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
-    pub(crate) duration: Duration,
-
-    /// Stop after this many round trips, even before the duration is over.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) samples: Option<u64>,
-
-    /// Print help.
-    #[arg(long, action = clap::ArgAction::HelpShort)]
-    help: Option<bool>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -28,6 +28,7 @@ use anyhow::Context;
 use args::BenchArgs;
 use child::Confinement;
 use indicatif::{ProgressBar, ProgressStyle};
+pub(crate) use output::{check_file, write_json};
 use place::{NotShared, Place, Programs};
 use redis::IntoConnectionInfo;
 

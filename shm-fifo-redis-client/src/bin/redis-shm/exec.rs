@@ -52,8 +52,8 @@ fn endpoint(named: &Endpoint) -> anyhow::Result<OsString> {
         let path = std::path::absolute(path).context("cannot tell the current directory")?;
         return Ok(OsString::from_vec([b"unix:", path.as_os_str().as_bytes()].concat()));
     }
-    let (host, port) = (&named.host, named.port);
-    let resolved = (host.as_str(), port).to_socket_addrs();
+    let (host, port) = (named.host(), named.port());
+    let resolved = (host, port).to_socket_addrs();
     let resolved = resolved.with_context(|| format!("cannot find the host {host}"))?;
     let addresses: Vec<String> = resolved.as_ref().iter().map(SocketAddr::to_string).collect();
     Ok(format!("tcp:{}", addresses.join(",")).into())

@@ -153,7 +153,7 @@ pub(crate) fn write_files(report: &Report, directory: &Path) -> anyhow::Result<[
     Ok(written)
 }
 
-fn colour(transport: Transport) -> Style {
+pub(crate) fn colour(transport: Transport) -> Style {
     match transport {
         Transport::Tcp => AnsiColor::Yellow.on_default(),
         Transport::Unix => AnsiColor::Blue.on_default(),

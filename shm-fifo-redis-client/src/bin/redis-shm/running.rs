@@ -31,13 +31,13 @@ pub(crate) struct RunningServer {
 /// Where it listens.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Endpoint {
-    /// The server's host.
-    #[arg(short = 'h', long = "host", value_name = "HOST", default_value = "127.0.0.1")]
-    pub(crate) host: String,
+    /// The server's host [default: 127.0.0.1].
+    #[arg(short = 'h', long = "host", value_name = "HOST")]
+    pub(crate) host: Option<String>,
 
-    /// The server's port.
-    #[arg(short = 'p', long = "port", value_name = "PORT", default_value_t = 6379)]
-    pub(crate) port: u16,
+    /// The server's port [default: 6379].
+    #[arg(short = 'p', long = "port", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
 
     /// The server's unix socket, instead of host and port.
     #[arg(short = 's', long = "socket", value_name = "PATH", conflicts_with_all = ["host", "port"])]
@@ -48,18 +48,36 @@ impl Endpoint {
     pub(crate) fn target(&self) -> Target {
         match &self.socket {
             Some(path) => Target::Unix(path.clone()),
-            None => Target::Tcp { host: self.host.clone(), port: self.port },
+            None => self.tcp(),
         }
+    }
+
+    /// Whether host or port are named.
+    pub(crate) fn names_tcp(&self) -> bool {
+        self.host.is_some() || self.port.is_some()
+    }
+
+    /// By host and port.
+    pub(crate) fn tcp(&self) -> Target {
+        Target::Tcp { host: self.host().to_owned(), port: self.port() }
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or("127.0.0.1")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.unwrap_or(6379)
     }
 }
 
 impl RunningServer {
     /// What makes connections for more than a loop of one command.
     pub(crate) fn client(&self, sharing: Sharing) -> anyhow::Result<Client> {
-        let Endpoint { host, port, socket } = &self.endpoint;
-        let address = match socket {
+        let endpoint = &self.endpoint;
+        let address = match &endpoint.socket {
             Some(path) => ConnectionAddr::Unix(path.clone()),
-            None => ConnectionAddr::Tcp(host.clone(), *port),
+            None => ConnectionAddr::Tcp(endpoint.host().to_owned(), endpoint.port()),
         };
         let mut settings = RedisConnectionInfo::default();
         if let Some(password) = &self.password {
@@ -73,10 +91,10 @@ impl RunningServer {
         Ok(client.connect_timeout(REPLY_TIMEOUT).response_timeout(REPLY_TIMEOUT))
     }
 
-    /// A connection that is authenticated, where a password is given, and that has
-    /// answered.
-    pub(crate) fn connect(&self) -> anyhow::Result<Stream> {
-        let mut stream = self.endpoint.target().connect()?;
+    /// A connection to one of its addresses that is authenticated, where a password
+    /// is given, and that has answered.
+    pub(crate) fn connect_to(&self, target: &Target) -> anyhow::Result<Stream> {
+        let mut stream = target.connect()?;
         if let Some(password) = self.password.as_deref() {
             let mut words = vec!["AUTH"];
             words.extend(self.user.as_deref());

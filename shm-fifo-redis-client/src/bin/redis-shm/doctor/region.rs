@@ -29,7 +29,7 @@ pub(super) fn check(server: &RunningServer) -> Check {
 }
 
 fn offered(server: &RunningServer) -> anyhow::Result<(Region, SealFlags)> {
-    let mut stream = server.connect()?;
+    let mut stream = server.connect_to(&server.endpoint.target())?;
     let fd_socket = match server.endpoint.socket {
         Some(_) => None,
         None => Some(FdSocket::bind().context("no socket for the descriptor")?),
