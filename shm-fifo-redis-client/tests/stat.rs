@@ -56,7 +56,7 @@ fn redis_sessions_are_counted_in_lines_that_programs_read() {
         for line in ended.stdout.lines() {
             let figures = figures(line);
             assert_eq!((figures["sessions"], figures["offers"]), (3.0, 0.0), "{line}");
-            assert_eq!(figures["region_bytes"], 3.0 * (4096.0 + 2.0 * 65_536.0), "{line}");
+            assert_eq!(figures["region_bytes"], 3.0 * (4096.0 + 2.0 * 131_072.0), "{line}");
             // INFO is a command, too.
             assert!(figures["commands_per_s"] > 0.0, "{line}");
             assert!(figures.values().all(|figure| *figure >= 0.0), "{line}");
