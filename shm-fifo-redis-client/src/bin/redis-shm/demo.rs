@@ -27,8 +27,8 @@ const WARM_UP_REQUESTS: u64 = 200;
 const INTRODUCTION: &str = "\
 How long until a command is answered? This starts a redis-server of its own with the
 shm module and sends it PING, SET and GET, one at a time: over TCP (loopback), over a
-unix socket, and over shared memory (shm). The three take turns, so that they meet the
-same machine; first a minimal client, then redis-rs. Ctrl-C ends it and leaves nothing.
+unix socket, and over shared memory (shm), by a minimal client and by redis-rs. All
+take turns, so that they meet the same machine. Ctrl-C ends it and leaves nothing.
 ";
 /// What to do with what was seen.
 const OUTLOOK: &str = "\
