@@ -8,6 +8,7 @@ mod kernel;
 mod limits;
 mod module;
 mod output;
+mod peer;
 mod preload;
 mod region;
 mod server;

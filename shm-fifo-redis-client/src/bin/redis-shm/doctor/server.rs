@@ -2,10 +2,12 @@
 
 use super::check::Check;
 use super::client::{Outcome, error_text};
+use super::peer;
 use crate::report::ServerInfo;
 use crate::running::{Endpoint, RunningServer};
 use anyhow::{anyhow, bail};
 use redis::RedisError;
+use rustix::process::Pid;
 use shm_fifo_redis_client::{Connection, Error, Refusal, Sharing};
 use std::fs;
 use std::io;
@@ -82,13 +84,10 @@ fn no_answer(endpoint: &Endpoint, error: &RedisError) -> Vec<Check> {
     vec![Check::problem(SERVER, format!("it answers PING with {text}"), fix)]
 }
 
-/// The id of the server's process, which the kernel tells of a unix socket if the
-/// process can be seen from here.
-pub(super) fn process(server: &RunningServer) -> Option<rustix::process::Pid> {
+/// The server's process, which the kernel tells of a unix socket.
+pub(super) fn process(server: &RunningServer) -> Option<Pid> {
     let socket = UnixStream::connect(server.endpoint.socket.as_ref()?).ok()?;
-    // Where it cannot be seen the kernel says 0, which is no process.
-    let pid = rustix::net::sockopt::socket_peercred(&socket).ok()?.pid;
-    Some(pid).filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false))
+    peer::process(&socket)
 }
 
 /// Whether it runs on this host, and which of its namespaces are not ours.
@@ -102,16 +101,22 @@ pub(super) fn place(server: &RunningServer, outcome: &Outcome) -> Check {
     let Some(pid) = process(server) else {
         return Check::ok(PLACE, "by unix socket; the server is in another PID namespace");
     };
-    let is_other = |kind: &&str| {
-        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
-        let theirs = of(&pid.to_string());
-        theirs.is_some() && theirs != of("self")
-    };
-    let others: Vec<&str> =
-        ["net", "pid", "mnt", "ipc", "user"].into_iter().filter(is_other).collect();
-    let namespaces = match others.as_slice() {
+    Check::ok(PLACE, format!("by unix socket, process {pid}, {}", namespaces(pid)))
+}
+
+fn namespaces(pid: Pid) -> String {
+    let namespace = |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}"));
+    let mut others = Vec::new();
+    for kind in ["net", "pid", "mnt", "ipc", "user"] {
+        match (namespace(&pid.to_string(), kind), namespace("self", kind)) {
+            (Ok(theirs), Ok(ours)) if theirs == ours => {}
+            (Ok(_), Ok(_)) => others.push(kind),
+            // Those of another user's process are its own affair.
+            _ => return "whose namespaces this user cannot see".to_owned(),
+        }
+    }
+    match others.as_slice() {
         [] => "the same namespaces".to_owned(),
         others => format!("other namespaces ({}), which is no hindrance", others.join(", ")),
-    };
-    Check::ok(PLACE, format!("by unix socket, process {pid}, {namespaces}"))
+    }
 }
