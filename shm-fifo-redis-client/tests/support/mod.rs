@@ -4,7 +4,10 @@
 #[cfg(feature = "cli")]
 pub(crate) mod cli;
 pub(crate) mod fake;
+#[cfg(feature = "cli")]
+pub(crate) mod latency;
 pub(crate) mod redis_server;
+pub(crate) mod terminal;
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -79,7 +79,7 @@ fn legend() -> String {
         };
         PALETTE.into_iter().map(shade).collect()
     } else {
-        RAMP.iter().collect::<String>()
+        RAMP.iter().collect()
     };
     format!(
         "\nA bucket begins at its digit, in the unit above; < is below 0.5 µs, + from 1 s.\n\

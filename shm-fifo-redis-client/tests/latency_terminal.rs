@@ -1,0 +1,168 @@
+//! `redis-shm latency` in a terminal, which script makes (of bsdutils, which every
+//! Debian has).
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use support::latency::{PROGRAM, endless, median_period_us, module, number, rows};
+use support::redis_server::RedisServer;
+use support::terminal::Screen;
+use support::watched;
+use tempfile::TempDir;
+
+/// It runs in a terminal of its own, which `script` makes; what is written to its
+/// stdin is typed there.
+fn in_a_terminal(server: &str, arguments: &[&str]) -> Command {
+    let quoted = |text: &&str| format!("'{text}'");
+    let words = [&[PROGRAM, "latency", "-s", server], arguments].concat();
+    let line = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("REDISCLI_AUTH");
+    command
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.spawn().expect("script is installed; apt-get install bsdutils does it")
+}
+
+/// What the terminal got until `enough` of it is there and Ctrl-C was typed.
+fn type_ctrl_c_when(mut child: Child, enough: impl Fn(&str) -> bool) -> (Option<i32>, String) {
+    let mut keyboard = child.stdin.take().unwrap();
+    let mut terminal = child.stdout.take().unwrap();
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    let mut is_typed = false;
+    loop {
+        let read = terminal.read(&mut part).unwrap();
+        if read == 0 {
+            break;
+        }
+        bytes.extend(&part[..read]);
+        if !is_typed && enough(&String::from_utf8_lossy(&bytes)) {
+            keyboard.write_all(b"\x03").unwrap();
+            is_typed = true;
+        }
+    }
+    (child.wait().unwrap().code(), String::from_utf8(bytes).unwrap())
+}
+
+#[test]
+fn in_a_terminal_the_figures_are_refreshed_in_place_until_ctrl_c() {
+    watched(|| {
+        let directory = TempDir::new().unwrap();
+        let json = directory.path().join("rows.json");
+        let (server, arrivals) = endless(Duration::from_millis(1));
+        let arguments =
+            ["--transport", "unix", "--sample-rate", "0", "--json", json.to_str().unwrap()];
+        let child = spawn(&mut in_a_terminal(&server.place, &arguments));
+        let (code, bytes) =
+            type_ctrl_c_when(child, |text| text.matches(", until Ctrl-C").count() >= 3);
+        assert_eq!(code, Some(0), "{bytes}");
+        let lines = Screen::showing(&bytes);
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        assert_eq!(lines[0], format!("PING over unix to {}", server.place));
+        assert_eq!(lines[1], "round trips in µs, back to back");
+        let heading = ["min", "avg", "p50", "p99", "p99.9", "max", "samples"];
+        assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), heading);
+        let figures: Vec<&str> = lines[3].split_whitespace().collect();
+        assert_eq!((figures[0], figures.len()), ("unix", 8), "{lines:#?}");
+        let row = &rows(&json)[0];
+        for (text, name) in figures[1..].iter().zip(["min_ns", "avg_ns", "p50_ns"]) {
+            let shown: f64 = text.parse().unwrap();
+            assert!((shown - number(row, name) / 1000.0).abs() < 0.001, "{text}, {row}");
+            assert_eq!(text.split_once('.').unwrap().1.len(), 3, "{text}");
+        }
+        assert_eq!(figures[7].replace(',', ""), row["samples"].to_string());
+        assert!(lines[4].ends_with(" s"), "{lines:#?}");
+        drop(server);
+        // The terminal is no part of what is measured.
+        let beside = median_period_us(&arrivals) * 1000.0;
+        assert!((number(row, "p50_ns") / beside - 1.0).abs() < 0.05, "{row}, but {beside}");
+    });
+}
+
+#[test]
+fn a_history_in_a_terminal_keeps_the_intervals_and_ends_with_the_summary() {
+    watched(|| {
+        let (server, _) = endless(Duration::from_millis(1));
+        let arguments = ["--transport", "unix", "--history", "-i", "0.3", "--sample-rate", "0"];
+        let child = spawn(&mut in_a_terminal(&server.place, &arguments));
+        let (code, bytes) = type_ctrl_c_when(child, |text| text.contains("\n0.9 s "));
+        assert_eq!(code, Some(0), "{bytes}");
+        let lines = Screen::showing(&bytes);
+        let first = |line: &String| line.split("  ").next().unwrap().to_owned();
+        let labels: Vec<String> = lines[2..].iter().map(first).collect();
+        assert_eq!(labels[..4], ["until", "0.3 s", "0.6 s", "0.9 s"], "{lines:#?}");
+        let last = labels.len();
+        assert_eq!(labels[last - 4..last - 1], ["", "", "unix"], "{lines:#?}");
+    });
+}
+
+/// The last spectrum line that was there in a terminal, as bytes and as seen.
+fn spectrum(no_color: bool) -> (String, String) {
+    let (server, _) = endless(Duration::from_millis(2));
+    let arguments = ["--transport", "unix", "--dist", "-i", "0.2", "--sample-rate", "0"];
+    let mut command = in_a_terminal(&server.place, &arguments);
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    let (code, bytes) =
+        type_ctrl_c_when(spawn(&mut command), |text| text.matches("0.4 s, until").count() > 0);
+    assert_eq!(code, Some(0), "{bytes}");
+    let lines = Screen::showing(&bytes);
+    let ruler = lines.iter().position(|line| line.starts_with("<56789")).expect("a ruler");
+    let place_of_2_ms = lines[ruler - 1].find("1 ms").unwrap() + 1;
+    // The ruler's µs are two bytes each, but one place.
+    let place = place_of_2_ms - lines[ruler - 1][..place_of_2_ms].matches('µ').count();
+    let here: String = lines[ruler + 1].chars().skip(place).take(1).collect();
+    (bytes, here)
+}
+
+#[test]
+fn the_spectrum_is_coloured_in_a_terminal() {
+    watched(|| {
+        let (bytes, at_2_ms) = spectrum(false);
+        assert_eq!(at_2_ms, "2");
+        assert!(bytes.contains("48;5;196m2"), "most samples take 2 ms: {bytes}");
+    });
+}
+
+#[test]
+fn the_spectrum_can_be_read_without_colours() {
+    watched(|| {
+        let (bytes, at_2_ms) = spectrum(true);
+        assert!("#%@".contains(&at_2_ms), "most samples take 2 ms: {bytes}");
+        let codes: Vec<&str> = bytes.split("\x1b[").skip(1).collect();
+        let moves = |code: &&str| ["J", "?7l", "?7h"].iter().any(|one| code.starts_with(one));
+        let goes_up =
+            |code: &str| code.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('A');
+        assert!(codes.iter().all(|code| moves(code) || goes_up(code)), "{codes:#?}");
+    });
+}
+
+#[test]
+fn redis_compare_in_a_terminal_has_a_row_for_each_and_the_factor() {
+    watched(|| {
+        let server = RedisServer::start(&["--loadmodule", module().to_str().unwrap()]);
+        let child = spawn(&mut in_a_terminal(&server.path(), &["--compare"]));
+        let (code, bytes) =
+            type_ctrl_c_when(child, |text| text.matches(", until Ctrl-C").count() >= 2);
+        assert_eq!(code, Some(0), "{bytes}");
+        let lines = Screen::showing(&bytes);
+        assert_eq!(lines.len(), 7, "{lines:#?}");
+        assert!(lines[0].starts_with("PING in turns to 127.0.0.1:"), "{lines:#?}");
+        assert!(lines[2].ends_with("/ shm"), "{lines:#?}");
+        let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let rows: Vec<_> = lines[3..6].iter().map(words).collect();
+        for (row, name) in rows.iter().zip(["tcp", "unix", "shm"]) {
+            assert_eq!((row[0].as_str(), row[9].as_str()), (name, "×"), "{lines:#?}");
+        }
+        assert_eq!(rows[2][8], "1.0");
+    });
+}
