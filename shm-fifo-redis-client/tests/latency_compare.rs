@@ -63,7 +63,7 @@ fn redis_compare_says_which_socket_is_not_there() {
 #[test]
 fn redis_compare_that_may_not_ask_says_what_to_name() {
     watched(|| {
-        let user = ["--user", "asks on >pw ~* +@all -config", "--requirepass", "pw"];
+        let user = ["--user", "asks", "on", ">pw", "~*", "+@all", "-config"];
         let server = with_module(&user);
         let login = ["--user", "asks", "-a", "pw"];
         let (code, _, stderr) = run(compare(&["-s", &server.path()]).args(login));

@@ -76,7 +76,7 @@ impl RedisServer {
 /// server whose log is full stops.
 fn wait_until_ready(process: &mut Child) {
     let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
-    let ready = |line: &String| line.contains("now ready to accept connections at");
+    let ready = |line: &String| line.contains("eady to accept connections");
     let line = log.by_ref().map_while(Result::ok).find(ready);
     line.expect("redis-server says that it is ready; is its port taken?");
     std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
