@@ -18,14 +18,14 @@ use tempfile::TempDir;
 #[test]
 fn the_figures_agree_with_another_stopwatch() {
     watched(|| {
-        let delay_us = 2000.0;
-        let (server, arrivals) = endless(Duration::from_millis(2));
+        // Long beside what the scheduler adds here and there on a busy machine.
+        let (server, arrivals) = endless(Duration::from_millis(20));
         let directory = TempDir::new().unwrap();
         let json = directory.path().join("rows.json");
         let started = Instant::now();
         let stdout = run_well(
             latency(&server.place, &["--transport", "unix", "--sample-rate", "0"])
-                .args(["--samples", "300", "--json"])
+                .args(["--samples", "100", "--json"])
                 .arg(&json),
         );
         let elapsed_us = started.elapsed().as_secs_f64() * 1e6;
@@ -33,9 +33,9 @@ fn the_figures_agree_with_another_stopwatch() {
         let line = stdout.trim_end();
         let [p50, avg, samples] = ["p50_us", "avg_us", "samples"].map(|name| figure(line, name));
         let beside = median_period_us(&arrivals);
-        assert!((p50 / beside - 1.0).abs() < 0.03, "{line}, but the server saw {beside}");
-        assert!(figure(line, "min_us") >= delay_us, "{line}");
-        assert_eq!(samples, 300.0);
+        assert!((p50 / beside - 1.0).abs() < 0.05, "{line}, but the server saw {beside}");
+        assert!(figure(line, "min_us") >= 20_000.0, "{line}");
+        assert_eq!(samples, 100.0);
         let measured_us = number(&rows(&json)[0], "seconds") * 1e6;
         assert!(avg * samples <= measured_us && measured_us <= elapsed_us, "{line}");
         // What is left are round trips that warm up.

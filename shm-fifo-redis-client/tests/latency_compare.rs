@@ -69,7 +69,7 @@ fn redis_compare_that_may_not_ask_says_what_to_name() {
         let (code, _, stderr) = run(compare(&["-s", &server.path()]).args(login));
         assert_eq!(code, Some(2));
         assert!(
-            stderr.contains("-s PATH -h HOST -p PORT") && stderr.contains("NOPERM"),
+            stderr.contains("-s PATH -h HOST -p PORT") && stderr.contains("no permissions"),
             "{stderr}"
         );
         run_well(compare(&["-s", &server.path(), "-p", &port(&server)]).args(login));

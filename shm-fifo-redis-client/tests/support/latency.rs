@@ -75,6 +75,12 @@ pub(crate) fn median_period_us(arrivals: &Arrivals) -> f64 {
     periods[periods.len() / 2].as_secs_f64() * 1e6
 }
 
+/// From the first request to the last.
+pub(crate) fn span_us(arrivals: &Arrivals) -> f64 {
+    let arrivals = arrivals.lock().unwrap();
+    (arrivals[arrivals.len() - 1] - arrivals[0]).as_secs_f64() * 1e6
+}
+
 pub(crate) fn pairs(line: &str) -> Vec<(&str, &str)> {
     line.split(' ').map(|pair| pair.split_once('=').unwrap()).collect()
 }

@@ -4,7 +4,7 @@ use super::args::LatencyArgs;
 use crate::connect::Target;
 use crate::running::RunningServer;
 use crate::transport::Transport;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use shm_fifo_redis_client::{Connection, Sharing};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -39,8 +39,9 @@ impl Addresses {
             return Ok(());
         }
         let connected = server.client(Sharing::Never)?.get_connection();
+        // Its text holds that of its source already.
         let mut connection =
-            connected.with_context(|| format!("cannot connect to {}", self.named))?;
+            connected.map_err(|error| anyhow!("cannot connect to {}: {error}", self.named))?;
         let mut setting = |name: &str| config_get(&mut connection, name);
         if self.tcp.is_none() {
             let port = setting("port")?.parse().context("its port is no number")?;
@@ -90,6 +91,6 @@ impl Addresses {
 fn config_get(connection: &mut Connection, name: &str) -> anyhow::Result<String> {
     let reply: redis::RedisResult<Vec<String>> =
         redis::cmd("CONFIG").arg("GET").arg(name).query(connection);
-    let reply = reply.with_context(|| format!("CONFIG GET {name}"))?;
+    let reply = reply.map_err(|error| anyhow!("CONFIG GET {name}: {error}"))?;
     Ok(reply.into_iter().nth(1).unwrap_or_default())
 }

@@ -18,14 +18,14 @@ const RAMP: [char; 10] = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'];
 
 pub(crate) fn heading() -> String {
     let digits: String = starts_ns().into_iter().map(digit).collect();
-    format!("{}\n{:<61}{:>10}\n{digits}{:>10}\n", legend(), ruler(), "p50", "µs")
+    format!("{}{:<61} {:>11}\n{digits} {:>11}\n", legend(), ruler(), "p50", "µs")
 }
 
 pub(crate) fn line(row: &Row) -> String {
     let buckets = row.buckets.as_deref().unwrap_or_default();
     let colours = has_colours();
     let cells: String = buckets.iter().map(|bucket| cell(bucket, row.samples, colours)).collect();
-    format!("{cells}{:>10.3}\n", row.p50_ns as f64 / 1000.0)
+    format!("{cells} {:>11.3}\n", row.p50_ns as f64 / 1000.0)
 }
 
 fn cell(bucket: &Bucket, samples: u64, colours: bool) -> String {
