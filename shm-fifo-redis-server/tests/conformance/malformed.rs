@@ -40,11 +40,13 @@ pub(crate) const FATAL: &[&[u8]] = &[
     b"ECHO \"open\r\n",
     b"ECHO 'open\r\n",
     b"ECHO \"closed\"behind\r\n",
-    b"POST / HTTP/1.1\r\n",
-    b"Host: localhost\r\n",
     b"QUIT\r\n",
     b"*1\r\n$4\r\nQUIT\r\n",
 ];
+
+/// What a browser sends that was led astray. It ends the connection at once: replies to
+/// what came before are lost, if they had to wait for the same turn of the event loop.
+pub(crate) const CROSS_PROTOCOL: &[&[u8]] = &[b"POST / HTTP/1.1\r\n", b"Host: localhost\r\n"];
 
 /// The beginnings of lines that never end: refused once they are too long.
 pub(crate) const ENDLESS: &[&[u8]] = &[b"", b"\0", b"*\0", b"*1\r\n$\0", b"SET x "];

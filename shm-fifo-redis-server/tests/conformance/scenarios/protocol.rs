@@ -1,6 +1,6 @@
 //! Every malformed request, cut at other places each time.
 
-use crate::malformed::{ENDLESS, ENDLESS_BYTES, FATAL, HARMLESS};
+use crate::malformed::{CROSS_PROTOCOL, ENDLESS, ENDLESS_BYTES, FATAL, HARMLESS};
 use crate::stage::{Stage, compare};
 use crate::support::request;
 
@@ -20,7 +20,7 @@ fn send(stage: &Stage, bytes: &[u8], number: u64) {
 #[test]
 fn malformed_requests() {
     compare(|stage| {
-        for (bytes, number) in HARMLESS.iter().chain(FATAL).zip(0..) {
+        for (bytes, number) in HARMLESS.iter().chain(FATAL).chain(CROSS_PROTOCOL).zip(0..) {
             for again in 0..TRIES {
                 send(stage, bytes, number * TRIES + again);
             }
