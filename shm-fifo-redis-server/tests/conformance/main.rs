@@ -6,6 +6,7 @@
 mod support;
 
 mod commands;
+mod difference;
 mod generator;
 mod holes;
 mod line;
@@ -14,5 +15,6 @@ mod normalise;
 mod random_streams;
 mod scenarios;
 mod shrink;
+mod sides;
 mod stage;
 mod template;

@@ -191,6 +191,33 @@ impl Actor<'_> {
         self.stage.record(self.name, b"the end");
     }
 
+    /// Everything up to `end`, which is no RESP, without comparing it.
+    #[track_caller]
+    pub(crate) fn read_through(&mut self, end: &[u8]) -> Vec<u8> {
+        let deadline = Some(Instant::now() + PATIENCE);
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end) {
+            let mut byte = [0];
+            let count = self.wire.stream().read_until(&mut byte, deadline).unwrap();
+            assert_eq!(count, 1, "it ended after {}", bytes.escape_ascii());
+            bytes.push(byte[0]);
+        }
+        bytes
+    }
+
+    /// Passes over so many bytes.
+    #[track_caller]
+    pub(crate) fn skip(&mut self, count: usize) {
+        let deadline = Some(Instant::now() + PATIENCE);
+        let mut bytes = vec![0; count];
+        let mut left = &mut bytes[..];
+        while !left.is_empty() {
+            let count = self.wire.stream().read_until(left, deadline).unwrap();
+            assert!(count > 0, "it ended {} bytes too early", left.len());
+            left = &mut left[count..];
+        }
+    }
+
     /// Sends a command and waits until the server lets this connection wait, or answers.
     #[track_caller]
     pub(crate) fn send_and_block(&mut self, command: &str) {

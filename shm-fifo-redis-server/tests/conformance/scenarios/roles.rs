@@ -75,6 +75,36 @@ fn a_server_that_loads_its_data() {
 }
 
 #[test]
+fn a_client_that_becomes_a_replica() {
+    compare(|stage| {
+        stage.aside("CONFIG SET repl-diskless-sync-delay 0");
+        for diskless in ["no", "yes"] {
+            stage.aside(&format!("CONFIG SET repl-diskless-sync {diskless}"));
+            stage.aside("SET before 1");
+            let mut a = stage.client("a");
+            a.send("SYNC");
+            // Newlines keep the connection alive until there is something to send.
+            a.read_through(b"$");
+            let header = a.read_through(b"\r\n");
+            let header = header.trim_ascii_end();
+            // The data of the server, with times and a checksum in it.
+            match header.strip_prefix(b"EOF:") {
+                Some(mark) => drop(a.read_through(mark)),
+                None => a.skip(std::str::from_utf8(header).unwrap().parse().unwrap()),
+            }
+            for command in ["SET x 1", "INCR x", "DEL before", "PUBLISH news hello"] {
+                // A replica gets what follows once the server knows that it is up to date.
+                a.send("REPLCONF ACK 0");
+                stage.aside(command);
+            }
+            stage.record("a", &a.read_through(b"hello\r\n"));
+            stage.server.ask(&format!("CLIENT KILL ID {}", a.id));
+            a.take_end_only();
+        }
+    });
+}
+
+#[test]
 fn a_node_of_a_cluster() {
     compare_on(&ServerOptions::default().args(&["--cluster-enabled", "yes"]), |stage| {
         let mut a = stage.client("a");
