@@ -10,6 +10,7 @@ use shm_fifo::{Channel, Region, SpinPolicy, WaitMode};
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Barrier;
 use std::thread;
 use support::Watchdog;
 
@@ -153,4 +154,38 @@ fn the_parts_of_what_the_ring_cannot_hold_ring_at_once() {
         let long = [b"pong", &[0; RING_BYTES][..]].concat();
         assert_eq!(vfd::write(program.fd(), &[IoSlice::new(&long)]), Some(Ok(RING_BYTES)));
     });
+}
+
+/// The program's threads take turns at waiting, as Valkey's io-threads do.
+#[test]
+fn where_two_threads_wait_in_turns_each_rings_at_once() {
+    let _watchdog = Watchdog::start();
+    let (program, client) = Program::with_sleeping_client();
+    wakes_the_client(client, || {
+        thread::scope(|scope| scope.spawn(|| program.wait(0)).join()).unwrap();
+        program.wait(0);
+        program.reply();
+    });
+}
+
+#[test]
+fn a_second_thread_that_comes_to_wait_rings_for_the_first_at_whatever_moment() {
+    const ROUNDS: usize = 300;
+    /// Longer than a connection stays hot: who falls silent is announced as parked.
+    const SLEEP_MS: i32 = 4;
+    let _watchdog = Watchdog::start();
+    for _ in 0..ROUNDS {
+        let (program, client) = Program::with_sleeping_client();
+        wakes_the_client(client, || {
+            let together = Barrier::new(2);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    together.wait();
+                    program.wait(SLEEP_MS);
+                });
+                together.wait();
+                program.reply();
+            });
+        });
+    }
 }

@@ -227,6 +227,7 @@ pub struct WaitSettings {
     /// Whether the thread that waits for a connection's events may write without
     /// looking whether the peer sleeps: its next [`epoll_wait`] looks, once for
     /// all connections. Only for programs that wait soon after they have written,
-    /// as event loops do that collect their replies.
+    /// as event loops do that collect their replies. Where several threads wait for
+    /// one epoll instance, it has no effect.
     pub ring_at_next_wait: bool,
 }

@@ -30,8 +30,8 @@ const EPOLLET: u32 = libc::EPOLLET.cast_unsigned();
 #[derive(Debug)]
 pub(super) struct Poller {
     epfd: RawFd,
-    /// The thread that entered `wait` last.
-    thread: AtomicUsize,
+    /// The one thread that ever waited here, [`NOBODY`] before and [`MANY`] after that.
+    waiter: AtomicUsize,
     /// Members have published and not looked whether their peers sleep.
     unrung: AtomicBool,
     /// Threads that wait for `state` while a spinning thread holds it.
@@ -52,6 +52,11 @@ struct State {
     kernel_polled_ns: u64,
     kernel_had_events: bool,
 }
+
+/// No thread has waited yet.
+const NOBODY: usize = 0;
+/// Several threads wait, in turns: none may leave a doorbell to another's next wait.
+const MANY: usize = usize::MAX;
 
 /// All pollers there ever were: one for each epoll file descriptor.
 static POLLERS: Mutex<Vec<&'static Poller>> = Mutex::new(Vec::new());
@@ -127,7 +132,7 @@ impl Poller {
         };
         Self {
             epfd,
-            thread: AtomicUsize::new(0),
+            waiter: AtomicUsize::new(NOBODY),
             unrung: AtomicBool::new(false),
             contenders: AtomicU32::new(0),
             state: Mutex::new(state),
@@ -196,9 +201,8 @@ impl Poller {
         let mut now_ns = sys::monotonic_ns();
         let deadline_ns =
             (timeout_ms > 0).then(|| now_ns + u64::from(timeout_ms.unsigned_abs()) * 1_000_000);
-        // ORDERING, Relaxed: compared by this very thread alone.
-        self.thread.store(this_thread(), Relaxed);
         let mut state = self.lock();
+        self.note_waiter(&state);
         self.ring_sleepers(&state);
         loop {
             let found = self.look(&mut state, events, timeout_ms, now_ns)?;
@@ -248,9 +252,28 @@ impl Poller {
     }
 
     /// Whether the calling thread may leave it to its next wait to look whether a
-    /// peer sleeps.
+    /// peer sleeps. Only where no other thread waits: one that is waiting has looked
+    /// already, and may go to sleep.
     pub(super) fn may_ring_later(&self) -> bool {
-        ring_at_next_wait(SETTINGS.load(Relaxed)) && self.thread.load(Relaxed) == this_thread()
+        // ORDERING, Relaxed: a session's writer is locked here, see `note_waiter`.
+        ring_at_next_wait(SETTINGS.load(Relaxed)) && self.waiter.load(Relaxed) == this_thread()
+    }
+
+    /// Notes which thread waits. Once a second one does, the first may be about to
+    /// leave a doorbell to a wait that is over: all are rung now, and none is left to
+    /// a wait from then on.
+    fn note_waiter(&self, state: &State) {
+        let here = this_thread();
+        match self.waiter.load(Relaxed) {
+            known if known == here || known == MANY => {}
+            NOBODY => self.waiter.store(here, Relaxed),
+            _ => {
+                // ORDERING, Relaxed: each lock below is taken after a write that may not
+                // know, which is rung for here, or before one that does know.
+                self.waiter.store(MANY, Relaxed);
+                state.members.hot().iter().for_each(|member| member.session.ring_now());
+            }
+        }
     }
 
     /// Has the next wait look at the sessions that say they are unrung.

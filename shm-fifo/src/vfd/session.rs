@@ -401,8 +401,9 @@ impl Session {
         }
     }
 
-    /// Does now what was left to the event loop's next wait.
-    fn ring_now(&self) {
+    /// Does now what was left to the event loop's next wait, after a write that is
+    /// under way.
+    pub(super) fn ring_now(&self) {
         if let Some(producer) = lock(&self.writer).as_ref() {
             self.ring_if_unrung(&producer.watch(), &PublishFence::execute());
         }
