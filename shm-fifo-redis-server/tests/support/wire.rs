@@ -119,10 +119,9 @@ impl Wire {
     /// Sends `requests` and meanwhile takes the `count` replies to them.
     ///
     /// A client that reads only once it has written everything waits for ever when
-    /// both directions are full, over a socket as well.
+    /// both directions are full, over a socket as well. Panics if nothing moves for long.
     #[track_caller]
     pub(crate) fn exchange(&mut self, requests: &[u8], count: usize) -> Vec<Vec<u8>> {
-        let deadline = Some(Instant::now() + 2 * PATIENCE);
         let mut unsent = requests;
         let mut replies = Vec::with_capacity(count);
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -137,6 +136,7 @@ impl Wire {
                 continue;
             }
             let writable = !unsent.is_empty();
+            let deadline = Some(Instant::now() + PATIENCE);
             self.stream.wait(Interest { readable: true, writable }, deadline).unwrap();
         }
         replies
