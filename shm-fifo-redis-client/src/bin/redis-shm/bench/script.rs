@@ -323,7 +323,9 @@ mod tests {
         let get = Script::new(Load::Get, 5, 0, 1);
         assert_eq!(get.stores[0].request, set.requests.from(0, u64::MAX));
         assert_eq!(text(get.replies.from(0, u64::MAX)), "$5\r\nabcde\r\n");
-        assert!(text(get.requests.from(0, u64::MAX)).contains("GET\r\n$16\r\nshm:5:0000000000\r\n"));
+        assert!(
+            text(get.requests.from(0, u64::MAX)).contains("GET\r\n$16\r\nshm:5:0000000000\r\n")
+        );
     }
 
     #[test]

@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const NOTES: &str = "\
+Exit codes: 0 done, also by Ctrl-C, 1 shared memory cannot be used there, 2 an error, \
+130 Ctrl-C before --duration or --samples is over; the results so far are printed.
+
 A pause lets both sides fall asleep: each figure has the waking up of a CPU in it, over every \
 transport. With --sample-rate 0 they stay awake: the round trip of a busy connection.
 
-Where stdout is no terminal: lines of name=value pairs, a plain run of 3 s. \
-Ctrl-C prints the results and exits with 0, or 130 before --duration or --samples is over.";
+Where stdout is no terminal: lines of name=value pairs, a plain run of 3 s.";
 
 const SERVER: &str = "Server";
 const OUTPUT: &str = "Output";
