@@ -181,6 +181,9 @@ fn views_exclude_each_other() {
         assert_eq!(code, Some(2));
         assert!(stderr.contains("cannot be used with"), "{stderr}");
     }
+    let (code, _, stderr) = run(&mut latency("/no/server", &["-i", "1"]));
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--history") && stderr.contains("--dist"), "{stderr}");
     let (code, _, stderr) = run(&mut latency("/no/server", &["--compare", "--transport", "tcp"]));
     assert_eq!(code, Some(2));
     assert!(stderr.contains("cannot be used with"), "{stderr}");

@@ -17,6 +17,8 @@ transport. With --sample-rate 0 they stay awake: the round trip of a busy connec
 
 Where stdout is no terminal: lines of name=value pairs, a plain run of 3 s.";
 
+const HOUR_US: u64 = 3_600_000_000;
+
 const SERVER: &str = "Server";
 const OUTPUT: &str = "Output";
 
@@ -37,23 +39,24 @@ pub(crate) struct LatencyArgs {
     pub(crate) transport: Transport,
 
     /// All transports in turns, side by side.
-    #[arg(long, conflicts_with_all = ["transport", "history", "dist"], help_heading = None)]
+    #[arg(long, conflicts_with_all = ["transport", "lines"], help_heading = None)]
     pub(crate) compare: bool,
 
     /// A line for each interval: the figures.
-    #[arg(long, conflicts_with = "dist", help_heading = None)]
+    #[arg(long, group = "lines", help_heading = None)]
     pub(crate) history: bool,
 
     /// A line for each interval: a spectrum.
-    #[arg(long, help_heading = None)]
+    #[arg(long, group = "lines", help_heading = None)]
     pub(crate) dist: bool,
 
     /// The interval [default: 15; of --dist 1].
-    #[arg(short = 'i', long, value_name = "SECONDS", value_parser = seconds, help_heading = None)]
+    #[arg(short = 'i', long, value_name = "SECONDS", requires = "lines", value_parser = seconds, help_heading = None)]
     pub(crate) interval: Option<Duration>,
 
-    /// Pause before each sample; 0: as fast as it can [default: 10000; of --compare 0].
-    #[arg(long, value_name = "µs", help_heading = None)]
+    /// Pause before each sample, in µs; 0: as fast as it can [default: 10000; of
+    /// --compare 0].
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(..=HOUR_US), help_heading = None)]
     pub(crate) sample_rate: Option<u64>,
 
     /// How long to measure [default: until Ctrl-C].

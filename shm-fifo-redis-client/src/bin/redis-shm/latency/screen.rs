@@ -45,9 +45,11 @@ impl Screen {
         write(&(erase + &in_its_colours(text)))
     }
 
+    /// A `^C` may stand there even where nothing of ours does.
     fn erase(&self) -> String {
         match self.lines {
-            0 => String::new(),
+            _ if !self.can_go_back => String::new(),
+            0 => "\r\x1b[J".to_owned(),
             lines => format!("\x1b[{lines}A\r\x1b[J"),
         }
     }
