@@ -59,7 +59,7 @@ pub(crate) fn heading(label: &str, width: usize) -> String {
 
 pub(crate) fn line(label: &str, width: usize, row: &Row) -> String {
     let mut text = format!("{label:<width$}");
-    for ((_, us), width) in row.pairs_us().into_iter().zip(WIDTHS) {
+    for ((_, us), width) in row.figures_us().into_iter().zip(WIDTHS) {
         text += &format!(" {us:>width$.3}");
     }
     text + &format!(" {:>9}", thousands(row.samples))
@@ -78,7 +78,7 @@ pub(crate) fn end(args: &LatencyArgs) -> &'static str {
 /// A line of name=value pairs, without its end.
 pub(crate) fn pairs(row: &Row) -> String {
     let mut line = format!("transport={} samples={}", row.transport, row.samples);
-    for (name, us) in row.pairs_us() {
+    for (name, us) in row.figures_us() {
         line += &format!(" {}_us={us:.3}", name.replace('.', ""));
     }
     line

@@ -28,8 +28,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// As redis-cli: what is between two pairs of round trips.
-    pub(crate) fn pairs_us(&self) -> [(&'static str, f64); 6] {
+    /// The figures, each with its name.
+    pub(crate) fn figures_us(&self) -> [(&'static str, f64); 6] {
         let us = |ns: u64| ns as f64 / 1000.0;
         [
             ("min", us(self.min_ns)),
