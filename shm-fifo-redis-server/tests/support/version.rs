@@ -19,6 +19,10 @@ pub(crate) enum Feature {
     ClientEviction,
     /// `CONFIG SET io-threads`.
     IoThreadsAtRunTime,
+    /// A full synchronisation by two connections, one of them for the data.
+    RdbChannel,
+    /// `MODULE LOADEX`.
+    ModuleLoadex,
 }
 
 impl Feature {
@@ -30,6 +34,8 @@ impl Feature {
             Self::GuardedCommands => ("enable-debug-command", Some((7, 0)), (7, 2)),
             Self::ClientEviction => ("maxmemory-clients", Some((7, 0)), (7, 2)),
             Self::IoThreadsAtRunTime => ("CONFIG SET io-threads", None, (9, 0)),
+            Self::RdbChannel => ("a channel for the RDB", Some((8, 0)), (8, 0)),
+            Self::ModuleLoadex => ("MODULE LOADEX", Some((7, 0)), (7, 2)),
         }
     }
 }
@@ -56,9 +62,12 @@ impl ServerVersion {
         })
     }
 
-    /// Reads `Redis server v=7.0.15 sha=…`.
+    /// Reads `Redis server v=7.0.15 sha=…`. Valkey 7.2 says no name: `Server v=7.2.7 …`.
     fn parse(text: &str) -> Option<Self> {
-        let (family, rest) = text.split_once(" server v=")?;
+        let (family, rest) = match text.strip_prefix("Server v=") {
+            Some(rest) => ("Valkey", rest),
+            None => text.split_once(" server v=")?,
+        };
         let mut numbers = rest.split('.').map(|number| number.parse().ok());
         Some(Self { family: family.to_owned(), number: (numbers.next()??, numbers.next()??) })
     }
