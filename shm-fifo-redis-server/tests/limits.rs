@@ -362,3 +362,27 @@ fn bad_arguments_at_run_time_leave_the_server_as_it_was() {
     assert_eq!(server.load_module(), "+OK\r\n");
     server.shm().assert_answers();
 }
+
+#[test]
+fn loadex_with_a_bad_setting_leaves_the_server_as_it_was() {
+    needs!(ModuleLoadex);
+    let server = ServerOptions::default().without_module().start();
+    let module = support::module_path();
+    let mut bystander = server.plain();
+    for setting in
+        ["shm.ring-bytes 5000", "shm.wait sleep", "shm.colour blue", "shm.max-sessions -1"]
+    {
+        let reply = server.ask(&format!("MODULE LOADEX {} CONFIG {setting}", module.display()));
+        assert!(reply.starts_with("-ERR Error loading the extension"), "{setting}: {reply}");
+        bystander.assert_answers();
+        assert!(server.plain().ask("SHM.OPEN 2").starts_with("-ERR unknown command"), "{setting}");
+    }
+
+    let good =
+        format!("MODULE LOADEX {} CONFIG shm.ring-bytes 8kb ARGS wait park", module.display());
+    assert_eq!(server.ask(&good), "+OK\r\n");
+
+    let _shm = server.shm();
+    assert_eq!(server.info("shm_region_bytes"), region_bytes(8192));
+    assert!(server.ask("CONFIG GET shm.wait").ends_with("\r\npark\r\n"));
+}
