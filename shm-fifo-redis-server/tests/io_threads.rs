@@ -10,19 +10,20 @@ use support::{Random, ServerOptions, TestServer, Wire, bulk, needs, request, wai
 const CLIENTS: u64 = 12;
 const LIVES: usize = 25;
 
-fn with_io_threads(count: &str) -> TestServer {
-    let args = ["--io-threads", count, "--io-threads-do-reads", "yes"];
-    ServerOptions::default().args(&args).module_args(&["ring-bytes", "16kb"]).start()
+fn with_io_threads(count: usize) -> TestServer {
+    ServerOptions::default().io_threads(count).module_args(&["ring-bytes", "16kb"]).start()
 }
 
 /// Some checked commands, and then an end of one kind or another.
 fn live(server: &TestServer, random: &mut Random) {
     let mut shm = server.shm();
     for _ in 0..random.below(20) {
-        let length = random.below(40_000);
+        // Most are short, some many times the ring.
+        let most = [100, 40_000, 300_000][random.below(3)];
+        let length = random.below(most);
         let value = random.bytes(length);
         let echo = request(&[b"ECHO", &value]);
-        let count = 1 + random.below(4);
+        let count = 1 + random.below(3);
         let replies = shm.exchange(&echo.repeat(count), count);
         assert!(replies.iter().all(|reply| *reply == bulk(&value)), "a reply was changed");
     }
@@ -67,7 +68,7 @@ fn many_lives(server: &TestServer, meanwhile: impl FnOnce(&AtomicBool) + Send) {
 
 #[test]
 fn clients_come_go_and_are_killed_on_io_threads() {
-    let mut server = with_io_threads("4");
+    let mut server = with_io_threads(4);
 
     many_lives(&server, |_| ());
 
@@ -77,7 +78,7 @@ fn clients_come_go_and_are_killed_on_io_threads() {
 #[test]
 fn the_number_of_io_threads_changes_under_moved_clients() {
     needs!(IoThreadsAtRunTime);
-    let mut server = with_io_threads("2");
+    let mut server = with_io_threads(2);
 
     many_lives(&server, |over| {
         for count in [1, 4, 2, 3].iter().cycle() {

@@ -57,9 +57,7 @@ fn fifty_clients_in_shared_memory_and_fifty_on_sockets_get_their_own_bytes() {
 
 #[test]
 fn io_threads_serve_moved_clients() {
-    let server = ServerOptions::default()
-        .args(&["--io-threads", "3", "--io-threads-do-reads", "yes"])
-        .start();
+    let server = ServerOptions::default().io_threads(3).start();
 
     work_of_many(&server, 20, 10);
 

@@ -60,6 +60,20 @@ impl ServerOptions {
         self
     }
 
+    /// So many io-threads, which get something to do however small the load is.
+    pub(crate) fn io_threads(mut self, count: usize) -> Self {
+        let tested = ServerVersion::of_tested_server();
+        // Valkey's wait for load, unless they are told not to.
+        let always = match tested.number {
+            _ if !tested.is_valkey() || tested.number < (8, 0) => ["--io-threads-do-reads", "yes"],
+            (8, _) | (9, 0) => ["--events-per-io-thread", "0"],
+            _ => ["--io-threads-always-active", "yes"],
+        };
+        self.args.extend(["--io-threads".to_owned(), count.to_string()]);
+        self.args.extend(always.map(str::to_owned));
+        self
+    }
+
     /// No module is loaded.
     pub(crate) fn without_module(mut self) -> Self {
         self.without_module = true;
