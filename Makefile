@@ -220,11 +220,11 @@ miri:
 
 # A sanitizer does not see what assembly accesses: the portable copies stand for it.
 # For ThreadSanitizer std is built anew, or it would report what std does.
-## tsan: run the core's threads under ThreadSanitizer (nightly, with rust-src)
+## tsan: run the threads of the core and of event loops under ThreadSanitizer (nightly, with rust-src)
 tsan:
 	RUSTFLAGS="-Zsanitizer=thread --cfg portable_copies" $(CARGO) $(NIGHTLY) test --locked \
 		-Zbuild-std --target $(NATIVE_TARGET) --target-dir $(TARGET_DIR)/tsan \
-		-p shm-fifo --test models --test threads
+		-p shm-fifo --all-features --test models --test threads --test vfd_rings --test vfd_threads
 
 ## asan: run all of shm-fifo's tests under AddressSanitizer
 asan:
