@@ -69,6 +69,21 @@ impl Stage {
         Line::connect(&self.server, self.way, Random::seeded(cuts + self.way as u64))
     }
 
+    /// All that comes back on a line, and whether the server has ended it.
+    ///
+    /// # Panics
+    /// If it is neither answered nor ended.
+    pub(crate) fn finish(&self, line: &mut Line) {
+        match line.finish() {
+            Ok(replies) => self.record("line", &replies),
+            Err(error) => {
+                let client = self.server.ask(&format!("CLIENT LIST ID {}", line.id));
+                panic!("{:?}: {error}\n{client}", self.way);
+            }
+        }
+        self.record("line", if line.has_ended() { b"the end" } else { b"it goes on" });
+    }
+
     /// What a connection on a socket is answered, which is compared as well.
     pub(crate) fn aside(&self, command: &str) {
         let reply = self.server.ask(command);

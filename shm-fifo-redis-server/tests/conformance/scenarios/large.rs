@@ -56,7 +56,7 @@ fn long_pipelines_cut_anywhere() {
             }
             requests.extend(request(&[b"DEL", b"list"]));
             line.begin(&requests, 0);
-            stage.record("line", &line.finish().unwrap());
+            stage.finish(&mut line);
         }
     });
 }
