@@ -2,7 +2,7 @@
 
 use crate::generator::CommandStream;
 use crate::sides::Sides;
-use crate::support::{ServerOptions, TestServer};
+use crate::support::{ServerOptions, TestServer, has_io_threads};
 use std::collections::BTreeSet;
 use std::env;
 
@@ -86,8 +86,7 @@ fn number(variable: &str) -> Option<usize> {
 fn start(number: usize) -> TestServer {
     // Timeouts end at the server's ticks. Redis 8 stops its io-threads at each, which takes
     // long on few CPUs.
-    let io_threads = env::var("SHM_FIFO_TEST_IO_THREADS").is_ok_and(|count| count != "1");
-    let hz = if io_threads { "10" } else { "500" };
+    let hz = if has_io_threads() { "10" } else { "500" };
     let server = ServerOptions::default()
         .module_args(&["ring-bytes", RING_BYTES[number % RING_BYTES.len()]])
         .args(&[&SMALL_ENCODINGS[..], &["--hz", hz]].concat())

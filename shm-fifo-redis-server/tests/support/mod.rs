@@ -13,7 +13,7 @@ mod wire;
 
 pub(crate) use hand_made::{HandMade, Offer, words};
 pub(crate) use process::{OtherProcess, Process, thread_cpu};
-pub(crate) use server::{ServerOptions, TestServer, find_program, module_path};
+pub(crate) use server::{ServerOptions, TestServer, find_program, has_io_threads, module_path};
 pub(crate) use shm_fifo::testing::Random;
 pub(crate) use version::{Feature, ServerVersion, needs, server_has};
 pub(crate) use wire::{Wire, bulk, request};

@@ -359,6 +359,11 @@ fn arguments(directory: &Path, port: u16) -> Vec<String> {
     arguments
 }
 
+/// Whether the servers have io-threads.
+pub(crate) fn has_io_threads() -> bool {
+    env::var("SHM_FIFO_TEST_IO_THREADS").is_ok_and(|count| count != "1")
+}
+
 /// A directory with a short path: that of a unix socket has at most 107 bytes.
 fn temporary_directory() -> TempDir {
     let mut parent = env::temp_dir();

@@ -72,13 +72,12 @@ fn a_subscriber_that_does_not_read_its_messages() {
             stage.server.ask_words(&[b"CONFIG", b"SET", b"client-output-buffer-limit", limit]);
             let mut a = stage.client("a");
             a.ask("SUBSCRIBE news");
-            let message = vec![b'x'; MEGABYTE / 2];
-            for _ in 0..8 {
-                stage.server.ask_words(&[b"PUBLISH", b"news", &message]);
-            }
-            // A soft limit is looked at when something is added.
+            // Valkey 9 does not count large messages, of which it keeps no copy. A soft
+            // limit is looked at when something is added.
+            let messages = request(&[b"PUBLISH", b"news", &[b'x'; 1000]]).repeat(100);
+            let mut publisher = stage.server.plain();
             wait_until("it is gone", || {
-                stage.server.ask_words(&[b"PUBLISH", b"news", b"more"]) == ":0\r\n"
+                publisher.exchange(&messages, 100).last().is_some_and(|count| count == b":0\r\n")
             });
             a.take_end_only();
         }
