@@ -20,13 +20,13 @@ pub(super) const LISTS: &[&str] = &[
 
 /// These end at once or after a moment: nobody else pushes. (To Redis 6.2, 0.001 is 0.)
 pub(super) const BLOCKING: &[&str] = &[
-    "[BLPOP|BRPOP] (<key>)+ 0.01",
+    "[BLPOP|BRPOP] (<key>)+ 0.002",
     "[BLPOP|BRPOP] (<key>)+ [-1|x|1e400]",
-    "BLMOVE <key> <key> LEFT RIGHT 0.01",
-    "BRPOPLPUSH <key> <key> 0.01",
-    "BLMPOP 0.01 1 <key> LEFT",
-    "[BZPOPMIN|BZPOPMAX] zset:1 <any> 0.01",
-    "BZMPOP 0.01 1 zset:1 MIN COUNT 2",
+    "BLMOVE <key> <key> LEFT RIGHT 0.002",
+    "BRPOPLPUSH <key> <key> 0.002",
+    "BLMPOP 0.002 1 <key> LEFT",
+    "[BZPOPMIN|BZPOPMAX] zset:1 <any> 0.002",
+    "BZMPOP 0.002 1 zset:1 MIN COUNT 2",
     "XREAD COUNT 2 BLOCK 1 STREAMS stream:1 <id>",
     "XREADGROUP GROUP g1 alice BLOCK 1 STREAMS stream:1 >",
     "WAIT 1 1",
