@@ -3,7 +3,7 @@
 use crate::support::{PATIENCE, Random, TestServer, Wire, bulk, request};
 use shm_fifo_redis_client::Interest;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::time::Instant;
 
 /// What carries a connection.
@@ -109,7 +109,7 @@ impl Line {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // The server has ended the connection: only its last words are left.
-                Err(error) if is_end(&error) => self.unsent.clear(),
+                Err(error) if is_end(error.kind()) => self.unsent.clear(),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -119,13 +119,15 @@ impl Line {
             Ok(0) => self.ended = true,
             Ok(count) => self.received.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return progress,
-            Err(error) if is_end(&error) => self.ended = true,
+            Err(error) if is_end(error.kind()) => self.ended = true,
             Err(error) => panic!("{error}"),
         }
         true
     }
 }
 
-fn is_end(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+/// Whether an error is how the end of a connection shows: that depends on what the server
+/// had not read yet.
+pub(crate) fn is_end(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }

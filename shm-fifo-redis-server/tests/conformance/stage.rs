@@ -1,11 +1,11 @@
 //! A scenario with several connections, played once on sockets and once in shared memory,
 //! each time with a server of its own.
 
-use crate::line::{Line, Way};
+use crate::line::{Line, Way, is_end};
 use crate::normalise::{DIRECTORY, Normalisation};
 use crate::support::{PATIENCE, Random, ServerOptions, TestServer, Wire, wait_until};
 use std::cell::RefCell;
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::time::Instant;
 
 /// Entries before the first difference that a failure shows.
@@ -251,8 +251,4 @@ impl Actor<'_> {
         let list = format!("CLIENT LIST ID {}", self.id);
         wait_until("the client is gone", || !self.stage.server.ask(&list).contains("id="));
     }
-}
-
-fn is_end(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
