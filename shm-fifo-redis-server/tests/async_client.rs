@@ -7,7 +7,7 @@ mod support;
 use futures_util::StreamExt;
 use redis::{AsyncCommands, ProtocolVersion, PushKind, RedisResult, Script, Value, cmd, pipe};
 use shm_fifo_redis_client::aio::MultiplexedConnection;
-use shm_fifo_redis_client::{Address, Client, Transport};
+use shm_fifo_redis_client::{Address, Client, SpinPolicy, Transport, WaitMode};
 use support::{PATIENCE, ServerOptions, TestServer, wait_until};
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -47,6 +47,22 @@ async fn commands_pipelines_transactions_and_scripts_work() {
     let reply: String = script.key("key").arg("!").invoke_async(&mut connection).await.unwrap();
     assert_eq!(reply, "value!");
     assert_eq!(server.info("shm_sessions"), 1);
+}
+
+/// A connection that may spin for an answer is not rung for it.
+#[tokio::test]
+async fn a_connection_that_may_spin_does_so_before_its_task_sleeps() {
+    let server = TestServer::start();
+    let patient = SpinPolicy::new(WaitMode::Spin, 1_000_000_000);
+    let client = client(&server, "").wait_policy(patient);
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let before = server.info("shm_doorbells_sent");
+    for _ in 0..1000 {
+        assert_eq!(cmd("PING").query_async::<String>(&mut connection).await.unwrap(), "PONG");
+    }
+    let rung = server.info("shm_doorbells_sent") - before;
+    // An answer that comes before the spinning begins is rung for: seldom.
+    assert!(rung < 500, "the server rang {rung} times for 1000 replies");
 }
 
 #[tokio::test]

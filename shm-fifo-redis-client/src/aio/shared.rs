@@ -63,14 +63,44 @@ impl Shared {
         read
     }
 
+    /// Where the connection may spin, this is where it spins for an answer: redis-rs
+    /// reads before it writes, and then its task sleeps.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         source: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let reader = self.keep_reader_awake();
         let written = self.poll(context, Interest::WRITABLE, |channel| channel.try_write(source));
         self.expecting |= written.is_ready();
+        if let Some(reader) = reader {
+            self.spin_for(reader);
+        }
         written
+    }
+
+    /// Takes back that a reader sleeps, before the server sees what would make it
+    /// ring, if spinning for the answer may pay.
+    fn keep_reader_awake(&mut self) -> Option<Waker> {
+        if !self.channel().may_spin() {
+            return None;
+        }
+        let reader = self.sleepers.of(Interest::READABLE).take()?;
+        self.channel().unpark(Interest::READABLE);
+        Some(reader)
+    }
+
+    /// Wakes the reader once there is something, or lets it sleep on.
+    fn spin_for(&mut self, reader: Waker) {
+        if self.channel().spin(Interest::READABLE) {
+            return reader.wake();
+        }
+        // As in `poll`; an error is for the reader to find.
+        self.sleepers.of(Interest::READABLE).set(&reader);
+        let is_rung = self.poll_doorbell().unwrap_or(true);
+        if is_rung || !self.channel().park(Interest::READABLE) {
+            self.sleepers.of(Interest::READABLE).wake();
+        }
     }
 
     /// Repeats `attempt` until it has something to say, or the doorbell will ring

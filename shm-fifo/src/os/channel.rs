@@ -215,16 +215,24 @@ impl Channel {
         if self.is_ready(interest) {
             return true;
         }
-        let (watch, at) = (self.endpoint.watch(), self.endpoint.positions());
-        let own_cpu = sys::current_cpu();
-        self.cpu.update(own_cpu, |cpu| watch.publish_cpu(cpu));
-        if self.policy.may_spin(sys::monotonic_ns(), own_cpu, watch.peer_cpu()) {
+        if self.may_spin() {
+            let (watch, at) = (self.endpoint.watch(), self.endpoint.positions());
             match self.policy.spin(|| watch.is_ready(interest, at), |_| false) {
                 SpinEnd::Won => self.stats.spins_won += 1,
                 _ => self.stats.spins_lost += 1,
             }
         }
         self.is_ready(interest)
+    }
+
+    /// Whether [`Channel::spin`] would spin, by the policy. Tells the peer on which CPU
+    /// this thread waits.
+    #[must_use]
+    pub fn may_spin(&mut self) -> bool {
+        let watch = self.endpoint.watch();
+        let own_cpu = sys::current_cpu();
+        self.cpu.update(own_cpu, |cpu| watch.publish_cpu(cpu));
+        self.policy.may_spin(sys::monotonic_ns(), own_cpu, watch.peer_cpu())
     }
 
     /// Announces to the peer that this side sleeps until what `interest` names is
