@@ -9,8 +9,9 @@
 mod support;
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use support::{Server, run, watched};
 
 fn packages() -> PathBuf {
@@ -83,17 +84,30 @@ fn java_by_unix_socket_and_tcp() {
     });
 }
 
+/// The line of the page on pipelining, by both ways in which nc ends: it waits for the
+/// server's end, or (`-N`) tells the server of its own.
 #[test]
 #[ignore = "needs packages: make clients"]
 fn the_pipeline_that_is_typed_into_nc() {
     watched(|| {
-        let server = Server::start(&[]);
-        let mut command = Command::new("sh");
-        let line = "(printf 'PING\\r\\nPING\\r\\nPING\\r\\n'; sleep 1) | \"$@\"";
-        command.args(["-c", line, "sh"]).arg(support::redis_shm());
-        command.args(["exec", "--after", "1", "-s"]).arg(server.socket());
-        command.args(["--", "nc", "-U"]).arg(server.socket());
-        assert_eq!(run(&mut command, ""), "+PONG\r\n+PONG\r\n+PONG\r\n");
-        assert_eq!(server.moved(), 1);
+        for option in [None, Some("-N")] {
+            let mut server = Server::start(&[]);
+            let mut command = Command::new("sh");
+            let line = "(printf 'PING\\r\\nPING\\r\\nPING\\r\\n'; sleep 1) | \"$@\"";
+            command.args(["-c", line, "sh"]).arg(support::redis_shm());
+            command.args(["exec", "--after", "1", "-s"]).arg(server.socket());
+            command.args(["--", "nc", "-U"]).args(option).arg(server.socket());
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            for _ in 0..3 {
+                assert_eq!(lines.next().unwrap().unwrap(), "+PONG");
+            }
+            server.wait_for("total_sessions", 1);
+            if option.is_none() {
+                server.kill();
+            }
+            assert!(lines.next().is_none());
+            assert!(child.wait().unwrap().success());
+        }
     });
 }
