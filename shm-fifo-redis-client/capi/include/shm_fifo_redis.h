@@ -76,7 +76,8 @@ typedef enum {
 } shm_fifo_redis_wait_mode;
 
 /*
- A connection in shared memory. To be used by one thread at a time.
+ A connection in shared memory. To be used by one thread at a time. NULL is none: to
+ read from it or write to it is `-EINVAL`, and nothing else happens.
  */
 typedef struct shm_fifo_redis shm_fifo_redis;
 

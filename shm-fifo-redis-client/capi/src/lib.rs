@@ -1,7 +1,7 @@
 //! The C interface: moving a connected socket to shared memory, and the bytes on
 //! it. `include/shm_fifo_redis.h` is made of this file.
 //!
-//! Invariants: a pointer to a [`shm_fifo_redis`] comes from
+//! Invariants: a pointer to a [`shm_fifo_redis`] is NULL or comes from
 //! [`shm_fifo_redis_move`], is used by one thread at a time, and by nobody after
 //! [`shm_fifo_redis_free`]. No function here panics, and a panic in what it calls
 //! aborts: it never unwinds into C.
@@ -32,7 +32,8 @@ pub const SHM_FIFO_REDIS_READABLE: c_int = 1;
 /// Interest in space to write.
 pub const SHM_FIFO_REDIS_WRITABLE: c_int = 2;
 
-/// A connection in shared memory. To be used by one thread at a time.
+/// A connection in shared memory. To be used by one thread at a time. NULL is none: to
+/// read from it or write to it is `-EINVAL`, and nothing else happens.
 #[derive(Debug)]
 pub struct shm_fifo_redis {
     stream: Stream,
@@ -133,8 +134,8 @@ pub unsafe extern "C" fn shm_fifo_redis_read(
     room: usize,
     timeout_us: i64,
 ) -> ssize_t {
-    // SAFETY: the caller says that it is live, and nobody else uses it.
-    let stream = unsafe { &mut (*connection).stream };
+    // SAFETY: the caller's contract.
+    let Some(stream) = (unsafe { stream_of(connection) }) else { return -EINVAL };
     if room == 0 {
         return -EINVAL;
     }
@@ -162,8 +163,8 @@ pub unsafe extern "C" fn shm_fifo_redis_write(
     count: usize,
     timeout_us: i64,
 ) -> ssize_t {
-    // SAFETY: the caller says that it is live, and nobody else uses it.
-    let stream = unsafe { &mut (*connection).stream };
+    // SAFETY: the caller's contract.
+    let Some(stream) = (unsafe { stream_of(connection) }) else { return -EINVAL };
     if count == 0 {
         return -EINVAL;
     }
@@ -185,8 +186,8 @@ pub unsafe extern "C" fn shm_fifo_redis_write(
 /// `connection` is a live one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shm_fifo_redis_listen(connection: *mut shm_fifo_redis) {
-    // SAFETY: the caller says that it is live, and nobody else uses it.
-    let stream = unsafe { &mut (*connection).stream };
+    // SAFETY: the caller's contract.
+    let Some(stream) = (unsafe { stream_of(connection) }) else { return };
     stream.unpark(Interest::BOTH);
     while stream.listen() {}
 }
@@ -204,8 +205,8 @@ pub unsafe extern "C" fn shm_fifo_redis_park(
     connection: *mut shm_fifo_redis,
     interest: c_int,
 ) -> c_int {
-    // SAFETY: the caller says that it is live, and nobody else uses it.
-    let stream = unsafe { &mut (*connection).stream };
+    // SAFETY: the caller's contract.
+    let Some(stream) = (unsafe { stream_of(connection) }) else { return 1 };
     let interest = Interest {
         readable: interest & SHM_FIFO_REDIS_READABLE != 0,
         writable: interest & SHM_FIFO_REDIS_WRITABLE != 0,
@@ -229,8 +230,8 @@ pub unsafe extern "C" fn shm_fifo_redis_set_wait(
         shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_PARK => WaitMode::Park,
         shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_SPIN => WaitMode::Spin,
     };
-    // SAFETY: the caller says that it is live, and nobody else uses it.
-    let stream = unsafe { &mut (*connection).stream };
+    // SAFETY: the caller's contract.
+    let Some(stream) = (unsafe { stream_of(connection) }) else { return };
     stream.set_policy(SpinPolicy::new(mode, u64::from(spin_us) * 1000));
 }
 
@@ -245,6 +246,13 @@ pub unsafe extern "C" fn shm_fifo_redis_free(connection: *mut shm_fifo_redis) {
         // SAFETY: made by `Box::into_raw`, and freed once as the caller says.
         drop(unsafe { Box::from_raw(connection) });
     }
+}
+
+/// # Safety
+/// `connection` is NULL, or live and used by nobody else.
+unsafe fn stream_of<'c>(connection: *mut shm_fifo_redis) -> Option<&'c mut Stream> {
+    // SAFETY: the caller's contract.
+    Some(&mut unsafe { connection.as_mut() }?.stream)
 }
 
 const EINVAL: ssize_t = libc::EINVAL as ssize_t;
@@ -287,6 +295,9 @@ unsafe fn move_socket(
     deadline: Option<Instant>,
     keep: impl FnOnce(&[u8]),
 ) -> Result<Stream, Failure> {
+    if socket < 0 {
+        return Err(Failure::NoSocket(io::Error::from_raw_os_error(libc::EBADF)));
+    }
     // SAFETY: the caller says that it is open; it is only borrowed for a copy.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
     let stream = stream_over(socket).map_err(Failure::NoSocket)?;

@@ -192,6 +192,27 @@ static void many_connections_leave_nothing_behind(redisContext *other, int cycle
         ;
 }
 
+/* What is no connection is an error, never a crash. */
+static void none_is_refused(void) {
+    char reason[SHM_FIFO_REDIS_REASON_BYTES], byte;
+    shm_fifo_redis *none = NULL;
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    CHECK(shm_fifo_redis_move(-1, SHM_FIFO_REDIS_FOREVER, NULL, NULL, &none, reason,
+                              sizeof(reason)) == SHM_FIFO_REDIS_STAYED);
+    CHECK(none == NULL && strstr(reason, "Bad file descriptor") != NULL);
+    CHECK(shm_fifo_redis_move(ends[0], SHM_FIFO_REDIS_FOREVER, NULL, NULL, &none, NULL, 0) ==
+          SHM_FIFO_REDIS_STAYED);
+    close(ends[0]);
+    close(ends[1]);
+    CHECK(shm_fifo_redis_read(NULL, &byte, 1, SHM_FIFO_REDIS_FOREVER) == -EINVAL);
+    CHECK(shm_fifo_redis_write(NULL, &byte, 1, SHM_FIFO_REDIS_FOREVER) == -EINVAL);
+    shm_fifo_redis_listen(NULL);
+    CHECK(shm_fifo_redis_park(NULL, SHM_FIFO_REDIS_READABLE) == 1);
+    shm_fifo_redis_set_wait(NULL, SHM_FIFO_REDIS_PARK, 0);
+    shm_fifo_redis_free(NULL);
+}
+
 int main(int count, char **arguments) {
     redisContext *other, *c;
     int cycles = count > 3 ? atoi(arguments[3]) : 1000;
@@ -201,6 +222,7 @@ int main(int count, char **arguments) {
     watch();
     if (count > 3)
         alarm(0); /* as many as somebody wants to wait for */
+    none_is_refused();
     other = connect_unix();
 
     c = connect_shm();
