@@ -86,7 +86,7 @@ pub(crate) const CLIENT_LINE: Normalisation = Normalisation {
 
 pub(crate) const SLOWLOG: Normalisation = Normalisation {
     name: "slowlog",
-    reason: "the times and durations in SLOWLOG GET",
+    reason: "the numbers of entries, times and durations in SLOWLOG GET",
     replace: |text, _| numbers_in_entries(text, "*6\r\n:"),
 };
 
@@ -159,17 +159,15 @@ fn numbers_behind(text: &str, mark: &str) -> String {
     })
 }
 
-/// Masks the numbers at the beginning of each entry of an array, which begins with `mark`,
-/// but for the first of three.
+/// Masks the numbers at the beginning of each entry of an array, which begins with `mark`.
 fn numbers_in_entries(text: &str, mark: &str) -> String {
-    let masked = text.split(mark).skip(1).map(|entry| {
+    let mut pieces = text.split(mark);
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |all, entry| {
         let lines: Vec<&str> = entry.split("\r\n").collect();
         let numbers = 1 + lines[1..].iter().take_while(|line| line.starts_with(':')).count();
-        let kept = if numbers == 3 { lines[0] } else { "*" };
-        format!("{mark}{kept} {}", lines[numbers..].join("\r\n"))
-    });
-    let first = text.split(mark).next().unwrap_or_default().to_owned();
-    first + &masked.collect::<String>()
+        format!("{all}{mark}* {}", lines[numbers..].join("\r\n"))
+    })
 }
 
 /// Masks what `differs`, of the fields between separators.

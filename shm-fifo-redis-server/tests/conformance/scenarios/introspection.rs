@@ -54,9 +54,9 @@ fn the_log_of_slow_commands() {
 fn the_history_of_latencies() {
     compare(|stage| {
         let mut a = stage.client("a");
-        a.ask("CONFIG SET latency-monitor-threshold 50");
+        a.ask("CONFIG SET latency-monitor-threshold 200");
         a.ask("LATENCY RESET command");
-        a.ask("DEBUG SLEEP 0.1");
+        a.ask("DEBUG SLEEP 0.25");
         a.ask_as(&LATENCY, "LATENCY HISTORY command");
         a.ask("LATENCY RESET command");
         a.ask("LATENCY HISTORY command");
