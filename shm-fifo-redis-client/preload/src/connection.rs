@@ -678,6 +678,16 @@ impl Connection {
 
     /// The program ends both directions. What it has written is still to be executed.
     fn end(&self, fd: RawFd) {
+        // A server that cannot send its answer any more ends the client before it reads on.
+        while lock(&self.mover).as_ref().is_some_and(Mover::holds_back) {
+            const PATIENCE: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+            let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
+            if sys::ppoll(&mut entry, Some(PATIENCE), std::ptr::null()) == Ok(0) {
+                // It is stopped, or far too busy.
+                break;
+            }
+            self.advance();
+        }
         if let Some(mover) = lock(&self.mover).take() {
             self.write_shut.store(true, Relaxed);
             mover.hand_over(fd);

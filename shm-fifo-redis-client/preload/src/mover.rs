@@ -152,6 +152,11 @@ impl Mover {
         flush(socket, &self.held_back);
     }
 
+    /// Whether something that the program wrote waits in here.
+    pub(crate) fn holds_back(&self) -> bool {
+        !self.held_back.is_empty()
+    }
+
     /// The program goes while the server has not answered: what was held back is for
     /// the server all the same, which reads all that was sent before the end.
     pub(crate) fn hand_over(self, socket: RawFd) {
