@@ -46,14 +46,13 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 install: build
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
-	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.so
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.so \
+		$(TARGET_DIR)/release/libshm_fifo_redis_preload.so
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.a
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/include $(CAPI)/include/*.h
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(CAPI)/shm_fifo_redis.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/shm_fifo_redis.pc
-	if [ -f $(TARGET_DIR)/release/libshm_fifo_redis_preload.so ]; then \
-		install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis_preload.so; fi
 	rm -rf $(MANUAL)
 	$(TARGET_DIR)/release/redis-shm generate $(MANUAL)
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
