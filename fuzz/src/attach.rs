@@ -99,7 +99,7 @@ fn verdict(file: &File) -> Result<usize, &'static str> {
         return Err("NotSealed");
     }
     let is_ring_size = |bytes: usize| RING_BYTES_RANGE.contains(&bytes) && bytes.is_power_of_two();
-    let has_rings = |bytes: u64| bytes % 2 == 0 && is_ring_size(bytes as usize / 2);
+    let has_rings = |bytes: u64| bytes.is_multiple_of(2) && is_ring_size(bytes as usize / 2);
     if !file_bytes.checked_sub(HEADER_BYTES).is_some_and(has_rings) {
         return Err("NotARegion");
     }
