@@ -111,6 +111,14 @@ bench-clients: build test-c
 	$(CARGO) build --release --locked -p shm-fifo-redis-client --features tokio --example ping_loop
 	SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients shm-fifo-redis-client/benches/clients $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
 
+# For example: make report REPORT_ARGS="--only sweep"
+REPORT_ARGS ?=
+## report: measure what README and docs/performance.md show, and write it there
+report: build
+	@.ci/setup demo
+	$(TARGET_DIR)/release/redis-shm report --module $(MODULE) --plots docs \
+		--update README.md docs/performance.md $(REPORT_ARGS)
+
 # The fuzz targets' inputs, without a fuzzer: they need no C++ compiler.
 corpora:
 	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --all-targets \

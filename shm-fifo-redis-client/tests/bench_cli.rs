@@ -3,6 +3,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod support;
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::pictures::assert_pictures;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-shm");
@@ -149,12 +152,12 @@ fn a_file_that_cannot_be_written_is_named_before_the_work() {
 }
 
 #[test]
-fn redis_bench_writes_json_svg_and_a_table() {
+fn redis_bench_writes_json_plots_and_a_table() {
     let directory = TempDir::new().unwrap();
-    let (json, svg) = (directory.path().join("b.json"), directory.path().join("svg"));
+    let (json, plots) = (directory.path().join("b.json"), directory.path().join("plots"));
     let mut command =
         bench(&["-c", "1,3", "-P", "1,7", "-n", "50", "--rounds", "2", "-d", "3,20000"]);
-    let stdout = run_well(command.arg("--json").arg(&json).arg("--svg").arg(&svg));
+    let stdout = run_well(command.arg("--json").arg(&json).arg("--plots").arg(&plots));
     for word in ["PING, 1 client", "GET, values of 20000 B, 3 clients", "shm/best", "medians of 2"]
     {
         assert!(stdout.contains(word), "{word} is not in {stdout}");
@@ -187,11 +190,10 @@ fn redis_bench_writes_json_svg_and_a_table() {
         assert!(number(row, "p50_ns") <= number(row, "p99_ns"), "{row}");
         assert!(number(row, "p99_ns") <= number(row, "p999_ns"), "{row}");
     }
-    let pictures =
-        fs::read_dir(&svg).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()));
-    let pictures: Vec<String> = pictures.map(Result::unwrap).collect();
-    assert_eq!(pictures.len(), 6 * 2 * 2);
-    assert!(pictures.iter().all(|svg| svg.contains("shared memory") && !svg.contains("NaN")));
+    let plots: Vec<_> = fs::read_dir(&plots).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Throughput and latency, each as SVG and as PNG.
+    assert_eq!(plots.len(), 6 * 2 * 2 * 2);
+    assert_pictures(&plots, 1200);
 }
 
 #[test]

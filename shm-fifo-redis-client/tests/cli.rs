@@ -3,6 +3,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod support;
+
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::pictures::assert_pictures;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-shm");
@@ -299,8 +302,7 @@ fn redis_demo_measures_everything_and_leaves_only_its_results() {
     }
     assert!(!stdout.contains('\x1b'), "colours without a terminal: {stdout}");
     check_json(&target.join("demo.json"), 50.0);
-    let svg = fs::read_to_string(target.join("latency.svg")).unwrap();
-    assert!(svg.contains("shared memory") && svg.contains("µs"), "{svg}");
+    assert_pictures(&["latency.svg", "latency.png"].map(|name| target.join(name)), 1200);
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "something was left behind");
 }
 

@@ -7,21 +7,12 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
-use support::latency::{ended, endless, latency, module, number, rows, run, run_well};
+use support::latency::{endless, latency, module, number, rows, run, run_well};
+use support::python::python;
 use support::redis_server::RedisServer;
 use support::watched;
 use tempfile::TempDir;
-
-fn python(script: &str, arguments: &[&Path]) -> String {
-    let mut command = Command::new("python3");
-    command.args(["-c", script]).args(arguments);
-    let output = command.output().expect("python3 is installed: its parsers are the judges here");
-    let (code, stdout, stderr) = ended(output);
-    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-    stdout
-}
 
 #[test]
 fn csv_and_json_are_what_python_reads_and_say_the_same() {

@@ -6,6 +6,8 @@ pub(crate) mod cli;
 pub(crate) mod fake;
 #[cfg(feature = "cli")]
 pub(crate) mod latency;
+pub(crate) mod pictures;
+pub(crate) mod python;
 pub(crate) mod redis_server;
 pub(crate) mod terminal;
 

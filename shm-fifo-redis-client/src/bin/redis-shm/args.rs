@@ -5,6 +5,7 @@ use crate::bench::child::ChildArgs;
 use crate::doctor::DoctorArgs;
 use crate::generate::GenerateArgs;
 use crate::latency::args::LatencyArgs;
+use crate::publish::args::ReportArgs;
 use crate::running::Endpoint;
 use crate::stat::StatArgs;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -39,8 +40,8 @@ pub(crate) enum Subcommand {
     /// Measure PING, SET and GET over TCP, unix socket and shared memory.
     ///
     /// Starts a private redis-server with the module, measures the three
-    /// transports in turns, prints the results, writes demo.json and latency.svg,
-    /// and stops the server.
+    /// transports in turns, prints the results, writes demo.json, latency.svg
+    /// and latency.png, and stops the server.
     #[command(after_help = MEASURING_CODES)]
     Demo(DemoArgs),
     /// Measure the round trip of PING to a server that is running, as redis-cli
@@ -55,6 +56,13 @@ pub(crate) enum Subcommand {
     /// one that is running.
     #[command(after_help = MEASURING_CODES)]
     Bench(Box<BenchArgs>),
+    /// Measure a server and write the result as one page to show to others.
+    ///
+    /// Starts a private redis-server with the module, unless -s, -h or -p names one
+    /// that is running. The page names the machine, but neither hosts nor users nor
+    /// paths.
+    #[command(after_help = MEASURING_CODES)]
+    Report(Box<ReportArgs>),
     /// Run a program with its connections to one Redis on shared memory.
     ///
     /// The program is not changed and need not know. Each of its connections to
@@ -88,7 +96,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) requests: u64,
 
-    /// Where demo.json and latency.svg go.
+    /// Where demo.json, latency.svg and latency.png go.
     #[arg(long, value_name = "DIR", default_value = "target/demo")]
     pub(crate) output: PathBuf,
 

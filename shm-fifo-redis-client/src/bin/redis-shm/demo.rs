@@ -2,19 +2,18 @@
 
 use crate::Answer;
 use crate::args::DemoArgs;
-use crate::connect::{self, REPLY_TIMEOUT, Target};
+use crate::bench::place::Place;
+use crate::connect::REPLY_TIMEOUT;
 use crate::exchange::{self, Command};
 use crate::interrupt::Interrupts;
-use crate::machine::Machine;
-use crate::report::{self, Report, Row, ServerInfo};
+use crate::report::{self, Heading, Report, Row};
 use crate::server::{self, PrivateServer};
 use crate::statistics::Series;
 use crate::transport::Transport;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use redis::{ConnectionAddr, ConnectionLike, IntoConnectionInfo};
-use shm_fifo_redis_client::{Client, Connection, Stream};
-use std::net::Ipv4Addr;
+use redis::ConnectionLike;
+use shm_fifo_redis_client::{Client, Stream};
 
 /// So many requests in a row before it is the next one's turn: slow changes of
 /// the machine then meet all transports alike.
@@ -42,7 +41,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     report::make_directory(&args.output)?;
     report::print_text(INTRODUCTION)?;
     let server = PrivateServer::start(&program, &module, &interrupts)?;
-    let report = measure(&server, args.requests, &interrupts)?;
+    let kinds = [ClientKind::Raw, ClientKind::RedisRs];
+    let report = measure(&Place::of(&server), &kinds, args.requests, &interrupts)?;
     drop(server);
     let written = report::write_files(&report, &args.output)?;
     report::print(&report, &written)?;
@@ -50,15 +50,18 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-fn measure(
-    server: &PrivateServer,
+/// Round trips by clients of these kinds, over all transports that lead there.
+pub(crate) fn measure(
+    place: &Place,
+    kinds: &[ClientKind],
     requests: u64,
     interrupts: &Interrupts,
 ) -> anyhow::Result<Report> {
-    let raw = Transport::ALL.map(|transport| raw_client(server, transport));
-    let redis_rs = Transport::ALL.map(|transport| redis_rs_client(server, transport));
-    let mut runs = raw.into_iter().chain(redis_rs).collect::<anyhow::Result<Vec<Run>>>()?;
-    let server_info = server_info(server)?;
+    let heading = Heading::of(place.server_info()?);
+    let transports = place.transports(&[])?;
+    let of_kind =
+        |&kind| transports.iter().map(move |&transport| Run::start(place, kind, transport));
+    let mut runs = kinds.iter().flat_map(of_kind).collect::<anyhow::Result<Vec<Run>>>()?;
     let rounds = requests.div_ceil(BATCH_REQUESTS);
     let progress = progress_bar(rounds * (Command::ALL.len() * runs.len()) as u64)?;
     for round in 0..rounds {
@@ -77,8 +80,7 @@ fn measure(
     }
     progress.finish_and_clear();
     Ok(Report {
-        machine: Machine::this(),
-        server: server_info,
+        heading,
         results: rows(&runs, ClientKind::Raw),
         redis_rs: rows(&runs, ClientKind::RedisRs),
     })
@@ -96,7 +98,7 @@ fn progress_bar(batches: u64) -> anyhow::Result<ProgressBar> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ClientKind {
+pub(crate) enum ClientKind {
     /// The minimal loop of [`exchange::Exchange`].
     Raw,
     RedisRs,
@@ -111,9 +113,23 @@ struct Run {
 }
 
 impl Run {
-    fn new(kind: ClientKind, transport: Transport, client: impl Timed + 'static) -> Self {
+    fn start(place: &Place, kind: ClientKind, transport: Transport) -> anyhow::Result<Self> {
+        let client: Box<dyn Timed> = match (kind, transport) {
+            (ClientKind::Raw, _) => Box::new(RawClient(place.connect(transport)?)),
+            (ClientKind::RedisRs, Transport::Shm) => {
+                let client = Client::open(place.connection_info(transport)?)?;
+                let client = client.require_shared_memory(true).response_timeout(REPLY_TIMEOUT);
+                Box::new(RedisRsClient(client.get_connection_with_timeout(REPLY_TIMEOUT)?))
+            }
+            (ClientKind::RedisRs, _) => {
+                let client = redis::Client::open(place.connection_info(transport)?)?;
+                let connection = client.get_connection()?;
+                connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
+                Box::new(RedisRsClient(connection))
+            }
+        };
         let series = Command::ALL.map(|command| (command, Series::new()));
-        Self { kind, transport, client: Box::new(client), series }
+        Ok(Self { kind, transport, client, series })
     }
 
     fn measure(&mut self, command: Command, requests: u64) -> anyhow::Result<()> {
@@ -165,53 +181,6 @@ impl<C: ConnectionLike> Timed for RedisRsClient<C> {
             }
         })
     }
-}
-
-fn raw_client(server: &PrivateServer, transport: Transport) -> anyhow::Result<Run> {
-    let stream = match transport {
-        Transport::Tcp => tcp_target(server).connect()?,
-        Transport::Unix => unix_target(server).connect()?,
-        Transport::Shm => connect::move_over(unix_target(server).connect()?)??,
-    };
-    Ok(Run::new(ClientKind::Raw, transport, RawClient(stream)))
-}
-
-fn tcp_target(server: &PrivateServer) -> Target {
-    Target::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: server.port() }
-}
-
-fn unix_target(server: &PrivateServer) -> Target {
-    Target::Unix(server.socket())
-}
-
-/// redis-rs' own connections over the sockets, ours in shared memory.
-fn redis_rs_client(server: &PrivateServer, transport: Transport) -> anyhow::Result<Run> {
-    let tcp = ConnectionAddr::Tcp(Ipv4Addr::LOCALHOST.to_string(), server.port());
-    let unix = ConnectionAddr::Unix(server.socket());
-    let kind = ClientKind::RedisRs;
-    Ok(match transport {
-        Transport::Tcp => Run::new(kind, transport, RedisRsClient(socket_connection(tcp)?)),
-        Transport::Unix => Run::new(kind, transport, RedisRsClient(socket_connection(unix)?)),
-        Transport::Shm => Run::new(kind, transport, RedisRsClient(shared_connection(unix)?)),
-    })
-}
-
-fn socket_connection(address: ConnectionAddr) -> anyhow::Result<redis::Connection> {
-    let connection = redis::Client::open(address.into_connection_info()?)?.get_connection()?;
-    connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
-    Ok(connection)
-}
-
-fn shared_connection(address: ConnectionAddr) -> anyhow::Result<Connection> {
-    let client = Client::open(address.into_connection_info()?)?;
-    let client = client.require_shared_memory(true).response_timeout(REPLY_TIMEOUT);
-    Ok(client.get_connection_with_timeout(REPLY_TIMEOUT)?)
-}
-
-fn server_info(server: &PrivateServer) -> anyhow::Result<ServerInfo> {
-    let mut connection = socket_connection(ConnectionAddr::Unix(server.socket()))?;
-    let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
-    Ok(ServerInfo::from_info(&info))
 }
 
 fn rows(runs: &[Run], kind: ClientKind) -> Vec<Row> {

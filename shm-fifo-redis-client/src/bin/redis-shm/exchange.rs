@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
-const KEY: &str = "redis-shm:demo";
+pub(crate) const KEY: &str = "redis-shm:demo";
 const VALUE: &str = "sixteen bytes ok";
 
 /// The commands that are measured.

@@ -13,6 +13,8 @@ mod generate;
 mod interrupt;
 mod latency;
 mod machine;
+mod plot;
+mod publish;
 mod report;
 mod running;
 mod server;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Subcommand::Demo(args) => demo::run(&args),
         Subcommand::Latency(args) => latency::run(&args),
         Subcommand::Bench(args) => bench::run(&args),
+        Subcommand::Report(args) => publish::run(&args),
         Subcommand::Exec(args) => exec::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
         Subcommand::Stat(args) => stat::run(&args),

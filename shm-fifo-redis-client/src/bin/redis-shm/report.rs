@@ -1,11 +1,12 @@
 //! What the demo found, for people and for programs.
 
+pub(crate) mod bars;
 mod chart;
-mod svg;
 mod table;
 
 use crate::exchange::Command;
 use crate::machine::Machine;
+use crate::plot;
 use crate::statistics::Summary;
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
@@ -21,12 +22,35 @@ const BOLD: Style = Style::new().bold();
 /// The whole result; serialised it is demo.json.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
-    pub(crate) machine: Machine,
-    pub(crate) server: ServerInfo,
+    #[serde(flatten)]
+    pub(crate) heading: Heading,
     /// The same minimal loop over every transport.
     pub(crate) results: Vec<Row>,
     /// redis-rs: its own connections over the sockets, this crate's over shm.
     pub(crate) redis_rs: Vec<Row>,
+}
+
+/// What the figures were measured on, and when.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Heading {
+    pub(crate) machine: Machine,
+    pub(crate) server: ServerInfo,
+    /// In UTC, as 2026-11-21.
+    pub(crate) date: String,
+}
+
+impl Heading {
+    /// Today and here.
+    pub(crate) fn of(server: ServerInfo) -> Self {
+        let date = time::OffsetDateTime::now_utc().date().to_string();
+        Self { machine: Machine::this(), server, date }
+    }
+}
+
+impl fmt::Display for Heading {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}, {}, {}", self.server, self.machine, self.date)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,7 +116,7 @@ impl Row {
     }
 
     /// How often this row's median holds that of shared memory for the same command.
-    fn times_shm(&self, rows: &[Self]) -> Option<f64> {
+    pub(crate) fn times_shm(&self, rows: &[Self]) -> Option<f64> {
         let is_shm = |row: &&Self| row.transport == Transport::Shm && row.command == self.command;
         let shm = rows.iter().find(is_shm)?;
         (shm.p50_ns > 0).then(|| self.p50_ns as f64 / shm.p50_ns as f64)
@@ -122,9 +146,9 @@ pub(crate) fn print(report: &Report, written: &[PathBuf]) -> Result<(), OutputEr
     let requests = report.results.first().map_or(0, |row| row.requests);
     let mut text = format!(
         "\n{}, one client, one request at a time, {} requests each, in turns\n{}\n\n",
-        report.server,
+        report.heading.server,
         thousands(requests),
-        report.machine
+        report.heading.machine
     );
     text += &table::render("A minimal client", &report.results);
     text.push('\n');
@@ -143,13 +167,13 @@ pub(crate) fn make_directory(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
-/// Writes demo.json and latency.svg into `directory`.
-pub(crate) fn write_files(report: &Report, directory: &Path) -> anyhow::Result<[PathBuf; 2]> {
+/// Writes demo.json, latency.svg and latency.png into `directory`.
+pub(crate) fn write_files(report: &Report, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let json = serde_json::to_string_pretty(report)? + "\n";
-    let written = ["demo.json", "latency.svg"].map(|name| directory.join(name));
-    for (path, content) in written.iter().zip([json, svg::render(report)]) {
-        fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let mut written = vec![directory.join("demo.json")];
+    fs::write(&written[0], json)
+        .with_context(|| format!("cannot write {}", written[0].display()))?;
+    written.extend(plot::write(directory, "latency", &bars::render(report))?);
     Ok(written)
 }
 
@@ -162,7 +186,7 @@ pub(crate) fn colour(transport: Transport) -> Style {
 }
 
 /// Nanoseconds as microseconds with two places.
-fn us(ns: u64) -> String {
+pub(crate) fn us(ns: u64) -> String {
     format!("{:.2}", ns as f64 / 1000.0)
 }
 
@@ -180,7 +204,7 @@ pub(crate) fn thousands(number: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
@@ -208,17 +232,15 @@ mod tests {
         medians.into_iter().flat_map(of_command).collect()
     }
 
-    pub(super) fn report() -> Report {
-        Report {
-            machine: Machine {
-                cpu: "CPU <1>".to_owned(),
-                cores: 2,
-                kernel: "Linux 6.1".to_owned(),
-            },
-            server: ServerInfo { name: "redis".to_owned(), version: "7.0.15".to_owned() },
-            results: rows(),
-            redis_rs: rows(),
-        }
+    pub(crate) fn heading() -> Heading {
+        let machine =
+            Machine { cpu: "CPU <1>".to_owned(), cores: 2, kernel: "Linux 6.1".to_owned() };
+        let server = ServerInfo { name: "redis".to_owned(), version: "7.0.15".to_owned() };
+        Heading { machine, server, date: "2026-11-21".to_owned() }
+    }
+
+    pub(crate) fn report() -> Report {
+        Report { heading: heading(), results: rows(), redis_rs: rows() }
     }
 
     #[test]
@@ -229,6 +251,7 @@ mod tests {
         let expected = json!({
             "machine": { "cpu": "CPU <1>", "cores": 2, "kernel": "Linux 6.1" },
             "server": { "name": "redis", "version": "7.0.15" },
+            "date": "2026-11-21",
             "results": [{
                 "transport": "tcp", "command": "PING", "clients": 1, "pipeline": 1,
                 "requests": 60_000, "p50_ns": 20_000, "p99_ns": 40_000, "p999_ns": 60_000,

@@ -2,12 +2,14 @@
 
 use super::conditions::Condition;
 use super::script::Load;
+use crate::bench::place::ServerArgs;
 use crate::transport::Transport;
+use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
 
 const SWEEP: &str = "Sweep";
-const SERVER: &str = "Server";
+pub(crate) const SERVER: &str = "Server";
 const OUTPUT: &str = "Output";
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +23,7 @@ pub(crate) struct BenchArgs {
         num_args = 0..,
         value_delimiter = ',',
         conflicts_with_all = ["clients", "pipeline", "data", "tests", "keyspace", "threads", "csv",
-                              "svg", "host", "port", "socket", "password"]
+                              "plots", "cpu", "server_cpu", "host", "port", "socket", "password"]
     )]
     pub(crate) conditions: Option<Vec<Condition>>,
 
@@ -35,8 +37,7 @@ pub(crate) struct BenchArgs {
     )]
     pub(crate) transport: Vec<Transport>,
 
-    /// Requests in each measurement, rounded up to whole batches [default: 20000;
-    /// with --conditions as many as fit into a second].
+    /// Requests in each measurement [default: 20000; of --conditions, 1 s].
     #[arg(short = 'n', long, value_name = "N", value_parser = from_1_to(1_000_000_000))]
     pub(crate) requests: Option<u64>,
 
@@ -68,29 +69,16 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = from_1_to(256), help_heading = SWEEP)]
     pub(crate) threads: u64,
 
-    /// A running server's unix socket.
-    #[arg(short = 's', long, value_name = "PATH", help_heading = SERVER)]
-    pub(crate) socket: Option<PathBuf>,
+    /// The CPUs for the client.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = SWEEP)]
+    pub(crate) cpu: Vec<usize>,
 
-    /// A running server's host [default with -p: 127.0.0.1].
-    #[arg(short = 'h', long, value_name = "HOST", help_heading = SERVER)]
-    pub(crate) host: Option<String>,
+    /// The CPUs for a server that is started.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["host", "port", "socket"], help_heading = SERVER)]
+    pub(crate) server_cpu: Vec<usize>,
 
-    /// A running server's port [default with -h: 6379].
-    #[arg(short = 'p', long, value_name = "PORT", help_heading = SERVER)]
-    pub(crate) port: Option<u16>,
-
-    /// The running server's password.
-    #[arg(short = 'a', long, value_name = "PASSWORD", env = "REDISCLI_AUTH", hide_env_values = true, help_heading = SERVER)]
-    pub(crate) password: Option<String>,
-
-    /// The server to start otherwise.
-    #[arg(long, value_name = "PATH", default_value = "redis-server", help_heading = SERVER)]
-    pub(crate) server: PathBuf,
-
-    /// Its module [default: beside this program].
-    #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE", hide_env_values = true, help_heading = SERVER)]
-    pub(crate) module: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 
     /// One line for each result, no tables.
     #[arg(short = 'q', long, help_heading = OUTPUT)]
@@ -104,9 +92,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) json: Option<PathBuf>,
 
-    /// Draw throughput over depth, and latency, as SVG files in this directory.
+    /// Draw throughput and latency there, as SVG and PNG.
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
-    pub(crate) svg: Option<PathBuf>,
+    pub(crate) plots: Option<PathBuf>,
 
     /// Print help.
     #[arg(long, action = clap::ArgAction::HelpShort)]
@@ -118,8 +106,14 @@ fn from_1_to(most: u64) -> RangedU64ValueParser {
 }
 
 impl BenchArgs {
-    /// Whether a server that runs already is to be measured.
-    pub(crate) fn names_a_server(&self) -> bool {
-        self.socket.is_some() || self.host.is_some() || self.port.is_some()
+    /// As the command line `redis-shm bench WORDS` has them.
+    pub(crate) fn of(words: &str) -> Self {
+        #[derive(clap::Parser)]
+        #[command(no_binary_name = true, disable_help_flag = true)]
+        struct Line {
+            #[command(flatten)]
+            bench: BenchArgs,
+        }
+        Line::parse_from(words.split_whitespace()).bench
     }
 }

@@ -15,9 +15,9 @@ use std::process::{Child, Command, Stdio};
 /// Where a process may run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Confinement {
-    /// The only CPU.
-    #[arg(long)]
-    pub(crate) cpu: Option<usize>,
+    /// The only CPUs; none named are all.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) cpus: Vec<usize>,
     /// The control group's directory.
     #[arg(long)]
     pub(crate) cgroup: Option<PathBuf>,
@@ -25,13 +25,13 @@ pub(crate) struct Confinement {
 
 impl Confinement {
     pub(crate) fn to_cpu(cpu: usize) -> Self {
-        Self { cpu: Some(cpu), cgroup: None }
+        Self { cpus: vec![cpu], cgroup: None }
     }
 
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
-        if let Some(cpu) = self.cpu {
-            arguments.extend(["--cpu".into(), cpu.to_string().into()]);
+        for cpu in &self.cpus {
+            arguments.extend(["--cpus".into(), cpu.to_string().into()]);
         }
         if let Some(cgroup) = &self.cgroup {
             arguments.extend(["--cgroup".into(), cgroup.into()]);
@@ -41,16 +41,26 @@ impl Confinement {
 
     /// Confines this process.
     fn enter(&self) -> anyhow::Result<()> {
-        if let Some(cpu) = self.cpu {
-            let mut set = CpuSet::new();
-            set.set(cpu);
-            sched_setaffinity(None, &set).with_context(|| format!("cannot run on CPU {cpu}"))?;
+        if !self.cpus.is_empty() {
+            run_on(&self.cpus)?;
         }
         if let Some(cgroup) = &self.cgroup {
             fs::write(cgroup.join("cgroup.procs"), "0").context("cannot join the control group")?;
         }
         Ok(())
     }
+}
+
+/// Lets this process, and the threads it starts from now on, run on `cpus` alone.
+pub(crate) fn run_on(cpus: &[usize]) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        if cpu >= CpuSet::MAX_CPU {
+            bail!("there is no CPU {cpu}");
+        }
+        set.set(cpu);
+    }
+    sched_setaffinity(None, &set).with_context(|| format!("cannot run on the CPUs {cpus:?}"))
 }
 
 #[derive(Debug, clap::Args)]

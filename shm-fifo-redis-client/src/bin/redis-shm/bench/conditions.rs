@@ -3,18 +3,17 @@
 
 mod crew;
 mod disturbance;
-mod row;
+pub(crate) mod row;
 mod stage;
 mod table;
 
 use super::args::BenchArgs;
 use super::output;
-use super::place::{Place, Programs};
-use super::{Heading, progress_bar, server_info};
+use super::place::Programs;
+use super::progress_bar;
 use crate::Answer;
 use crate::interrupt::Interrupts;
-use crate::machine::Machine;
-use crate::report;
+use crate::report::{self, Heading};
 use crate::transport::Transport;
 use row::Row;
 use stage::{Scene, Stage};
@@ -68,11 +67,34 @@ pub(crate) fn run(
     chosen: &[Condition],
     interrupts: &Interrupts,
 ) -> anyhow::Result<Answer> {
-    use clap::ValueEnum;
     if let Some(path) = &args.json {
         output::check_file(path)?;
     }
-    let programs = Programs::find(args)?;
+    let found = measure(args, chosen, interrupts)?;
+    if let Some(path) = &args.json {
+        output::write_json(path, &found.rows)?;
+    }
+    report::print_text(&text(args, &found))?;
+    Ok(Answer::Yes)
+}
+
+/// What was found under the conditions.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    /// None if all are missing.
+    pub(crate) heading: Option<Heading>,
+    pub(crate) rows: Vec<Row>,
+    /// Why a condition is not available here, a line for each.
+    pub(crate) missing: Vec<String>,
+}
+
+pub(crate) fn measure(
+    args: &BenchArgs,
+    chosen: &[Condition],
+    interrupts: &Interrupts,
+) -> anyhow::Result<Findings> {
+    use clap::ValueEnum;
+    let programs = Programs::find(&args.server)?;
     let chosen = if chosen.is_empty() { Condition::value_variants() } else { chosen };
     let scenes: Vec<Scene> = chosen.iter().flat_map(|&condition| Scene::of(condition)).collect();
     let transports = transports(args);
@@ -85,18 +107,14 @@ pub(crate) fn run(
         progress.set_message(scene.name.clone());
         match Stage::set(scene, &programs, &transports, interrupts)? {
             Ok(mut stage) => {
-                heading = Some(heading_for(stage.place())?);
+                heading = Some(Heading::of(stage.place().server_info()?));
                 rows.extend(stage.measure(args, &progress, interrupts)?);
             }
             Err(reason) => missing.push(format!("{}: not available here: {reason}", scene.name)),
         }
     }
     progress.finish_and_clear();
-    if let Some(path) = &args.json {
-        output::write_json(path, &rows)?;
-    }
-    report::print_text(&text(args, heading.as_ref(), &rows, &missing))?;
-    Ok(Answer::Yes)
+    Ok(Findings { heading, rows, missing })
 }
 
 fn transports(args: &BenchArgs) -> Vec<Transport> {
@@ -105,13 +123,9 @@ fn transports(args: &BenchArgs) -> Vec<Transport> {
     Transport::ALL.into_iter().filter(wanted).collect()
 }
 
-fn heading_for(place: &Place) -> anyhow::Result<Heading> {
-    Ok(Heading { machine: Machine::this(), server: server_info(place)? })
-}
-
-fn text(args: &BenchArgs, heading: Option<&Heading>, rows: &[Row], missing: &[String]) -> String {
+fn text(args: &BenchArgs, Findings { heading, rows, missing }: &Findings) -> String {
     let mut text = String::new();
-    if let Some(heading) = heading.filter(|_| !args.quiet) {
+    if let Some(heading) = heading.as_ref().filter(|_| !args.quiet) {
         let rounds = args.rounds;
         text += &format!("\n{heading}\nmedians of {rounds} rounds, transports in turns\n\n");
     }

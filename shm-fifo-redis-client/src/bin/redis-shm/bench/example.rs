@@ -13,9 +13,9 @@ const PINGS: usize = 10_000;
 /// How long the example takes over one transport, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Example {
-    transport: Transport,
-    without_s: f64,
-    with_s: f64,
+    pub(crate) transport: Transport,
+    pub(crate) without_s: f64,
+    pub(crate) with_s: f64,
 }
 
 pub(crate) fn run(

@@ -1,12 +1,11 @@
 //! Where the sweep's results go: the terminal and files.
 
-use super::Heading;
 use super::args::BenchArgs;
 use super::example;
 use super::plot;
 use super::row::{Results, Row};
 use super::table;
-use crate::report::{self, OutputError};
+use crate::report::{self, Heading, OutputError};
 use anyhow::Context;
 use serde::Serialize;
 use std::fs;
@@ -14,7 +13,7 @@ use std::path::Path;
 
 /// Finds out before the work whether the results can be kept.
 pub(crate) fn check_paths(args: &BenchArgs) -> anyhow::Result<()> {
-    if let Some(directory) = &args.svg {
+    if let Some(directory) = &args.plots {
         report::make_directory(directory)?;
     }
     match &args.json {
@@ -40,7 +39,7 @@ pub(crate) fn write(args: &BenchArgs, heading: &Heading, results: &Results) -> a
         write_json(path, &results.rows().collect::<Vec<_>>())?;
         written.push(path.clone());
     }
-    if let Some(directory) = &args.svg {
+    if let Some(directory) = &args.plots {
         written.extend(plot::write_all(directory, heading, results)?);
     }
     if args.csv {

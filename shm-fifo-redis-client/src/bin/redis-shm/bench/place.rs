@@ -1,16 +1,53 @@
 //! Where the server is, for each transport.
 
-use super::args::BenchArgs;
+use super::args::SERVER;
 use super::child::{self, Confinement};
 use crate::connect::{self, Target};
 use crate::exchange::Exchange;
 use crate::interrupt::Interrupts;
+use crate::report::ServerInfo;
 use crate::server::{self, PrivateServer};
 use crate::transport::Transport;
 use anyhow::{Context, bail};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use shm_fifo_redis_client::{Refusal, Stream};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+
+/// Which server to measure, by redis-cli's options.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// A running server's unix socket.
+    #[arg(short = 's', long, value_name = "PATH", help_heading = SERVER)]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// A running server's host [default with -p: 127.0.0.1].
+    #[arg(short = 'h', long, value_name = "HOST", help_heading = SERVER)]
+    pub(crate) host: Option<String>,
+
+    /// A running server's port [default with -h: 6379].
+    #[arg(short = 'p', long, value_name = "PORT", help_heading = SERVER)]
+    pub(crate) port: Option<u16>,
+
+    /// The running server's password.
+    #[arg(short = 'a', long, value_name = "PASSWORD", env = "REDISCLI_AUTH", hide_env_values = true, help_heading = SERVER)]
+    pub(crate) password: Option<String>,
+
+    /// The server to start otherwise.
+    #[arg(long, value_name = "PATH", default_value = "redis-server", help_heading = SERVER)]
+    pub(crate) server: PathBuf,
+
+    /// Its module [default: beside this program].
+    #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE", hide_env_values = true, help_heading = SERVER)]
+    pub(crate) module: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// Whether a server that runs already is to be measured.
+    pub(crate) fn names_a_server(&self) -> bool {
+        self.socket.is_some() || self.host.is_some() || self.port.is_some()
+    }
+}
 
 /// The addresses of one server, and how to be let in.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +70,21 @@ impl std::fmt::Display for NotShared {
 impl std::error::Error for NotShared {}
 
 impl Place {
-    /// The server that the arguments name.
-    pub(crate) fn named(args: &BenchArgs) -> Self {
+    /// The server that is named, or one of our own, confined, to be dropped at the
+    /// end.
+    pub(crate) fn find(
+        args: &ServerArgs,
+        confinement: &Confinement,
+        interrupts: &Interrupts,
+    ) -> anyhow::Result<(Self, Option<PrivateServer>)> {
+        if args.names_a_server() {
+            return Ok((Self::named(args), None));
+        }
+        let server = Programs::find(args)?.start(confinement, interrupts)?;
+        Ok((Self::of(&server), Some(server)))
+    }
+
+    fn named(args: &ServerArgs) -> Self {
         let has_tcp = args.host.is_some() || args.port.is_some();
         let host = args.host.clone().unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
         let port = args.port.unwrap_or(6379);
@@ -90,6 +140,35 @@ impl Place {
         Ok(stream)
     }
 
+    /// As redis-rs has it; for shared memory, where the connection begins.
+    pub(crate) fn connection_info(&self, transport: Transport) -> anyhow::Result<ConnectionInfo> {
+        let target = self.target(transport).context("this transport has no address")?;
+        let address = match target.clone() {
+            Target::Tcp { host, port } => ConnectionAddr::Tcp(host, port),
+            Target::Unix(path) => ConnectionAddr::Unix(path),
+        };
+        let mut settings = redis::RedisConnectionInfo::default();
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        Ok(address.into_connection_info()?.set_redis_settings(settings))
+    }
+
+    /// A connection over a socket for what is not measured.
+    pub(crate) fn side_connection(&self) -> anyhow::Result<redis::Connection> {
+        // Shared memory begins on any address that there is.
+        let info = self.connection_info(Transport::Shm)?;
+        let connection = redis::Client::open(info)?.get_connection();
+        let connection = connection.context("cannot connect to the server")?;
+        connection.set_read_timeout(Some(connect::REPLY_TIMEOUT))?;
+        Ok(connection)
+    }
+
+    pub(crate) fn server_info(&self) -> anyhow::Result<ServerInfo> {
+        let info: String = redis::cmd("INFO").arg("server").query(&mut self.side_connection()?)?;
+        Ok(ServerInfo::from_info(&info))
+    }
+
     pub(crate) fn connect_many(
         &self,
         transport: Transport,
@@ -107,7 +186,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    pub(crate) fn find(args: &BenchArgs) -> anyhow::Result<Self> {
+    pub(crate) fn find(args: &ServerArgs) -> anyhow::Result<Self> {
         let server = server::find_server(&args.server)?;
         Ok(Self { server, module: server::find_module(args.module.as_deref())? })
     }

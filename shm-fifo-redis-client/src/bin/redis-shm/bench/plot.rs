@@ -1,13 +1,11 @@
 //! The sweep as pictures.
 
-mod frame;
-mod latency;
-mod throughput;
+pub(crate) mod latency;
+pub(crate) mod throughput;
 
-use super::Heading;
 use super::row::{Cell, Outcome, Results};
-use anyhow::Context;
-use std::fs;
+use crate::plot;
+use crate::report::Heading;
 use std::path::{Path, PathBuf};
 
 /// For each command and number of clients: throughput over depth, and the
@@ -26,10 +24,8 @@ pub(crate) fn write_all(
             ("latency", latency::render(outcomes, heading, results.rounds)),
         ];
         for (kind, picture) in pictures {
-            let path = directory.join(format!("{kind}-{}.svg", file_part(&outcomes[0].row.cell)));
-            fs::write(&path, picture)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            written.push(path);
+            let name = format!("{kind}-{}", file_part(&outcomes[0].row.cell));
+            written.extend(plot::write(directory, &name, &picture)?);
         }
     }
     Ok(written)

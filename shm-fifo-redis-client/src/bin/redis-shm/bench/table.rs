@@ -82,7 +82,7 @@ fn line(rows: &[&Row]) -> String {
 }
 
 /// How many times the better socket's throughput shared memory has.
-fn times_best_socket(rows: &[&Row]) -> Option<f64> {
+pub(crate) fn times_best_socket(rows: &[&Row]) -> Option<f64> {
     let shm = rows.iter().find(|row| row.transport == Transport::Shm)?;
     let sockets = rows.iter().filter(|row| row.transport != Transport::Shm);
     let best = sockets.map(|row| row.commands_per_s).reduce(f64::max)?;

@@ -8,7 +8,12 @@ const HEADER: [&str; 8] =
 
 /// The rows under `title`, numbers aligned to the right.
 pub(super) fn render(title: &str, rows: &[Row]) -> String {
-    let cells: Vec<[String; 8]> = rows.iter().map(|row| cells(row, rows)).collect();
+    let blocks = rows.chunk_by(|one, other| one.command == other.command);
+    let of_block = |block: &[Row]| {
+        let line = |(index, row)| cells(row, rows, index == 0);
+        block.iter().enumerate().map(line).collect::<Vec<_>>()
+    };
+    let cells: Vec<[String; 8]> = blocks.flat_map(of_block).collect();
     let width = |column: usize| {
         let of_cells = cells.iter().map(|line| line[column].chars().count());
         of_cells.chain([HEADER[column].chars().count()]).max().unwrap_or(0)
@@ -28,8 +33,7 @@ pub(super) fn render(title: &str, rows: &[Row]) -> String {
     text
 }
 
-fn cells(row: &Row, rows: &[Row]) -> [String; 8] {
-    let first = row.transport == Transport::ALL[0];
+fn cells(row: &Row, rows: &[Row], first: bool) -> [String; 8] {
     let ratio = row.times_shm(rows).map_or_else(String::new, |ratio| format!("{ratio:.1} ×"));
     [
         if first { row.command.to_owned() } else { String::new() },

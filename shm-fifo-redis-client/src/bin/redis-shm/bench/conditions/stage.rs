@@ -91,7 +91,7 @@ impl Stage {
                 return Ok(Err("this program may use one CPU only".to_owned()));
             }
             // Interrupts are often served by the first one.
-            Condition::OneCore => confinement.cpu = cpus.last().copied(),
+            Condition::OneCore => confinement.cpus.extend(cpus.last()),
             Condition::CpuQuota => match Quota::of_one_core() {
                 Ok(made) => {
                     confinement.cgroup = Some(made.directory().to_owned());

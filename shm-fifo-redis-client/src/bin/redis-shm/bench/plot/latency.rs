@@ -1,15 +1,17 @@
 //! How large a share of the round trips was done within which time.
 
-use super::super::Heading;
 use super::super::row::Outcome;
 use super::super::table;
-use super::frame::{Curve, Frame, Scale, Tick, Words, round_ticks};
+use crate::plot::curves::{self, Axes, Curve};
+use crate::plot::scale::{Scale, Tick, round_ticks};
+use crate::plot::sheet::Words;
+use crate::report::Heading;
 use crate::statistics::Series;
 
 /// The axis ends there; above it are too few samples to say anything.
 const HIGHEST_SHARE: f64 = 0.9999;
 
-pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> String {
+pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> String {
     let least = outcomes.iter().map(|outcome| outcome.row.cell.pipeline).min();
     let shown: Vec<&Outcome> =
         outcomes.iter().filter(|outcome| Some(outcome.row.cell.pipeline) == least).collect();
@@ -19,11 +21,13 @@ pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
         times().fold(f64::INFINITY, f64::min).min(1e12),
         times().fold(0.001, f64::max),
     );
-    let frame = Frame {
+    let axes = Axes {
         x,
         y: Scale::nines(HIGHEST_SHARE),
         x_ticks: round_ticks(x, time),
         y_ticks: shares(),
+        x_label: "time from sending to the last reply",
+        y_label: "share done",
     };
     let title = match least {
         Some(1) | None => "Redis latency: share of the round trips done within a time".to_owned(),
@@ -32,8 +36,6 @@ pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
     let words = Words {
         title,
         subtitle: shown.first().map_or_else(String::new, |one| table::title(&one.row.cell)),
-        x_label: "time from sending to the last reply",
-        y_label: "share done",
         caption: [
             format!(
                 "All {rounds} rounds together, transports in turns. Both axes logarithmic; further left is better."
@@ -41,7 +43,7 @@ pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
             heading.to_string(),
         ],
     };
-    frame.render(&words, &curves)
+    curves::render(&axes, &words, &curves)
 }
 
 fn curve(outcome: &Outcome) -> Curve {

@@ -1,13 +1,14 @@
 //! Throughput over the pipeline's depth, as the Redis pipelining page draws it.
 
-use super::super::Heading;
 use super::super::row::Outcome;
 use super::super::table;
-use super::frame::{Curve, Frame, Scale, Tick, Words, round_ticks};
-use crate::report::thousands;
+use crate::plot::curves::{self, Axes, Curve};
+use crate::plot::scale::{Scale, Tick, round_ticks};
+use crate::plot::sheet::Words;
+use crate::report::{Heading, thousands};
 use crate::transport::Transport;
 
-pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> String {
+pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> String {
     let curves = curves(outcomes);
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let bounds = |value: fn(&(f64, f64)) -> f64| {
@@ -15,19 +16,19 @@ pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
         (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
     };
     let (x, (low, high)) = (bounds(|point| point.0), bounds(|point| point.1));
-    let frame = Frame {
+    let y = Scale::logarithmic(round_below(low), round_above(high));
+    let axes = Axes {
         x: Scale::logarithmic(x.0, x.1),
-        y: Scale::logarithmic(round_below(low), round_above(high)),
+        y,
         x_ticks: depths(outcomes),
-        y_ticks: Vec::new(),
+        y_ticks: round_ticks(y, rate),
+        x_label: "commands sent before their replies are read (depth of the pipeline)",
+        y_label: "commands per second",
     };
-    let frame = Frame { y_ticks: round_ticks(frame.y, rate), ..frame };
     let cell = outcomes.first().map(|outcome| outcome.row.cell);
     let words = Words {
         title: "Redis throughput over the depth of the pipeline".to_owned(),
         subtitle: cell.map_or_else(String::new, |cell| table::title(&cell)),
-        x_label: "commands sent before their replies are read (depth of the pipeline)",
-        y_label: "commands per second",
         caption: [
             format!(
                 "Medians of {rounds} rounds, transports in turns. Both axes logarithmic; higher is better."
@@ -35,7 +36,7 @@ pub(super) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
             heading.to_string(),
         ],
     };
-    frame.render(&words, &curves)
+    curves::render(&axes, &words, &curves)
 }
 
 fn curves(outcomes: &[Outcome]) -> Vec<Curve> {
@@ -90,9 +91,12 @@ mod tests {
         let heading = Heading {
             machine: Machine { cpu: "CPU".into(), cores: 2, kernel: "Linux 6.1".into() },
             server: ServerInfo { name: "redis".into(), version: "7.0.15".into() },
+            date: "2026-11-21".into(),
         };
         let svg = render(&outcomes, &heading, 5);
-        for text in ["Redis 7.0.15, CPU, 2 cores, Linux 6.1", "shared memory", "10,000", "2 M"] {
+        for text in
+            ["Redis 7.0.15, CPU, 2 cores, Linux 6.1, 2026-11-21", "shared memory", "10,000", "2 M"]
+        {
             assert!(svg.contains(text), "{text} is not in {svg}");
         }
         assert!(!svg.contains(">TCP<") && !svg.contains("NaN"), "{svg}");
