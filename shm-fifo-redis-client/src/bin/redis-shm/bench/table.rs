@@ -89,8 +89,9 @@ pub(crate) fn times_best_socket(rows: &[&Row]) -> Option<f64> {
     (best > 0.0).then(|| shm.commands_per_s / best)
 }
 
+/// A rate in whole commands per second.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn whole(rate: f64) -> u64 {
+pub(crate) fn whole(rate: f64) -> u64 {
     rate.round() as u64
 }
 

@@ -4,7 +4,7 @@ use super::cpu::PerCommand;
 use crate::bench::conditions::row::Row as ConditionRow;
 use crate::bench::example::Example;
 use crate::bench::row::{Cell, Outcome, Row as SweepRow};
-use crate::bench::table::times_best_socket;
+use crate::bench::table::{times_best_socket, whole};
 use crate::plot::sheet::label;
 use crate::report::{Report, Row, thousands, us};
 use crate::transport::Transport;
@@ -196,11 +196,6 @@ pub(crate) fn cpu(found: &[PerCommand]) -> Table {
         head: head(&["CPU time of a PING", "server ns", "client ns", "together ns"]),
         rows: found.iter().map(row).collect(),
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn whole(rate: f64) -> u64 {
-    rate.round() as u64
 }
 
 #[cfg(test)]
