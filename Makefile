@@ -18,7 +18,7 @@ MATRIX ?=
 
 ## help: list the targets
 help:
-	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 ## setup: install what building and testing need (redis-server, libclang)
 setup:
@@ -72,7 +72,7 @@ uninstall:
 demo:
 	@.ci/setup demo
 	$(CARGO) build --release --locked -p shm-fifo-redis-server -p shm-fifo-redis-client
-	$(TARGET_DIR)/release/redis-shm demo --module $(MODULE) $(DEMO_ARGS)
+	$(TARGET_DIR)/release/redis-shm demo --module $(MODULE) --output $(TARGET_DIR)/demo $(DEMO_ARGS)
 
 ## test: everything CI checks: format, lints, docs, no_std and all tests
 test:

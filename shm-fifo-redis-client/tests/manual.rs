@@ -82,13 +82,20 @@ fn completions_know_the_subcommands_and_bash_accepts_its_own() {
         }
     }
     output(Command::new("bash").arg("-n").arg(directory.path().join("redis-shm.bash")));
-    // What a shell would be offered behind "redis-shm do".
-    let script = format!(
-        "source {}; COMP_WORDS=(redis-shm do); COMP_CWORD=1; _redis__shm redis-shm do redis-shm; \
-         echo \"${{COMPREPLY[*]}}\"",
-        directory.path().join("redis-shm.bash").display()
-    );
-    assert_eq!(output(Command::new("bash").args(["-c", &script])), "doctor\n");
+    let offered = |words: &[&str]| {
+        let [.., before, last] = words else { panic!("a command and a word") };
+        let script = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD={}; _redis__shm redis-shm {last} {before}; \
+             echo \"${{COMPREPLY[*]}}\"",
+            directory.path().join("redis-shm.bash").display(),
+            words.join(" "),
+            words.len() - 1
+        );
+        output(Command::new("bash").args(["-c", &script]))
+    };
+    assert_eq!(offered(&["redis-shm", "do"]), "doctor\n");
+    assert_eq!(offered(&["redis-shm", "latency", "--tr"]), "--transport\n");
+    assert_eq!(offered(&["redis-shm", "latency", "--transport", "u"]), "unix\n");
 }
 
 #[test]

@@ -41,7 +41,7 @@
 
 #if HIREDIS_MAJOR < 1
 #error "shm_fifo_hiredis.h needs hiredis 1.0 or newer"
-#endif
+#else
 
 #ifdef __cplusplus
 extern "C" {
@@ -342,4 +342,5 @@ static inline int redisShmInitiateAsync(redisAsyncContext *ac, int64_t timeout_u
 }
 #endif
 
+#endif
 #endif

@@ -41,7 +41,7 @@
 
 #if LIBVALKEY_VERSION_MAJOR < 0
 #error "shm_fifo_libvalkey.h needs libvalkey"
-#endif
+#else
 
 #ifdef __cplusplus
 extern "C" {
@@ -342,4 +342,5 @@ static inline int valkeyShmInitiateAsync(valkeyAsyncContext *ac, int64_t timeout
 }
 #endif
 
+#endif
 #endif

@@ -104,7 +104,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     pub(crate) server: PathBuf,
 
-    /// The module to load [default: libshm_fifo_redis_server.so beside this program].
+    /// The module to load [default: the one that came with this program].
     #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE")]
     pub(crate) module: Option<PathBuf>,
 }

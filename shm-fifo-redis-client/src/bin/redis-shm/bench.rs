@@ -32,9 +32,9 @@ use place::{NotShared, Place};
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Answer> {
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
     if let Some(chosen) = &args.conditions {
-        return conditions::run(args, chosen, &interrupts);
+        return interrupts.explain(conditions::run(args, chosen, &interrupts));
     }
-    match run_sweep(args, &interrupts) {
+    match interrupts.explain(run_sweep(args, &interrupts)) {
         Err(error) if error.is::<NotShared>() => Ok(Answer::No(format!("{error:#}"))),
         done => done.map(|()| Answer::Yes),
     }

@@ -31,7 +31,9 @@ take turns, so that they meet the same machine. Ctrl-C ends it and leaves nothin
 ";
 /// What to do with what was seen.
 const OUTLOOK: &str = "\
-\nIs a server of yours used like this? redis-shm doctor -s PATH tells, and what to do.
+\nFactors near 2 mean that other work kept a CPU busy, so that client and server shared the
+other. Each on its own: redis-shm bench -c 1 -P 1 -t ping --cpu 0 --server-cpu 1
+Is a server of yours used like this? redis-shm doctor -s PATH tells, and what to do.
 ";
 
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {

@@ -32,10 +32,20 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Answer> {
         write_page(page, directory).with_context(context)?;
     }
     for shell in SHELLS {
-        clap_complete::generate_to(shell, &mut for_users(), NAME, directory)
+        let path = clap_complete::generate_to(shell, &mut for_users(), NAME, directory)
             .with_context(context)?;
+        if shell == Shell::Bash {
+            join_the_name(&path).with_context(context)?;
+        }
     }
     Ok(Answer::Yes)
+}
+
+/// clap_complete writes the hyphen of our name in two ways, one of them that of a
+/// subcommand: nothing would be offered behind the first word.
+fn join_the_name(script: &Path) -> io::Result<()> {
+    let text = fs::read_to_string(script)?;
+    fs::write(script, text.replace("redis__subcmd__shm", "redis__shm"))
 }
 
 fn write_page(command: &clap::Command, directory: &Path) -> io::Result<()> {

@@ -38,6 +38,11 @@ impl Interrupts {
         Self(Arc::new(AtomicBool::new(false)))
     }
 
+    /// A call that the signal ended fails with an error of its own: says what it was.
+    pub(crate) fn explain<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        result.map_err(|error| self.check().err().map_or(error, Into::into))
+    }
+
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
         // Relaxed: the flag carries nothing but itself.
         if self.0.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }

@@ -21,8 +21,10 @@ use crate::interrupt::Interrupts;
 use crate::report::{self, Report, bars};
 use anyhow::Context;
 use args::ReportArgs;
-use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::{fs, io};
+use tempfile::NamedTempFile;
 
 /// The pipelining page's depths, but fewer.
 const SHORT_SWEEP: &str = "-t ping -c 1,50 -P 1,4,16,64,256,1024";
@@ -32,20 +34,28 @@ const DEFAULT_ROUNDS: u64 = 3;
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Answer> {
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
     if !args.update.is_empty() {
-        return document::update(args, &interrupts);
+        return interrupts.explain(document::update(args, &interrupts));
     }
+    let context = || format!("cannot write {}", args.output.display());
     // What is there already stays until there is something to write.
-    let open = fs::OpenOptions::new().append(true).create(true).open(&args.output);
-    open.with_context(|| format!("cannot write {}", args.output.display()))?;
-    let measured = measure(args, &interrupts);
+    let file = new_file_for(&args.output).with_context(context)?;
+    let measured = interrupts.explain(measure(args, &interrupts));
     let survey = match measured {
         Err(error) if error.is::<NotShared>() => return Ok(Answer::No(format!("{error:#}"))),
         measured => measured?,
     };
-    fs::write(&args.output, page::render(&survey))
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    fs::write(file.path(), page::render(&survey)).with_context(context)?;
+    file.persist(&args.output).map_err(|error| error.error).with_context(context)?;
     report::print_text(&format!("wrote {}\n", args.output.display()))?;
     Ok(Answer::Yes)
+}
+
+/// A file that becomes the one at `path`, or nothing.
+fn new_file_for(path: &Path) -> io::Result<NamedTempFile> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let readable = fs::Permissions::from_mode(0o644);
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(readable).tempfile_in(directory.unwrap_or(Path::new(".")))
 }
 
 /// Everything that is on the page.
@@ -53,6 +63,8 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Answer> {
 struct Survey {
     round_trips: Report,
     sweep: Results,
+    /// Words of the command line that measures all of it again, but for the server.
+    report_words: String,
     /// Words of the command line that repeats the sweep.
     sweep_words: String,
     cpu: Vec<cpu::PerCommand>,
@@ -64,7 +76,8 @@ fn measure(args: &ReportArgs, interrupts: &Interrupts) -> anyhow::Result<Survey>
     let (place, server) = Place::find(&args.server, &Confinement::default(), interrupts)?;
     let requests = args.requests.unwrap_or(DEFAULT_REQUESTS);
     let rounds = args.rounds.unwrap_or(DEFAULT_ROUNDS);
-    let sweep_words = format!("{SHORT_SWEEP} -n {requests} --rounds {rounds}");
+    let report_words = format!("-n {requests} --rounds {rounds}");
+    let sweep_words = format!("{SHORT_SWEEP} {report_words}");
     announce("1 of 3: round trips")?;
     let round_trips = demo::measure(&place, &[ClientKind::Raw], requests, interrupts);
     // Another's server keeps nothing of ours, whatever happened.
@@ -76,7 +89,7 @@ fn measure(args: &ReportArgs, interrupts: &Interrupts) -> anyhow::Result<Survey>
     let sweep = sweep::run(&BenchArgs::of(&sweep_words), &place, interrupts)?;
     let settings = settings(&place);
     drop(server);
-    Ok(Survey { round_trips, sweep, sweep_words, cpu, settings })
+    Ok(Survey { round_trips, sweep, report_words, sweep_words, cpu, settings })
 }
 
 fn announce(step: &str) -> anyhow::Result<()> {

@@ -193,7 +193,7 @@ pub(crate) fn find_server(name: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Finds the module: the one named, or the one beside this program.
+/// Finds the module: the one named, or the one that came with this program.
 pub(crate) fn find_module(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         // Redis changes its directory, so the path must be absolute.
@@ -201,13 +201,15 @@ pub(crate) fn find_module(named: Option<&Path>) -> anyhow::Result<PathBuf> {
             .with_context(|| format!("the module {} cannot be read", named.display()));
     }
     let program = env::current_exe().context("the path of this program is not known")?;
-    let beside = program.with_file_name(MODULE_FILE);
-    if beside.is_file() {
-        return Ok(beside);
+    // As it is built, and as it is installed.
+    let places = [MODULE_FILE.into(), Path::new("../lib/redis/modules").join(MODULE_FILE)];
+    let places = places.map(|place| program.with_file_name(place));
+    if let Some(place) = places.iter().find(|place| place.is_file()) {
+        return fs::canonicalize(place).context("the module cannot be read");
     }
     bail!(
-        "there is no {MODULE_FILE} beside {}; build it (cargo build --release) or name it with \
-         --module PATH or the environment variable SHM_FIFO_MODULE",
+        "{MODULE_FILE} is neither beside {} nor in ../lib/redis/modules; build it (make build) or \
+         name it with --module PATH or the environment variable SHM_FIFO_MODULE",
         program.display()
     )
 }

@@ -37,7 +37,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "PATH", default_value = "redis-server", help_heading = SERVER)]
     pub(crate) server: PathBuf,
 
-    /// Its module [default: beside this program].
+    /// Its module [default: came with this program].
     #[arg(long, value_name = "PATH", env = "SHM_FIFO_MODULE", hide_env_values = true, help_heading = SERVER)]
     pub(crate) module: Option<PathBuf>,
 }

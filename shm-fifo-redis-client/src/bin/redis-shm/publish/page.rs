@@ -31,6 +31,9 @@ pub(crate) fn render(survey: &Survey) -> String {
             }
             body {
                 h1 { (title) }
+                p { "One redis-server with the shm-fifo module, the same commands: over TCP, over a \
+                     unix socket, and over rings in shared memory. "
+                    a href=(env!("CARGO_PKG_REPOSITORY")) { (env!("CARGO_PKG_REPOSITORY")) } }
                 (facts(survey))
                 h2 { "Latency by transport" }
                 (PreEscaped(bars(&survey.round_trips).1))
@@ -53,10 +56,11 @@ pub(crate) fn render(survey: &Survey) -> String {
                 h2 { "How to repeat it" }
                 p { "With the same server, named by -s, or by -h and -p; without them a private \
                      one is started:" }
-                pre { "redis-shm report\nredis-shm bench " (survey.sweep_words) }
+                pre { "redis-shm report " (survey.report_words) "\nredis-shm bench " (survey.sweep_words) }
                 p { "redis-shm " (env!("CARGO_PKG_VERSION")) ". Figures of a machine that does \
-                     other work meanwhile say little; medians of " (survey.sweep.rounds)
-                    " rounds, the transports in turns." }
+                     other work meanwhile say little, and factors near 2 say that client and server \
+                     shared one CPU; the medians are of so many rounds, the transports in turns: "
+                    (survey.sweep.rounds) "." }
             }
         }
     }
@@ -119,6 +123,7 @@ mod tests {
         let page = render(&Survey {
             round_trips: report(),
             sweep: Results { outcomes, rounds: 3, example: Vec::new() },
+            report_words: "-n 10".to_owned(),
             sweep_words: "-t ping".to_owned(),
             cpu: vec![PerCommand { transport: Transport::Shm, server_ns: 1_234, client_ns: 1 }],
             settings: vec![("shm.wait".to_owned(), "adaptive".to_owned())],
