@@ -165,9 +165,30 @@ fn a_missing_module_says_how_to_get_or_name_it() {
     command.args(["demo", "--server", "/bin/sh"]).env_remove("SHM_FIFO_MODULE");
     let (code, _, stderr) = run(&mut command);
     assert_eq!(code, Some(2));
-    for word in ["libshm_fifo_redis_server.so", "cargo build --release", "--module PATH"] {
+    for word in ["libshm_fifo_redis_server.so", "make build", "--module PATH"] {
         assert!(stderr.contains(word), "{stderr}");
     }
+}
+
+#[test]
+fn an_installed_program_finds_the_installed_module() {
+    let prefix = TempDir::new().unwrap();
+    let [programs, modules] = ["bin", "lib/redis/modules"].map(|name| prefix.path().join(name));
+    for directory in [&programs, &modules] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(modules.join("libshm_fifo_redis_server.so"), "").unwrap();
+    let installed = programs.join("redis-shm");
+    fs::copy(PROGRAM, &installed).unwrap();
+
+    let mut command = Command::new(installed);
+    command.args(["demo", "--requests", "1"]).env_remove("SHM_FIFO_MODULE");
+    let (code, _, stderr) = run(&mut command);
+
+    // The server does not start with it: the module was found, and is none.
+    assert_eq!(code, Some(2));
+    let found = fs::canonicalize(&modules).unwrap();
+    assert!(stderr.contains(found.to_str().unwrap()), "{stderr}");
 }
 
 #[test]
