@@ -1,7 +1,9 @@
 //! Pictures of lines over two axes, one line for each transport.
 
 use super::scale::{Scale, Tick};
-use super::sheet::{self, FAINT, INK, MARGIN, Words, colour, dashes, label, marker, rule, text};
+use super::sheet::{
+    self, FAINT, INK, MARGIN, WIDTH, Words, colour, dashes, label, marker, rule, text,
+};
 use crate::transport::Transport;
 use svg::node::element::path::Data;
 use svg::node::element::{Group, Line, Path};
@@ -75,6 +77,8 @@ impl Frame<'_> {
                 continue;
             }
             free_from = x + half + DIGIT / 2.0;
+            // Nor one that ends outside of the picture.
+            let x = x.min(WIDTH - half - DIGIT / 2.0);
             let label = text(x, bottom + 22.0, 14, FAINT, &tick.label);
             group = group.add(label.set("text-anchor", "middle"));
         }
@@ -100,13 +104,14 @@ impl Frame<'_> {
             data = match last {
                 None => data.move_to(at),
                 // What nobody can see is left out.
-                Some(last) if last == at => data,
+                Some(last) if are_near(last, at) => continue,
                 Some(_) => data.line_to(at),
             };
             last = Some(at);
-            if curve.with_markers {
-                markers = markers.add(marker(curve.transport, at));
-            }
+        }
+        if curve.with_markers {
+            let places = curve.points.iter().map(|&point| marker(curve.transport, self.at(point)));
+            markers = places.fold(markers, Group::add);
         }
         let path = Path::new()
             .set("d", data)
@@ -117,6 +122,11 @@ impl Frame<'_> {
             .set("stroke-linejoin", "round");
         Group::new().add(path).add(markers)
     }
+}
+
+/// By less than anybody can see.
+fn are_near(one: (f64, f64), other: (f64, f64)) -> bool {
+    (one.0 - other.0).abs() < 0.5 && (one.1 - other.1).abs() < 0.5
 }
 
 /// At the right, in the order of the curves.
@@ -146,6 +156,22 @@ fn legend(curves: &[Curve], baseline: f64) -> Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_of_points_make_a_short_path() {
+        let axes = Axes {
+            x: Scale::linear(10_000.0),
+            y: Scale::linear(10_000.0),
+            x_ticks: Vec::new(),
+            y_ticks: Vec::new(),
+            x_label: "x",
+            y_label: "y",
+        };
+        let points = (0..=10_000).map(|value| (f64::from(value), f64::from(value))).collect();
+        let curve = Curve { transport: Transport::Shm, points, with_markers: false };
+        let svg = Frame { axes: &axes, top: 0.0 }.curve(&curve).to_string();
+        assert!((400..1600).contains(&svg.matches('L').count()), "{svg}");
+    }
 
     #[test]
     fn labels_that_would_overlap_are_left_out_but_not_their_lines() {

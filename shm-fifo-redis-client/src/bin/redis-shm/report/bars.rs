@@ -2,16 +2,19 @@
 
 use super::{Report, Row, thousands, us};
 use crate::plot::scale::Scale;
-use crate::plot::sheet::{self, FAINT, INK, MARGIN, Words, colour, label, rule, text};
+use crate::plot::sheet::{self, FAINT, INK, MARGIN, WIDTH, Words, colour, label, rule, text};
 use crate::transport::Transport;
 use svg::node::element::{Group, Line, Rectangle};
 
 // All lengths in pixels of the picture at its own size.
 const LEFT: f64 = 212.0;
-const RIGHT: f64 = 680.0;
 const BAR: f64 = 24.0;
 const BAR_PITCH: f64 = 30.0;
 const GROUP_GAP: f64 = 20.0;
+/// Between a line's end and its value.
+const VALUE_GAP: f64 = 10.0;
+/// Width of a letter of the values.
+const VALUE_LETTER: f64 = 10.2;
 
 pub(crate) fn render(report: &Report) -> String {
     let rows = &report.results;
@@ -75,9 +78,6 @@ fn bar(row: &Row, rows: &[Row], scale: &BarScale, y: f64) -> Group {
     // A line that goes on beyond the picture has no end.
     let end = if scale.shows(row.p99_ns) { 5.0 } else { 0.0 };
     let label = text(LEFT - 10.0, middle + 5.0, 15, INK, label(row.transport));
-    let ratio = row.times_shm(rows).filter(|_| row.transport != Transport::Shm);
-    let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.1}×)"));
-    let value = format!("{} µs{ratio}", us(row.p50_ns));
     let stroke = |x1: f64, x2: f64, y1: f64, y2: f64| {
         let line = Line::new().set("x1", x1).set("x2", x2).set("y1", y1).set("y2", y2);
         line.set("stroke", INK).set("stroke-width", 1.5)
@@ -95,7 +95,17 @@ fn bar(row: &Row, rows: &[Row], scale: &BarScale, y: f64) -> Group {
         )
         .add(stroke(p50, p99, middle, middle))
         .add(stroke(p99, p99, middle - end, middle + end))
-        .add(text(p99 + 10.0, middle + 5.0, 15, INK, &value).set("font-weight", "bold"))
+        .add(
+            text(p99 + VALUE_GAP, middle + 5.0, 15, INK, &value(row, rows))
+                .set("font-weight", "bold"),
+        )
+}
+
+/// The median, and how often it holds that of shared memory.
+fn value(row: &Row, rows: &[Row]) -> String {
+    let ratio = row.times_shm(rows).filter(|_| row.transport != Transport::Shm);
+    let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.1}×)"));
+    format!("{} µs{ratio}", us(row.p50_ns))
 }
 
 fn axis(scale: &BarScale, top: f64, bottom: f64) -> Group {
@@ -112,21 +122,26 @@ fn axis(scale: &BarScale, top: f64, bottom: f64) -> Group {
 struct BarScale {
     scale: Scale,
     step_us: u64,
+    right: f64,
 }
 
 impl BarScale {
     /// Long enough for every line, but not so long that the bars get lost.
     fn of(rows: &[Row]) -> Self {
         let longest = |ns: fn(&Row) -> u64| rows.iter().map(ns).max().unwrap_or(0);
-        Self::up_to(longest(|row| row.p99_ns).min(longest(|row| row.p50_ns) * 5 / 2))
+        let letters = rows.iter().map(|row| value(row, rows).chars().count()).max().unwrap_or(0);
+        // The longest value has room even behind the longest line.
+        let right = WIDTH - MARGIN - VALUE_GAP - letters as f64 * VALUE_LETTER;
+        let longest_ns = longest(|row| row.p99_ns).min(longest(|row| row.p50_ns) * 5 / 2);
+        Self::up_to(longest_ns, right)
     }
 
-    fn up_to(longest_ns: u64) -> Self {
+    fn up_to(longest_ns: u64, right: f64) -> Self {
         // Five or so ticks, at round numbers.
         let longest_us = longest_ns.div_ceil(1000).max(1);
         let steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
         let step_us = steps.into_iter().find(|step| longest_us / step <= 6).unwrap_or(longest_us);
-        Self { scale: Scale::linear((longest_us * 1000) as f64), step_us }
+        Self { scale: Scale::linear((longest_us * 1000) as f64), step_us, right }
     }
 
     fn shows(&self, ns: u64) -> bool {
@@ -134,7 +149,7 @@ impl BarScale {
     }
 
     fn x(&self, ns: u64) -> f64 {
-        let x = LEFT + (RIGHT - LEFT) * self.scale.part(ns as f64);
+        let x = LEFT + (self.right - LEFT) * self.scale.part(ns as f64);
         (x * 10.0).round() / 10.0
     }
 
@@ -159,9 +174,9 @@ mod tests {
 
     #[test]
     fn the_scale_ends_at_the_longest_line() {
-        let scale = BarScale::up_to(44_000);
+        let scale = BarScale::up_to(44_000, 600.0);
         assert!((scale.x(0) - LEFT).abs() < 0.1);
-        assert!((scale.x(44_000) - RIGHT).abs() < 0.1);
+        assert!((scale.x(44_000) - 600.0).abs() < 0.1);
         assert_eq!(scale.ticks_us().collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
     }
 
@@ -171,8 +186,21 @@ mod tests {
         rows[0].p99_ns = 10_000_000;
         let scale = BarScale::of(&rows);
         assert!(!scale.shows(rows[0].p99_ns));
-        assert!((scale.x(rows[0].p99_ns) - RIGHT).abs() < 0.1);
-        assert!(scale.x(rows[0].p50_ns) > LEFT + 150.0);
+        assert!((scale.x(rows[0].p99_ns) - scale.right).abs() < 0.1);
+        assert!(scale.x(rows[0].p50_ns) > LEFT + (scale.right - LEFT) / 4.0);
+    }
+
+    #[test]
+    fn a_long_value_behind_the_longest_line_is_not_cut_off() {
+        let mut rows = report().results;
+        rows[0].p50_ns = 12_345_678;
+        rows[0].p99_ns = 99_999_999;
+        let value = value(&rows[0], &rows);
+        assert_eq!(value, "12345.68 µs (12345.7×)");
+        let scale = BarScale::of(&rows);
+        let end = scale.x(rows[0].p99_ns) + VALUE_GAP + 22.0 * VALUE_LETTER;
+        assert!(end <= WIDTH - MARGIN + 0.1, "{end}");
+        assert!(scale.right > LEFT + 300.0);
     }
 
     #[test]
