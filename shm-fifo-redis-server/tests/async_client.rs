@@ -114,7 +114,9 @@ async fn user_password_database_and_protocol_are_what_the_address_says() {
     let user: String = cmd("ACL").arg("WHOAMI").query_async(&mut connection).await.unwrap();
     assert_eq!(user, "me");
     let info: String = cmd("CLIENT").arg("INFO").query_async(&mut connection).await.unwrap();
-    assert!(info.contains(" db=3 ") && info.contains(" resp=3"), "{info}");
+    assert!(info.contains(" db=3 "), "{info}");
+    let hello: Value = cmd("HELLO").query_async(&mut connection).await.unwrap();
+    assert!(matches!(hello, Value::Map(_)), "in RESP2 it would be an array: {hello:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use redis::{AsyncCommands, Commands, cmd};
 use shm_fifo_redis_client::{Client, Transport, cluster};
 use std::net::TcpListener;
 use std::process::Command;
-use support::{PATIENCE, ServerOptions, TestServer, wait_until};
+use support::{PATIENCE, ServerOptions, TestServer, needs, wait_until};
 
 const NODES: u32 = 3;
 const SLOTS: u32 = 16384;
@@ -77,6 +77,7 @@ fn free_port() -> String {
 
 #[test]
 fn every_node_on_this_host_is_reached_by_shared_memory() {
+    needs!(ClusterPort);
     let cluster = Cluster::start(|_| node());
     let mut connection = cluster::get_connection(&cluster.client()).unwrap();
     for number in 0..300 {
@@ -93,6 +94,7 @@ fn every_node_on_this_host_is_reached_by_shared_memory() {
 
 #[test]
 fn a_node_without_the_module_is_reached_by_its_socket() {
+    needs!(ClusterPort);
     let cluster =
         Cluster::start(|number| if number == 1 { node().without_module() } else { node() });
     let mut connection = cluster::get_connection(&cluster.client()).unwrap();
@@ -147,6 +149,7 @@ fn ip(arguments: &str) {
 #[test]
 #[ignore = "makes a network namespace, for which it must be root: make test-netns"]
 fn a_node_on_another_network_is_reached_by_tcp_and_the_others_by_shared_memory() {
+    needs!(ClusterPort);
     let elsewhere = Elsewhere::new();
     let open = |host: &str| {
         let bus = free_port();
@@ -180,6 +183,7 @@ fn a_node_on_another_network_is_reached_by_tcp_and_the_others_by_shared_memory()
 
 #[test]
 fn a_slot_that_moves_is_followed() {
+    needs!(ClusterPort);
     let cluster = Cluster::start(|_| node());
     let mut connection = cluster::get_connection(&cluster.client()).unwrap();
     let _: () = connection.set("a", 1).unwrap();
@@ -208,6 +212,7 @@ fn a_slot_that_moves_is_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asynchronous_connections_reach_every_node_by_shared_memory_too() {
+    needs!(ClusterPort);
     let cluster = Cluster::start(|_| node());
     let mut connection = cluster::get_async_connection(&cluster.client()).await.unwrap();
     for number in 0..300 {

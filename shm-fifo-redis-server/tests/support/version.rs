@@ -23,6 +23,8 @@ pub(crate) enum Feature {
     RdbChannel,
     /// `MODULE LOADEX`.
     ModuleLoadex,
+    /// `cluster-port`: the bus need not be the port and 10,000.
+    ClusterPort,
 }
 
 impl Feature {
@@ -36,6 +38,7 @@ impl Feature {
             Self::IoThreadsAtRunTime => ("CONFIG SET io-threads", None, (9, 0)),
             Self::RdbChannel => ("a channel for the RDB", Some((8, 0)), (8, 0)),
             Self::ModuleLoadex => ("MODULE LOADEX", Some((7, 0)), (7, 2)),
+            Self::ClusterPort => ("cluster-port", Some((7, 0)), (7, 2)),
         }
     }
 }
