@@ -234,10 +234,12 @@ tsan:
 		-p shm-fifo --all-features --test models --test threads --test vfd_rings --test vfd_threads
 
 ## asan: run all of shm-fifo's tests under AddressSanitizer
+asan: export RUSTC_BOOTSTRAP := 1
+asan: export RUSTFLAGS := -Zsanitizer=address --cfg portable_copies
+asan: ASAN = --locked --target $(NATIVE_TARGET) --target-dir $(TARGET_DIR)/asan -p shm-fifo --all-features
 asan:
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg portable_copies" \
-		$(CARGO) test --locked --target $(NATIVE_TARGET) --target-dir $(TARGET_DIR)/asan \
-		-p shm-fifo --all-features --lib --tests --no-fail-fast
+	$(CARGO) build $(ASAN) --examples
+	$(CARGO) test $(ASAN) --lib --tests --no-fail-fast
 
 ## fmt: format the code
 fmt:

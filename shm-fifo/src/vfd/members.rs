@@ -184,15 +184,19 @@ mod tests {
     use crate::vfd::poller::EPOLLOUT;
     use crate::vfd::session::Session;
     use std::io::IoSlice;
+    use std::sync::Mutex;
 
     const MOMENT_NS: u64 = 1_000_000;
     const PATIENT: bool = true;
+    static SESSIONS: Mutex<Vec<&Session>> = Mutex::new(Vec::new());
 
     /// One hot member with this interest, and the end of its peer.
     fn one_member(interest: u32) -> (Members, &'static Session, Endpoint) {
         let region = Region::create(4096).expect("memory");
         let peer = Region::attach(region.fd().expect("its file")).expect("a region");
         let session: &'static Session = Box::leak(Box::new(Session::new(-1)));
+        // Sessions live for ever, where a leak checker finds them.
+        SESSIONS.lock().expect("no test panics with it").push(session);
         session.begin(region.into_endpoint(), 0).expect("its first");
         let mut members = Members::default();
         let join = |views| {
