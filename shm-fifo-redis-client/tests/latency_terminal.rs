@@ -15,11 +15,12 @@ use support::watched;
 use tempfile::TempDir;
 
 /// It runs in a terminal of its own, which `script` makes; what is written to its
-/// stdin is typed there.
+/// stdin is typed there. The shell becomes the program: dash, if it waited, would end
+/// by the Ctrl-C that the program handled.
 fn in_a_terminal(server: &str, arguments: &[&str]) -> Command {
     let quoted = |text: &&str| format!("'{text}'");
     let words = [&[PROGRAM, "latency", "-s", server], arguments].concat();
-    let line = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
+    let line = format!("exec {}", words.iter().map(quoted).collect::<Vec<_>>().join(" "));
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -31,7 +31,7 @@ pub(crate) fn run(command: &mut Command) -> Ended {
 /// end; `script` gives its exit code and prints both.
 pub(crate) fn in_terminal(rows: u16, line: &str) -> Command {
     let mut command = Command::new("script");
-    let line = format!("stty rows {rows} cols 100; {line}");
+    let line = format!("stty rows {rows} cols 100; exec {line}");
     command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
     command.env("TERM", "xterm-256color").env_remove("REDISCLI_AUTH").env_remove("NO_COLOR");
     command
