@@ -214,16 +214,26 @@ mutants:
 model:
 	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/models/check
 
-## miri: run the core in Miri, the races with 16 seeds each
+# The orders of threads that Miri tries of each race.
+MIRI_SEEDS ?= 0..16
+MIRI_TEST = $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo --target-dir $(TARGET_DIR)/miri
+
+## miri: run the core in Miri, the races with 16 seeds each (MIRI_SEEDS=0..16)
 miri:
 	@$(CARGO) $(NIGHTLY) miri --version || { \
 		echo "make miri: NOTHING WAS CHECKED: there is no Miri here. It comes with" >&2; \
 		echo "  rustup toolchain install nightly --component miri,rust-src" >&2; \
 		exit 1; }
-	MIRIFLAGS="-Zmiri-disable-isolation" $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo \
-		--lib --test oracle --test hostile --target-dir $(TARGET_DIR)/miri
-	MIRIFLAGS="-Zmiri-many-seeds=0..16" $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo \
-		--test models --target-dir $(TARGET_DIR)/miri
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync miri-oracle miri-hostile
+	MIRIFLAGS="-Zmiri-many-seeds=$(MIRI_SEEDS)" $(MIRI_TEST) --test models
+
+# Miri has one thread: these two take half the time beside each other.
+.PHONY: miri-oracle miri-hostile
+miri-oracle miri-hostile: export MIRIFLAGS := -Zmiri-disable-isolation
+miri-oracle:
+	$(MIRI_TEST) --lib --test oracle
+miri-hostile:
+	$(MIRI_TEST) --test hostile
 
 # A sanitizer does not see what assembly accesses: the portable copies stand for it.
 # For ThreadSanitizer std is built anew, or it would report what std does.
