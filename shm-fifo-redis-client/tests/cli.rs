@@ -46,12 +46,6 @@ fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn process_lives(pid: u32) -> bool {
-    // A process that ended and was not yet waited for is "Z".
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
-}
-
 /// A redis-server without the module, gone when dropped.
 struct Server {
     child: Child,
@@ -117,7 +111,7 @@ fn help_never_shows_the_password_in_the_environment() {
 
 #[test]
 fn bad_arguments_are_named() {
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 10] = [
         (&[], "Usage"),
         (&["fly"], "fly"),
         (&["demo", "--requests", "0"], "--requests"),
@@ -125,7 +119,9 @@ fn bad_arguments_are_named() {
         (&["latency", "--duration", "0"], "--duration"),
         (&["latency", "--transport", "pigeon"], "[possible values: tcp, unix, shm]"),
         (&["exec", "-s", "/x", "-h", "localhost", "--", "true"], "--host"),
-        (&["latency", "--user", "me"], "--password"),
+        (&["latency", "--user", "me"], "--pass"),
+        (&["bench", "--user", "me"], "--pass"),
+        (&["report", "--user", "me"], "--pass"),
     ];
     for (arguments, word) in table {
         let (code, stdout, stderr) = run(&mut redis_shm(arguments));
@@ -229,22 +225,6 @@ fn redis_latency_prints_one_line_for_programs() {
     assert!(min <= p50 && p50 <= p99 && p99 <= p999 && p999 <= max, "{stdout}");
 }
 
-#[test]
-fn redis_latency_takes_the_password_from_the_environment() {
-    let server = Server::start(&["--requirepass", "sesame"]);
-    let unix = ["--transport", "unix"];
-    let (code, ..) = run(server.latency(&unix).env("REDISCLI_AUTH", "sesame"));
-    assert_eq!(code, Some(0));
-    let (code, ..) = run(server.latency(&unix).args(["-a", "sesame", "--user", "default"]));
-    assert_eq!(code, Some(0));
-    let (code, _, stderr) = run(server.latency(&unix).args(["-a", "wrong"]));
-    assert_eq!(code, Some(2));
-    assert!(stderr.contains("WRONGPASS"), "{stderr}");
-    let (code, _, stderr) = run(&mut server.latency(&unix));
-    assert_eq!(code, Some(2));
-    assert!(stderr.contains("NOAUTH") && stderr.contains("REDISCLI_AUTH"), "{stderr}");
-}
-
 /// As the demo finds it.
 fn module() -> PathBuf {
     let beside = Path::new(PROGRAM).with_file_name("libshm_fifo_redis_server.so");
@@ -325,39 +305,4 @@ fn redis_demo_measures_everything_and_leaves_only_its_results() {
     check_json(&target.join("demo.json"), 50.0);
     assert_pictures(&["latency.svg", "latency.png"].map(|name| target.join(name)), 1200);
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "something was left behind");
-}
-
-#[test]
-fn redis_demo_that_is_interrupted_stops_its_server_and_tidies_up() {
-    // While it starts, and then at whatever it is waiting for.
-    for commands in [0, 10_000, 20_000, 30_000, 40_000, 50_000] {
-        interrupt_demo_after(commands);
-    }
-}
-
-fn interrupt_demo_after(commands: u64) {
-    let temporary = TempDir::new().unwrap();
-    let output = TempDir::new().unwrap();
-    let mut command = redis_shm(&["demo", "--requests", "100000000", "--output"]);
-    command.arg(output.path()).env("TMPDIR", temporary.path()).stderr(Stdio::piped());
-    let mut demo = command.stdout(Stdio::null()).spawn().unwrap();
-    let server_pid = wait_until("the demo's measuring", || {
-        let directory = fs::read_dir(temporary.path()).unwrap().next()?.unwrap().path();
-        server_pid(&directory.join("redis.sock"), commands)
-    });
-    let interrupt = Command::new("kill").args(["-INT", &demo.id().to_string()]).status();
-    assert!(interrupt.unwrap().success());
-    let status = wait_until("the end of the demo", || demo.try_wait().unwrap());
-    let stderr = io::read_to_string(demo.stderr.take().unwrap()).unwrap();
-    assert_eq!((status.code(), stderr.as_str()), (Some(130), "redis-shm: interrupted\n"));
-    assert!(!process_lives(server_pid), "the server outlived the demo");
-    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "something was left behind");
-}
-
-/// The server's process id, once it has run so many commands.
-fn server_pid(socket: &Path, commands: u64) -> Option<u32> {
-    let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
-    let info: redis::InfoDict =
-        redis::cmd("INFO").arg("all").query(&mut client.get_connection().ok()?).ok()?;
-    (info.get::<u64>("total_commands_processed")? >= commands).then(|| info.get("process_id"))?
 }

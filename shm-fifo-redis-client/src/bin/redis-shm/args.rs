@@ -5,6 +5,7 @@ use crate::bench::child::ChildArgs;
 use crate::doctor::DoctorArgs;
 use crate::generate::GenerateArgs;
 use crate::latency::args::LatencyArgs;
+use crate::login::Login;
 use crate::publish::args::ReportArgs;
 use crate::running::Endpoint;
 use crate::stat::StatArgs;
@@ -88,6 +89,20 @@ pub(crate) enum Subcommand {
     /// A part of bench in a process of its own.
     #[command(hide = true)]
     Child(ChildArgs),
+}
+
+impl Subcommand {
+    /// Of those that connect to a server that is running.
+    pub(crate) fn login(&mut self) -> Option<&mut Login> {
+        match self {
+            Self::Latency(args) => Some(&mut args.server.login),
+            Self::Bench(args) => Some(&mut args.server.login),
+            Self::Report(args) => Some(&mut args.server.login),
+            Self::Doctor(args) => Some(&mut args.server.login),
+            Self::Stat(args) => Some(&mut args.server.login),
+            Self::Demo(_) | Self::Exec(_) | Self::Generate(_) | Self::Child(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

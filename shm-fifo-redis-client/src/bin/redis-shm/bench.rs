@@ -35,7 +35,9 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Answer> {
         return interrupts.explain(conditions::run(args, chosen, &interrupts));
     }
     match interrupts.explain(run_sweep(args, &interrupts)) {
-        Err(error) if error.is::<NotShared>() => Ok(Answer::No(format!("{error:#}"))),
+        Err(error) if error.is::<NotShared>() => {
+            Ok(Answer::No(format!("{error:#} (the sockets alone: --transport tcp or unix)")))
+        }
         done => done.map(|()| Answer::Yes),
     }
 }

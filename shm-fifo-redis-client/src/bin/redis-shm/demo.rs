@@ -2,12 +2,12 @@
 
 use crate::Answer;
 use crate::args::DemoArgs;
-use crate::bench::place::Place;
+use crate::bench::child::Confinement;
+use crate::bench::place::{Place, Programs};
 use crate::connect::REPLY_TIMEOUT;
 use crate::exchange::{self, Command};
 use crate::interrupt::Interrupts;
 use crate::report::{self, Heading, Report, Row};
-use crate::server::{self, PrivateServer};
 use crate::statistics::Series;
 use crate::transport::Transport;
 use anyhow::{Context, anyhow};
@@ -38,13 +38,13 @@ Is a server of yours used like this? redis-shm doctor -s PATH tells, and what to
 
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
-    let program = server::find_server(&args.server)?;
-    let module = server::find_module(args.module.as_deref())?;
+    let programs = Programs::find(&args.server, args.module.as_deref())?;
     report::make_directory(&args.output)?;
     report::print_text(INTRODUCTION)?;
-    let server = PrivateServer::start(&program, &module, &interrupts)?;
+    let server = programs.start(&Confinement::default(), &interrupts)?;
     let kinds = [ClientKind::Raw, ClientKind::RedisRs];
-    let report = measure(&Place::of(&server), &kinds, args.requests, &interrupts)?;
+    let report = measure(&Place::of(&server), &kinds, args.requests, &interrupts);
+    let report = interrupts.explain(report)?;
     drop(server);
     let written = report::write_files(&report, &args.output)?;
     report::print(&report, &written)?;
@@ -70,10 +70,8 @@ pub(crate) fn measure(
         let batch = BATCH_REQUESTS.min(requests - round * BATCH_REQUESTS);
         for command in Command::ALL {
             for run in &mut runs {
-                let measured = run.measure(command, batch);
-                // A signal fails the call that waits for a reply: say what it was.
+                run.measure(command, batch)?;
                 interrupts.check()?;
-                measured?;
                 progress.inc(1);
             }
         }

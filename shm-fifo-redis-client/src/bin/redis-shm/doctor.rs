@@ -14,15 +14,17 @@ mod region;
 mod server;
 
 use crate::Answer;
+use crate::interrupt::Interrupts;
 use crate::report;
 use crate::running::RunningServer;
+use anyhow::Context;
 use check::Check;
 use client::Outcome;
 use server::Reached;
 
 const ABOUT_CODES: &str = "Exit codes: 0 shared memory will be used, 1 it will not (stderr says \
-    why), 2 that cannot be told: no server answers, or it does not accept the user. Notes change \
-    none of these.";
+    why), 2 that cannot be told: no server answers, or it does not accept the user, 130 interrupted. \
+    Notes change none of these.";
 
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, after_help = ABOUT_CODES)]
@@ -40,8 +42,10 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Answer> {
+    let interrupts = Interrupts::catch().context("cannot catch signals")?;
     let mut checks = Vec::new();
     let verdict = examine(&args.server, &mut checks);
+    interrupts.check()?;
     let moved = matches!(verdict, Ok(Answer::Yes));
     let text = if args.json { output::json(&checks)? } else { output::text(&checks, moved) };
     let printed = report::print_text(&text);

@@ -29,6 +29,10 @@ use sampling::{Ended, Sampling, View};
 pub(crate) fn run(args: &LatencyArgs) -> anyhow::Result<Answer> {
     export::check_paths(args)?;
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
+    interrupts.explain(measure(args, &interrupts))
+}
+
+fn measure(args: &LatencyArgs, interrupts: &Interrupts) -> anyhow::Result<Answer> {
     let mut probes = Vec::new();
     for (transport, target) in Addresses::of(args)?.ways(args)? {
         match Probe::connect(&args.server, transport, target)? {
@@ -37,7 +41,7 @@ pub(crate) fn run(args: &LatencyArgs) -> anyhow::Result<Answer> {
         }
     }
     let mut view = view(args, &probes)?;
-    let ended = Sampling::new(args, &interrupts).run(&mut probes, view.as_mut());
+    let ended = Sampling::new(args, interrupts).run(&mut probes, view.as_mut());
     // Ctrl-C or an error: what was measured until then is shown and kept.
     let rows = view.finish(&mut probes)?;
     if !rows.is_empty() {

@@ -12,6 +12,7 @@ mod exec;
 mod generate;
 mod interrupt;
 mod latency;
+mod login;
 mod machine;
 mod plot;
 mod publish;
@@ -24,6 +25,7 @@ mod transport;
 
 use args::{Args, Subcommand};
 use clap::Parser;
+use interrupt::{EXIT_INTERRUPTED, Interrupted};
 use std::io;
 use std::process::ExitCode;
 
@@ -35,11 +37,26 @@ enum Answer {
     No(String),
 }
 
-/// As a shell reports a program that Ctrl-C ended.
-const EXIT_INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
-    let result = match Args::parse().command {
+    match run(Args::parse().command) {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No(reason)) => {
+            eprintln!("redis-shm: {reason}");
+            ExitCode::from(1)
+        }
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("redis-shm: {error:#}");
+            ExitCode::from(if error.is::<Interrupted>() { EXIT_INTERRUPTED } else { 2 })
+        }
+    }
+}
+
+fn run(mut command: Subcommand) -> anyhow::Result<Answer> {
+    if let Some(login) = command.login() {
+        login.complete()?;
+    }
+    match command {
         Subcommand::Demo(args) => demo::run(&args),
         Subcommand::Latency(args) => latency::run(&args),
         Subcommand::Bench(args) => bench::run(&args),
@@ -49,18 +66,6 @@ fn main() -> ExitCode {
         Subcommand::Stat(args) => stat::run(&args),
         Subcommand::Generate(args) => generate::run(&args),
         Subcommand::Child(args) => bench::child::run(&args),
-    };
-    match result {
-        Ok(Answer::Yes) => ExitCode::SUCCESS,
-        Ok(Answer::No(reason)) => {
-            eprintln!("redis-shm: {reason}");
-            ExitCode::from(1)
-        }
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("redis-shm: {error:#}");
-            ExitCode::from(if error.is::<interrupt::Interrupted>() { EXIT_INTERRUPTED } else { 2 })
-        }
     }
 }
 

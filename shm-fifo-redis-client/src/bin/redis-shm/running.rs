@@ -1,9 +1,10 @@
 //! A server that is running already, as the command line names it.
 
 use crate::connect::{REPLY_TIMEOUT, Target};
-use crate::exchange::{Command, Exchange};
+use crate::exchange::Command;
+use crate::login::{self, Login};
 use anyhow::Context;
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{ConnectionAddr, IntoConnectionInfo};
 use shm_fifo_redis_client::{Address, Client, Sharing, Stream};
 use std::path::PathBuf;
 
@@ -13,19 +14,8 @@ pub(crate) struct RunningServer {
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
 
-    /// The password. Better in the environment, where other users cannot read it.
-    #[arg(
-        short = 'a',
-        long = "password",
-        value_name = "PASSWORD",
-        env = "REDISCLI_AUTH",
-        hide_env_values = true
-    )]
-    pub(crate) password: Option<String>,
-
-    /// The ACL user; needs a password.
-    #[arg(long, value_name = "NAME", requires = "password")]
-    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) login: Login,
 }
 
 /// Where it listens.
@@ -79,14 +69,7 @@ impl RunningServer {
             Some(path) => ConnectionAddr::Unix(path.clone()),
             None => ConnectionAddr::Tcp(endpoint.host().to_owned(), endpoint.port()),
         };
-        let mut settings = RedisConnectionInfo::default();
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password);
-        }
-        if let Some(user) = &self.user {
-            settings = settings.set_username(user);
-        }
-        let info = address.into_connection_info()?.set_redis_settings(settings);
+        let info = address.into_connection_info()?.set_redis_settings(self.login.settings());
         let client = Client::open(Address::try_from(info)?.with_sharing(sharing))?;
         Ok(client.connect_timeout(REPLY_TIMEOUT).response_timeout(REPLY_TIMEOUT))
     }
@@ -95,17 +78,9 @@ impl RunningServer {
     /// is given, and that has answered.
     pub(crate) fn connect_to(&self, target: &Target) -> anyhow::Result<Stream> {
         let mut stream = target.connect()?;
-        if let Some(password) = self.password.as_deref() {
-            let mut words = vec!["AUTH"];
-            words.extend(self.user.as_deref());
-            words.push(password);
-            let auth = Exchange::new(&words, b"+OK\r\n");
-            auth.run(&mut stream).context("the password was not accepted")?;
-        }
+        self.login.log_in(&mut stream)?;
         let answer = Command::Ping.exchange().run(&mut stream);
-        answer.context(
-            "PING failed; a server that wants a password gets it by REDISCLI_AUTH or -a",
-        )?;
+        answer.map_err(login::explain).context("PING failed")?;
         Ok(stream)
     }
 }

@@ -37,18 +37,9 @@ pub(crate) struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Starts `server` with `module` and waits until it answers.
+    /// Starts a server with `module`, by a command that ends where the server's own
+    /// arguments begin, and waits until it answers.
     pub(crate) fn start(
-        server: &Path,
-        module: &Path,
-        interrupts: &Interrupts,
-    ) -> anyhow::Result<Self> {
-        Self::start_by(|| process::Command::new(server), module, interrupts)
-    }
-
-    /// As [`Self::start`], by a command that ends where the server's own
-    /// arguments begin.
-    pub(crate) fn start_by(
         command: impl Fn() -> process::Command,
         module: &Path,
         interrupts: &Interrupts,

@@ -4,21 +4,19 @@ mod columns;
 mod sample;
 
 use crate::Answer;
+use crate::interrupt::Interrupts;
+use crate::login;
 use crate::report;
 use crate::running::RunningServer;
 use anyhow::{Context, anyhow};
 use redis::RedisError;
 use sample::Sample;
 use shm_fifo_redis_client::{Connection, Refusal, Sharing};
-use signal_hook::consts::SIGINT;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::{Duration, Instant};
 
-const ABOUT_CODES: &str = "Exit codes: 0 done, or Ctrl-C; 1 the server does not have the shm \
-    module; 2 an error.";
+const ABOUT_CODES: &str = "Exit codes: 0 done, also by Ctrl-C; 1 the server does not have the shm \
+    module; 2 an error; 130 Ctrl-C before --count lines, or while the server does not answer.";
 
 /// A terminal that does not tell its height.
 const USUAL_ROWS: u16 = 24;
@@ -27,7 +25,7 @@ const USUAL_ROWS: u16 = 24;
 #[command(disable_help_flag = true, after_help = ABOUT_CODES)]
 pub(crate) struct StatArgs {
     #[command(flatten)]
-    server: RunningServer,
+    pub(crate) server: RunningServer,
 
     /// Seconds between two lines; the first has averages since the server's start.
     #[arg(short = 'i', long, value_name = "SECONDS", default_value = "1", value_parser = crate::args::seconds)]
@@ -43,7 +41,11 @@ pub(crate) struct StatArgs {
 }
 
 pub(crate) fn run(args: &StatArgs) -> anyhow::Result<Answer> {
-    end_at_ctrl_c().context("cannot catch Ctrl-C")?;
+    let interrupts = Interrupts::catch().context("cannot catch signals")?;
+    interrupts.explain(watch(args, &interrupts))
+}
+
+fn watch(args: &StatArgs, interrupts: &Interrupts) -> anyhow::Result<Answer> {
     let connected = args.server.client(Sharing::Never)?.get_connection();
     // Its text holds that of its source already.
     let mut connection = connected.map_err(|error| anyhow!("{error}"))?;
@@ -57,17 +59,14 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<Answer> {
         before = sample;
         if line + 1 < args.count.unwrap_or(u64::MAX) {
             due = (due + args.interval).max(Instant::now());
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            match interrupts.sleep_until(due) {
+                // That is how it ends.
+                Err(_) if args.count.is_none() => break,
+                slept => slept?,
+            }
         }
     }
     Ok(Answer::Yes)
-}
-
-/// At once, whatever is waited for: there is nothing to clean up.
-fn end_at_ctrl_c() -> io::Result<()> {
-    let always = Arc::new(AtomicBool::new(true));
-    signal_hook::flag::register_conditional_shutdown(SIGINT, 0, always)?;
-    Ok(())
 }
 
 /// `None` if the server has no module.
@@ -78,14 +77,14 @@ fn take(connection: &mut Connection) -> anyhow::Result<Option<Sample>> {
 
 fn ask(connection: &mut Connection, section: &str) -> anyhow::Result<String> {
     let info = redis::cmd("INFO").arg(section).query(connection);
-    info.map_err(|error: RedisError| anyhow!("INFO {section} failed: {error}; {}", advice(&error)))
+    info.map_err(|error: RedisError| anyhow!("INFO {section} failed: {error}{}", advice(&error)))
 }
 
-fn advice(error: &RedisError) -> &'static str {
+fn advice(error: &RedisError) -> String {
     match error.code() {
-        Some("NOAUTH") => "give the password by REDISCLI_AUTH or -a",
-        Some("NOPERM") => "ask as a user that may run INFO",
-        _ => "see the server's log",
+        Some("NOAUTH") => format!("; {}", login::ADVICE),
+        Some("NOPERM") => "; ask as a user that may run INFO".to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -15,15 +15,18 @@ const OUTPUT: &str = "Output";
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct BenchArgs {
-    /// Measure PING under these conditions instead; all if none is named.
+    /// PING under these conditions instead, or all: two-cores, one-core, busy-cores,
+    /// oversubscribed, idle-connections, clients-50, processes-20, bgsave, cpu-quota,
+    /// slow-commands, connect.
     #[arg(
         long,
         value_enum,
-        value_name = "NAMES",
+        hide_possible_values = true,
+        value_name = "LIST",
         num_args = 0..,
         value_delimiter = ',',
         conflicts_with_all = ["clients", "pipeline", "data", "tests", "keyspace", "threads", "csv",
-                              "plots", "cpu", "server_cpu", "host", "port", "socket", "password"]
+                              "plots", "cpu", "server_cpu", "host", "port", "socket"]
     )]
     pub(crate) conditions: Option<Vec<Condition>>,
 
@@ -31,7 +34,7 @@ pub(crate) struct BenchArgs {
     #[arg(
         long,
         value_enum,
-        value_name = "NAMES",
+        value_name = "LIST",
         hide_possible_values = true,
         value_delimiter = ','
     )]
@@ -57,12 +60,12 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', default_value = "3", value_parser = from_1_to(8 << 20), help_heading = SWEEP)]
     pub(crate) data: Vec<u64>,
 
-    /// ping, set, get, or mixed: all three with values of 3 B to 64 KiB.
+    /// ping, set, get, or mixed: all three, 3 B to 64 KiB.
     #[arg(short = 't', long, value_enum, hide_possible_values = true, value_name = "LIST", value_delimiter = ',', default_value = "ping,set,get,mixed", ignore_case = true, help_heading = SWEEP)]
     pub(crate) tests: Vec<Load>,
 
     /// SET and GET random keys of so many, instead of one key.
-    #[arg(short = 'r', long, value_name = "KEYSPACE", default_value_t = 0, help_heading = SWEEP)]
+    #[arg(short = 'r', long, value_name = "N", default_value_t = 0, help_heading = SWEEP)]
     pub(crate) keyspace: u64,
 
     /// Threads that share the connections.
@@ -96,8 +99,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(crate) plots: Option<PathBuf>,
 
-    /// Print help.
-    #[arg(long, action = clap::ArgAction::HelpShort)]
+    // Not in the help, which is long enough: who reads it has found it.
+    #[arg(long, action = clap::ArgAction::HelpShort, hide = true)]
     help: Option<bool>,
 }
 

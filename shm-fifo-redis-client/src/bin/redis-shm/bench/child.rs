@@ -8,6 +8,8 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -145,18 +147,17 @@ impl Guard {
         Self::start(command)
     }
 
-    /// A worker with `arguments`, its stdin and stdout ours.
+    /// A worker with `arguments`, and the other end of its stdin and stdout: a socket,
+    /// so that Ctrl-C ends our waiting for it.
     pub(crate) fn worker(
         confinement: &Confinement,
         arguments: &[OsString],
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<(Self, UnixStream)> {
         let mut command = command(&std::env::current_exe()?, confinement);
-        command.arg("worker").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        Self::start(command)
-    }
-
-    pub(crate) fn process(&mut self) -> &mut Child {
-        &mut self.0
+        let (ours, theirs) = UnixStream::pair().context("no socket")?;
+        let [stdin, stdout] = [OwnedFd::from(theirs.try_clone()?), OwnedFd::from(theirs)];
+        command.arg("worker").args(arguments).stdin(stdin).stdout(stdout);
+        Ok((Self::start(command)?, ours))
     }
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn measure(
     interrupts: &Interrupts,
 ) -> anyhow::Result<Findings> {
     use clap::ValueEnum;
-    let programs = Programs::find(&args.server)?;
+    let programs = Programs::find(&args.server.server, args.server.module.as_deref())?;
     let chosen = if chosen.is_empty() { Condition::value_variants() } else { chosen };
     let scenes: Vec<Scene> = chosen.iter().flat_map(|&condition| Scene::of(condition)).collect();
     let transports = transports(args);

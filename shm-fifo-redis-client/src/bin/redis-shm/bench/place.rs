@@ -3,8 +3,8 @@
 use super::args::SERVER;
 use super::child::{self, Confinement};
 use crate::connect::{self, Target};
-use crate::exchange::Exchange;
 use crate::interrupt::Interrupts;
+use crate::login::{self, Login};
 use crate::report::ServerInfo;
 use crate::server::{self, PrivateServer};
 use crate::transport::Transport;
@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use shm_fifo_redis_client::{Refusal, Stream};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which server to measure, by redis-cli's options.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,9 +29,8 @@ pub(crate) struct ServerArgs {
     #[arg(short = 'p', long, value_name = "PORT", help_heading = SERVER)]
     pub(crate) port: Option<u16>,
 
-    /// The running server's password.
-    #[arg(short = 'a', long, value_name = "PASSWORD", env = "REDISCLI_AUTH", hide_env_values = true, help_heading = SERVER)]
-    pub(crate) password: Option<String>,
+    #[command(flatten, next_help_heading = SERVER)]
+    pub(crate) login: Login,
 
     /// The server to start otherwise.
     #[arg(long, value_name = "PATH", default_value = "redis-server", help_heading = SERVER)]
@@ -54,7 +53,7 @@ impl ServerArgs {
 pub(crate) struct Place {
     pub(crate) tcp: Option<Target>,
     pub(crate) unix: Option<Target>,
-    pub(crate) password: Option<String>,
+    pub(crate) login: Login,
 }
 
 /// The server does not take a connection into shared memory.
@@ -63,7 +62,7 @@ pub(crate) struct NotShared(Refusal);
 
 impl std::fmt::Display for NotShared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} (the sockets alone: --transport tcp or unix)", self.0)
+        self.0.fmt(formatter)
     }
 }
 
@@ -80,7 +79,8 @@ impl Place {
         if args.names_a_server() {
             return Ok((Self::named(args), None));
         }
-        let server = Programs::find(args)?.start(confinement, interrupts)?;
+        let server =
+            Programs::find(&args.server, args.module.as_deref())?.start(confinement, interrupts)?;
         Ok((Self::of(&server), Some(server)))
     }
 
@@ -91,7 +91,7 @@ impl Place {
         Self {
             tcp: has_tcp.then_some(Target::Tcp { host, port }),
             unix: args.socket.clone().map(Target::Unix),
-            password: args.password.clone(),
+            login: args.login.clone(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Place {
         Self {
             tcp: Some(Target::Tcp { host, port: server.port() }),
             unix: Some(Target::Unix(server.socket())),
-            password: None,
+            login: Login::default(),
         }
     }
 
@@ -130,10 +130,7 @@ impl Place {
     pub(crate) fn connect(&self, transport: Transport) -> anyhow::Result<Stream> {
         let target = self.target(transport).context("this transport has no address")?;
         let mut stream = target.connect()?;
-        if let Some(password) = &self.password {
-            let auth = Exchange::new(&["AUTH", password], b"+OK\r\n");
-            auth.run(&mut stream).context("the password was not accepted")?;
-        }
+        self.login.log_in(&mut stream)?;
         if transport == Transport::Shm {
             stream = connect::move_over(stream)?.map_err(NotShared)?;
         }
@@ -147,11 +144,7 @@ impl Place {
             Target::Tcp { host, port } => ConnectionAddr::Tcp(host, port),
             Target::Unix(path) => ConnectionAddr::Unix(path),
         };
-        let mut settings = redis::RedisConnectionInfo::default();
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password);
-        }
-        Ok(address.into_connection_info()?.set_redis_settings(settings))
+        Ok(address.into_connection_info()?.set_redis_settings(self.login.settings()))
     }
 
     /// A connection over a socket for what is not measured.
@@ -159,13 +152,15 @@ impl Place {
         // Shared memory begins on any address that there is.
         let info = self.connection_info(Transport::Shm)?;
         let connection = redis::Client::open(info)?.get_connection();
-        let connection = connection.context("cannot connect to the server")?;
+        let connection =
+            connection.map_err(login::explain).context("cannot connect to the server")?;
         connection.set_read_timeout(Some(connect::REPLY_TIMEOUT))?;
         Ok(connection)
     }
 
     pub(crate) fn server_info(&self) -> anyhow::Result<ServerInfo> {
-        let info: String = redis::cmd("INFO").arg("server").query(&mut self.side_connection()?)?;
+        let info = redis::cmd("INFO").arg("server").query::<String>(&mut self.side_connection()?);
+        let info = info.map_err(login::explain).context("INFO failed")?;
         Ok(ServerInfo::from_info(&info))
     }
 
@@ -186,9 +181,9 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    pub(crate) fn find(args: &ServerArgs) -> anyhow::Result<Self> {
-        let server = server::find_server(&args.server)?;
-        Ok(Self { server, module: server::find_module(args.module.as_deref())? })
+    pub(crate) fn find(server: &Path, module: Option<&Path>) -> anyhow::Result<Self> {
+        let server = server::find_server(server)?;
+        Ok(Self { server, module: server::find_module(module)? })
     }
 
     /// Starts a server that ends with this process, whatever ends it.
@@ -199,7 +194,7 @@ impl Programs {
     ) -> anyhow::Result<PrivateServer> {
         let own = std::env::current_exe().context("the path of this program is not known")?;
         let command = || child::command_running(&own, confinement, &self.server);
-        PrivateServer::start_by(command, &self.module, interrupts)
+        PrivateServer::start(command, &self.module, interrupts)
     }
 }
 
@@ -212,7 +207,7 @@ mod tests {
         Place {
             tcp: tcp.then_some(Target::Tcp { host, port: 1 }),
             unix: unix.then_some(Target::Unix("/s".into())),
-            password: None,
+            login: Login::default(),
         }
     }
 

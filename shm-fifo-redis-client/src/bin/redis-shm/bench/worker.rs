@@ -8,6 +8,7 @@ use super::script::{Script, Step};
 use crate::Answer;
 use crate::connect::Target;
 use crate::interrupt::Interrupts;
+use crate::login::Login;
 use crate::statistics::Series;
 use crate::transport::Transport;
 use anyhow::{Context, bail, ensure};
@@ -92,7 +93,7 @@ impl WorkerArgs {
         Place {
             tcp: Some(Target::Tcp { host, port: self.port }),
             unix: Some(Target::Unix(self.socket.clone())),
-            password: None,
+            login: Login::default(),
         }
     }
 }

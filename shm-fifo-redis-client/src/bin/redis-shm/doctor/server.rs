@@ -3,6 +3,7 @@
 use super::check::Check;
 use super::client::{Outcome, error_text};
 use super::peer;
+use crate::login;
 use crate::report::ServerInfo;
 use crate::running::{Endpoint, RunningServer};
 use anyhow::{anyhow, bail};
@@ -46,7 +47,8 @@ pub(super) fn reach(server: &RunningServer, checks: &mut Vec<Check>) -> anyhow::
         Err(_) => answers(&server.endpoint, "a server, whose INFO is not for this user,"),
     });
     let user = redis::cmd("ACL").arg("WHOAMI").query(&mut connection);
-    let user = user.unwrap_or_else(|_| server.user.clone().unwrap_or_else(|| "default".into()));
+    let user =
+        user.unwrap_or_else(|_| server.login.user.clone().unwrap_or_else(|| "default".into()));
     checks.push(Check::ok(USER, user.as_str()));
     Ok(Reached { connection, user })
 }
@@ -56,14 +58,18 @@ fn answers(endpoint: &Endpoint, who: &str) -> Check {
 }
 
 fn not_reached(endpoint: &Endpoint, error: &Error) -> Vec<Check> {
-    const PASSWORD: &str = "give the right password by REDISCLI_AUTH or -a, and the name by --user";
     const PERMISSION: &str =
         "let this user connect: unixsocketperm in redis.conf, and the socket's group";
+    const SILENT: &str = "see its log, and whether it is stopped or runs a long command";
     const START: &str = "start it, or name it by -s PATH or -h HOST -p PORT";
     match error {
+        Error::SetUp(error) if error.is_timeout() => {
+            let text = "it accepts connections, and does not answer";
+            vec![Check::problem(SERVER, text, SILENT)]
+        }
         Error::SetUp(error) => {
             let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
-            vec![answers(endpoint, "a server"), Check::problem(USER, text, PASSWORD)]
+            vec![answers(endpoint, "a server"), Check::problem(USER, text, login::ADVICE)]
         }
         Error::Connect { address, source } => {
             let denied = source.kind() == io::ErrorKind::PermissionDenied;
@@ -75,10 +81,9 @@ fn not_reached(endpoint: &Endpoint, error: &Error) -> Vec<Check> {
 }
 
 fn no_answer(endpoint: &Endpoint, error: &RedisError) -> Vec<Check> {
-    const PASSWORD: &str = "give it by REDISCLI_AUTH or -a, and a user's name by --user";
     let text = error_text(error);
     if error.code() == Some("NOAUTH") {
-        return vec![answers(endpoint, "a server"), Check::problem(USER, text, PASSWORD)];
+        return vec![answers(endpoint, "a server"), Check::problem(USER, text, login::ADVICE)];
     }
     let fix = "wait until it is ready, or see its log";
     vec![Check::problem(SERVER, format!("it answers PING with {text}"), fix)]

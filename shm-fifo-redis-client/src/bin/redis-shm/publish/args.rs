@@ -23,7 +23,7 @@ pub(crate) struct ReportArgs {
     pub(crate) server: ServerArgs,
 
     /// No page: measure what these Markdown files have marks for, and write it there.
-    #[arg(long, value_name = "FILES", num_args = 1.., conflicts_with_all = ["output", "host", "port", "socket", "password"], help_heading = "Documents")]
+    #[arg(long, value_name = "FILES", num_args = 1.., conflicts_with_all = ["output", "host", "port", "socket"], help_heading = "Documents")]
     pub(crate) update: Vec<PathBuf>,
 
     /// These sections of the files alone.
@@ -42,6 +42,6 @@ pub(crate) struct ReportArgs {
     pub(crate) plots: Option<PathBuf>,
 
     /// Print help.
-    #[arg(long, action = clap::ArgAction::HelpShort)]
+    #[arg(long, action = clap::ArgAction::HelpShort, help_heading = None)]
     help: Option<bool>,
 }

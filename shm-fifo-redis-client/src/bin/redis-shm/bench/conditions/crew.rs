@@ -5,24 +5,22 @@ use super::super::worker::{Findings, Order, WorkerArgs};
 use crate::statistics::Series;
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ChildStdin, ChildStdout};
+use std::os::unix::net::UnixStream;
 
 /// One client process; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    orders: ChildStdin,
-    findings: BufReader<ChildStdout>,
-    // Dropped last: the pipes are closed by then.
+    orders: UnixStream,
+    findings: BufReader<UnixStream>,
+    // Dropped last: the socket is closed by then.
     _process: Guard,
 }
 
 impl Worker {
     /// Starts it; it connects meanwhile.
     fn start(args: &WorkerArgs, confinement: &Confinement) -> anyhow::Result<Self> {
-        let mut process = Guard::worker(confinement, &args.to_arguments())?;
-        let child = process.process();
-        let orders = child.stdin.take().context("a worker has a stdin")?;
-        let findings = BufReader::new(child.stdout.take().context("a worker has a stdout")?);
+        let (process, orders) = Guard::worker(confinement, &args.to_arguments())?;
+        let findings = BufReader::new(orders.try_clone()?);
         Ok(Self { orders, findings, _process: process })
     }
 
