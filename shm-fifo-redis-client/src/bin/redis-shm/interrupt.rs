@@ -18,11 +18,11 @@ const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// As a shell reports a program that Ctrl-C ended.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
-/// From one end of all connections to the next. One that is made on the way out, to
-/// tidy up, lives so long at least.
-const BETWEEN_ENDS: Duration = Duration::from_millis(250);
+/// A server has so long to answer what it was asked, also by a connection that is made
+/// on the way out, to tidy up.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// Whoever has not noticed then waits for something else: a name server, for example.
-const ENDS_TO_NOTICE: u32 = 4;
+const ENDS_TO_NOTICE: u32 = 2;
 /// A signal is not noticed in one sleep, but between two.
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
@@ -49,7 +49,7 @@ pub(crate) struct Interrupts {
 // Relaxed everywhere: the flags carry nothing but themselves.
 impl Interrupts {
     /// From here on the first signal sets the flag instead of ending the program, and
-    /// ends whatever waits for a server.
+    /// ends whatever still waits for a server a moment later.
     pub(crate) fn catch() -> io::Result<Self> {
         let interrupts = Self::default();
         let signals = SIGNALS.into_iter().filter(|&signal| !is_ignored_hangup(signal));
@@ -110,8 +110,8 @@ fn is_ignored_hangup(signal: i32) -> bool {
 /// For the rest of the program's life.
 fn end_waiting(noticed: &AtomicBool) -> ! {
     for round in 0.. {
+        thread::sleep(ANSWER_TIME);
         connections::end_all();
-        thread::sleep(BETWEEN_ENDS);
         if round >= ENDS_TO_NOTICE && !noticed.load(Ordering::Relaxed) {
             eprintln!("redis-shm: {Interrupted}");
             break;
