@@ -42,23 +42,27 @@ BASH_COMPLETION = $(PREFIX)/share/bash-completion/completions/redis-shm
 ZSH_COMPLETION = $(PREFIX)/share/zsh/site-functions/_redis-shm
 FISH_COMPLETION = $(PREFIX)/share/fish/vendor_completions.d/redis-shm.fish
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+# Programs are installed stripped (-s): three quarters of them are debug information, which
+# stays in $(TARGET_DIR) for addr2line. Who splits it off, as debhelper does, says so by
+# INSTALL="install --strip-program=true".
+INSTALL ?= install
 ## install: install the module, redis-shm, its man pages, libraries, headers (PREFIX, DESTDIR)
 install: build
-	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
-	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
-	install -Dm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.so \
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.so \
 		$(TARGET_DIR)/release/libshm_fifo_redis_preload.so
-	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.a
-	install -Dm644 -t $(DESTDIR)$(PREFIX)/include $(CAPI)/include/*.h
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.a
+	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/include $(CAPI)/include/*.h
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(CAPI)/shm_fifo_redis.pc.in \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/shm_fifo_redis.pc
 	rm -rf $(MANUAL)
 	$(TARGET_DIR)/release/redis-shm generate $(MANUAL)
-	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
-	install -Dm644 $(MANUAL)/redis-shm.bash $(DESTDIR)$(BASH_COMPLETION)
-	install -Dm644 $(MANUAL)/_redis-shm $(DESTDIR)$(ZSH_COMPLETION)
-	install -Dm644 $(MANUAL)/redis-shm.fish $(DESTDIR)$(FISH_COMPLETION)
+	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
+	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.bash $(DESTDIR)$(BASH_COMPLETION)
+	$(INSTALL) -Dm644 $(MANUAL)/_redis-shm $(DESTDIR)$(ZSH_COMPLETION)
+	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.fish $(DESTDIR)$(FISH_COMPLETION)
 
 ## uninstall: remove what install put there (the same PREFIX, DESTDIR)
 uninstall:
