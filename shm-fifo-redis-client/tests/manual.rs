@@ -85,7 +85,7 @@ fn completions_know_the_subcommands_and_bash_accepts_its_own() {
     let offered = |words: &[&str]| {
         let [.., before, last] = words else { panic!("a command and a word") };
         let script = format!(
-            "source {}; COMP_WORDS=({}); COMP_CWORD={}; _redis__shm redis-shm {last} {before}; \
+            "source {}; COMP_WORDS=({}); COMP_CWORD={}; _redis_shm redis-shm {last} {before}; \
              echo \"${{COMPREPLY[*]}}\"",
             directory.path().join("redis-shm.bash").display(),
             words.join(" "),
@@ -96,6 +96,22 @@ fn completions_know_the_subcommands_and_bash_accepts_its_own() {
     assert_eq!(offered(&["redis-shm", "do"]), "doctor\n");
     assert_eq!(offered(&["redis-shm", "latency", "--tr"]), "--transport\n");
     assert_eq!(offered(&["redis-shm", "latency", "--transport", "u"]), "unix\n");
+    // Behind -- stands a program; once for each directory that has it.
+    let programs = offered(&["redis-shm", "exec", "-s", "/x", "--", "mkfif"]);
+    assert!(programs.split_whitespace().all(|program| program == "mkfifo"), "{programs}");
+    assert!(programs.len() > 1, "no program is offered");
+    assert_eq!(offered(&["redis-shm", "exec", "--str"]), "--strict\n");
+}
+
+#[test]
+fn completions_offer_programs_behind_exec_in_zsh_and_fish() {
+    // By functions of the shells themselves, which need not be here.
+    let directory = generated();
+    assert!(
+        read(&directory, "_redis-shm").contains("The program and its arguments:_cmdambivalent")
+    );
+    let fish = read(&directory, "redis-shm.fish");
+    assert!(fish.contains("-a \"(__fish_redis_shm_complete_behind_dashes)\""), "{fish}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::login::Login;
 use crate::publish::args::ReportArgs;
 use crate::running::Endpoint;
 use crate::stat::StatArgs;
+use clap::ValueHint;
 use clap::builder::styling::{AnsiColor, Styles};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -112,7 +113,7 @@ pub(crate) struct DemoArgs {
     pub(crate) requests: u64,
 
     /// Where demo.json, latency.svg and latency.png go.
-    #[arg(long, value_name = "DIR", default_value = "target/demo")]
+    #[arg(long, value_name = "DIR", default_value = "target/demo", value_hint = ValueHint::DirPath)]
     pub(crate) output: PathBuf,
 
     /// The server to start: a name in PATH or a path; valkey-server works too.
@@ -149,7 +150,8 @@ pub(crate) struct ExecArgs {
         value_name = "PROGRAM",
         required = true,
         trailing_var_arg = true,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_hint = ValueHint::CommandWithArguments
     )]
     pub(crate) command: Vec<OsString>,
 }

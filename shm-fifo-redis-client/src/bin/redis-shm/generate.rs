@@ -34,18 +34,24 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Answer> {
     for shell in SHELLS {
         let path = clap_complete::generate_to(shell, &mut for_users(), NAME, directory)
             .with_context(context)?;
-        if shell == Shell::Bash {
-            join_the_name(&path).with_context(context)?;
-        }
+        complete_commands(shell, &path).with_context(context)?;
     }
     Ok(Answer::Yes)
 }
 
-/// clap_complete writes the hyphen of our name in two ways, one of them that of a
-/// subcommand: nothing would be offered behind the first word.
-fn join_the_name(script: &Path) -> io::Result<()> {
+/// Adds what clap_complete cannot do for the program behind `exec --`. For zsh it can.
+fn complete_commands(shell: Shell, script: &Path) -> io::Result<()> {
     let text = fs::read_to_string(script)?;
-    fs::write(script, text.replace("redis__subcmd__shm", "redis__shm"))
+    let text = match shell {
+        // It writes the hyphen of our name in two ways, one of them that of a
+        // subcommand: nothing would be offered behind the first word.
+        Shell::Bash => {
+            text.replace("redis__subcmd__shm", "redis__shm") + include_str!("generate/exec.bash")
+        }
+        Shell::Fish => text + include_str!("generate/exec.fish"),
+        _ => text,
+    };
+    fs::write(script, text)
 }
 
 fn write_page(command: &clap::Command, directory: &Path) -> io::Result<()> {

@@ -22,7 +22,7 @@ pub(crate) struct RunningServer {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Endpoint {
     /// The server's host [default: 127.0.0.1].
-    #[arg(short = 'h', long = "host", value_name = "HOST")]
+    #[arg(short = 'h', long = "host", value_name = "HOST", value_hint = clap::ValueHint::Hostname)]
     pub(crate) host: Option<String>,
 
     /// The server's port [default: 6379].

@@ -96,7 +96,7 @@ pub(crate) struct BenchArgs {
     pub(crate) json: Option<PathBuf>,
 
     /// Draw throughput and latency there, as SVG and PNG.
-    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, help_heading = OUTPUT)]
     pub(crate) plots: Option<PathBuf>,
 
     // Not in the help, which is long enough: who reads it has found it.

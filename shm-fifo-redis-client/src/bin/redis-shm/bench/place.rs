@@ -22,7 +22,7 @@ pub(crate) struct ServerArgs {
     pub(crate) socket: Option<PathBuf>,
 
     /// A running server's host [default with -p: 127.0.0.1].
-    #[arg(short = 'h', long, value_name = "HOST", help_heading = SERVER)]
+    #[arg(short = 'h', long, value_name = "HOST", value_hint = clap::ValueHint::Hostname, help_heading = SERVER)]
     pub(crate) host: Option<String>,
 
     /// A running server's port [default with -h: 6379].

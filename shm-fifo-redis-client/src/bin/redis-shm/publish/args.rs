@@ -38,7 +38,7 @@ pub(crate) struct ReportArgs {
     pub(crate) only: Vec<Section>,
 
     /// Write the plots into this directory, as SVG.
-    #[arg(long, value_name = "DIR", requires = "update", help_heading = "Documents")]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, requires = "update", help_heading = "Documents")]
     pub(crate) plots: Option<PathBuf>,
 
     /// Print help.
