@@ -1,5 +1,7 @@
 //! `redis-shm demo`: the three transports side by side, on a server of its own.
 
+mod neighbours;
+
 use crate::Answer;
 use crate::args::DemoArgs;
 use crate::bench::child::Confinement;
@@ -12,6 +14,7 @@ use crate::statistics::Series;
 use crate::transport::Transport;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
+use neighbours::Neighbours;
 use redis::ConnectionLike;
 use shm_fifo_redis_client::{Client, Stream};
 
@@ -31,8 +34,6 @@ take turns, so that they meet the same machine. Ctrl-C ends it and leaves nothin
 ";
 /// What to do with what was seen.
 const OUTLOOK: &str = "\
-\nFactors near 2 mean that other work kept a CPU busy, so that client and server shared the
-other. Each on its own: redis-shm bench -c 1 -P 1 -t ping --cpu 0 --server-cpu 1
 Is a server of yours used like this? redis-shm doctor -s PATH tells, and what to do.
 ";
 
@@ -42,13 +43,15 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {
     report::make_directory(&args.output)?;
     report::print_text(INTRODUCTION)?;
     let server = programs.start(&Confinement::default(), &interrupts)?;
+    let neighbours = Neighbours::watch(server.pid());
     let kinds = [ClientKind::Raw, ClientKind::RedisRs];
     let report = measure(&Place::of(&server), &kinds, args.requests, &interrupts);
     let report = interrupts.explain(report)?;
+    let neighbours = neighbours.to_tell();
     drop(server);
     let written = report::write_files(&report, &args.output)?;
     report::print(&report, &written)?;
-    report::print_text(OUTLOOK)?;
+    report::print_text(&format!("\n{}{OUTLOOK}", neighbours.unwrap_or_default()))?;
     Ok(Answer::Yes)
 }
 
