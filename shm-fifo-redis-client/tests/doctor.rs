@@ -64,8 +64,8 @@ fn redis_is_looked_at_from_the_module_to_the_seals_and_nothing_is_left_there() {
         let details = [
             ("server", "Redis "),
             ("user", "default"),
-            ("module", "shm is loaded, version 1 /"),
-            ("protocol", "version 2 on both sides"),
+            ("module", "shm is loaded, from /"),
+            ("protocol", "the same one, version 2"),
             ("permissions", "may run SHM.OPEN and SHM.START"),
             ("settings", "ring-bytes 131072"),
             ("same host", "by unix socket, process "),

@@ -190,6 +190,11 @@ pub(crate) fn us(ns: u64) -> String {
     format!("{:.2}", ns as f64 / 1000.0)
 }
 
+/// `1 round`, `5 rounds`.
+pub(crate) fn rounds(number: u64) -> String {
+    format!("{number} round{}", if number == 1 { "" } else { "s" })
+}
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();

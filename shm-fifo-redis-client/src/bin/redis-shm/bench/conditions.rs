@@ -126,8 +126,8 @@ fn transports(args: &BenchArgs) -> Vec<Transport> {
 fn text(args: &BenchArgs, Findings { heading, rows, missing }: &Findings) -> String {
     let mut text = String::new();
     if let Some(heading) = heading.as_ref().filter(|_| !args.quiet) {
-        let rounds = args.rounds;
-        text += &format!("\n{heading}\nmedians of {rounds} rounds, transports in turns\n\n");
+        let rounds = report::rounds(args.rounds);
+        text += &format!("\n{heading}\nmedians of {rounds}, transports in turns\n\n");
     }
     text += &if args.quiet { table::lines(rows) } else { table::render(rows) };
     for reason in missing {

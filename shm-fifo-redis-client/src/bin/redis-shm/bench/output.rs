@@ -47,8 +47,8 @@ pub(crate) fn write(args: &BenchArgs, heading: &Heading, results: &Results) -> a
     }
     let mut text = String::new();
     if !args.quiet {
-        let rounds = results.rounds;
-        text += &format!("\n{heading}\nmedians of {rounds} rounds, transports in turns\n\n");
+        let rounds = report::rounds(results.rounds);
+        text += &format!("\n{heading}\nmedians of {rounds}, transports in turns\n\n");
         text += &table::render(results);
     }
     if !results.example.is_empty() {

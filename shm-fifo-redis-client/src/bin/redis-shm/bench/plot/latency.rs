@@ -5,10 +5,10 @@ use super::super::table;
 use crate::plot::curves::{self, Axes, Curve};
 use crate::plot::scale::{Scale, Tick, round_ticks};
 use crate::plot::sheet::Words;
-use crate::report::Heading;
+use crate::report::{self, Heading};
 use crate::statistics::Series;
 
-/// The axis ends there; above it are too few samples to say anything.
+/// Whatever the number of samples, the axis ends there.
 const HIGHEST_SHARE: f64 = 0.9999;
 
 pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> String {
@@ -21,11 +21,12 @@ pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
         times().fold(f64::INFINITY, f64::min).min(1e12),
         times().fold(0.001, f64::max),
     );
+    let most = shown.iter().map(|outcome| outcome.series.count()).max().unwrap_or(0);
     let axes = Axes {
         x,
-        y: Scale::nines(HIGHEST_SHARE),
+        y: Scale::nines(highest_share(most)),
         x_ticks: round_ticks(x, time),
-        y_ticks: shares(),
+        y_ticks: shares(highest_share(most)),
         x_label: "time from sending to the last reply",
         y_label: "share done",
     };
@@ -38,12 +39,18 @@ pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
         subtitle: shown.first().map_or_else(String::new, |one| table::title(&one.row.cell)),
         caption: [
             format!(
-                "All {rounds} rounds together, transports in turns. Both axes logarithmic; further left is better."
+                "{} together, transports in turns. Both axes logarithmic; further left is better.",
+                report::rounds(rounds)
             ),
             heading.to_string(),
         ],
     };
     curves::render(&axes, &words, &curves)
+}
+
+/// The last share that one of so many samples lies above.
+fn highest_share(samples: u64) -> f64 {
+    (1.0 - 1.0 / samples.max(2) as f64).min(HIGHEST_SHARE)
 }
 
 fn curve(outcome: &Outcome) -> Curve {
@@ -64,14 +71,14 @@ fn shares_by_time(series: &Series) -> Vec<(f64, f64)> {
         points.push((us, done as f64 / total));
         done += count;
         points.push((us, done as f64 / total));
-        if done as f64 / total >= HIGHEST_SHARE {
+        if done as f64 / total >= highest_share(series.count()) {
             break;
         }
     }
     points
 }
 
-fn shares() -> Vec<Tick> {
+fn shares(highest: f64) -> Vec<Tick> {
     let shares = [
         (0.0, "0 %"),
         (0.5, "50 %"),
@@ -80,7 +87,8 @@ fn shares() -> Vec<Tick> {
         (0.999, "99.9 %"),
         (0.9999, "99.99 %"),
     ];
-    shares.map(|(value, label)| Tick { value, label: label.to_owned() }).to_vec()
+    let shown = shares.into_iter().filter(|(value, _)| *value <= highest);
+    shown.map(|(value, label)| Tick { value, label: label.to_owned() }).collect()
 }
 
 fn time(us: f64) -> String {
@@ -97,13 +105,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_rise_from_none_to_all() {
+    fn shares_rise_from_none_to_the_end_of_the_axis() {
         let mut series = Series::new();
         series.record(&[1_000, 1_000, 2_000, 4_000]);
         let points = shares_by_time(&series);
         assert_eq!(points.first().map(|point| point.1), Some(0.0));
-        assert_eq!(points.last().map(|point| point.1), Some(1.0));
+        assert_eq!(points.last().map(|point| point.1), Some(highest_share(4)));
         assert!(points.is_sorted_by(|one, other| one.1 <= other.1), "{points:?}");
+    }
+
+    #[test]
+    fn the_axis_ends_with_the_samples() {
+        let labels = |samples| {
+            let shares = shares(highest_share(samples));
+            shares.last().map(|tick| tick.label.clone()).unwrap_or_default()
+        };
+        assert_eq!([1, 10, 999, 1_000].map(labels), ["50 %", "90 %", "99 %", "99.9 %"]);
+        assert_eq!([10_000, 100_000_000].map(labels), ["99.99 %", "99.99 %"]);
     }
 
     #[test]

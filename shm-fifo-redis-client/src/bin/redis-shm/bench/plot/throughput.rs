@@ -5,7 +5,7 @@ use super::super::table;
 use crate::plot::curves::{self, Axes, Curve};
 use crate::plot::scale::{Scale, Tick, round_ticks};
 use crate::plot::sheet::Words;
-use crate::report::{Heading, thousands};
+use crate::report::{self, Heading, thousands};
 use crate::transport::Transport;
 
 pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> String {
@@ -31,7 +31,8 @@ pub(crate) fn render(outcomes: &[Outcome], heading: &Heading, rounds: u64) -> St
         subtitle: cell.map_or_else(String::new, |cell| table::title(&cell)),
         caption: [
             format!(
-                "Medians of {rounds} rounds, transports in turns. Both axes logarithmic; higher is better."
+                "Medians of {}, transports in turns. Both axes logarithmic; higher is better.",
+                report::rounds(rounds)
             ),
             heading.to_string(),
         ],
