@@ -201,10 +201,26 @@ fn a_server_that_will_not_start_has_its_reason_shown() {
 }
 
 #[test]
-fn latency_without_a_server_says_where_it_looked() {
-    let (code, _, stderr) = run(&mut redis_shm(&["latency", "-s", "/no/such/redis.sock"]));
-    assert_eq!(code, Some(2));
-    assert!(stderr.contains("cannot connect to /no/such/redis.sock"), "{stderr}");
+fn without_a_server_everybody_says_where_it_looked() {
+    for line in ["latency", "latency --compare", "stat", "doctor", "bench", "report"] {
+        let words = line.split(' ').collect::<Vec<_>>();
+        let (code, _, stderr) = run(redis_shm(&words).args(["-s", "/no/such/redis.sock"]));
+        assert_eq!(code, Some(2), "{line}");
+        let words = ["cannot connect to /no/such/redis.sock: ", "; is the server running there?"];
+        let once = words.iter().all(|words| stderr.matches(words).count() == 1);
+        assert!(once, "{line}: {stderr}");
+    }
+}
+
+#[test]
+fn a_directory_that_nobody_can_write_into_is_named_before_the_work() {
+    for arguments in [["demo", "--output", "/proc"], ["bench", "--plots", "/proc"]] {
+        // No server would start.
+        let (code, stdout, stderr) =
+            run(redis_shm(&arguments).args(["--server", "/bin/true", "--module", "/dev/null"]));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr.contains("cannot write into /proc"), "{arguments:?}: {stderr}");
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(crate) struct DemoArgs {
     pub(crate) requests: u64,
 
     /// Where demo.json, latency.svg and latency.png go.
-    #[arg(long, value_name = "DIR", default_value = "target/demo", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", default_value = "redis-shm-demo", value_hint = ValueHint::DirPath)]
     pub(crate) output: PathBuf,
 
     /// The server to start: a name in PATH or a path; valkey-server works too.

@@ -1,6 +1,6 @@
 //! Streams to measure, one type whatever carries them.
 
-use anyhow::Context;
+use anyhow::anyhow;
 use shm_fifo_redis_client::{Attempt, MoveError, Refusal, Stream, move_to_shared_memory};
 use std::fmt;
 use std::io;
@@ -23,7 +23,12 @@ impl Target {
     /// The socket that the connection begins on; it stays there unless it is
     /// moved.
     pub(crate) fn connect(&self) -> anyhow::Result<Stream> {
-        self.connect_socket().with_context(|| format!("cannot connect to {self}"))
+        self.connect_socket().map_err(|error| self.no_connection(&error))
+    }
+
+    /// Why there is none.
+    pub(crate) fn no_connection(&self, error: &impl fmt::Display) -> anyhow::Error {
+        anyhow!("cannot connect to {self}: {error}; is the server running there?")
     }
 
     fn connect_socket(&self) -> io::Result<Stream> {

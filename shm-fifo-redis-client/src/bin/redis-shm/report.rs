@@ -162,9 +162,13 @@ pub(crate) fn print(report: &Report, written: &[PathBuf]) -> Result<(), OutputEr
     print_text(&text)
 }
 
-/// Makes the directory for the files. To be asked for before the work is done.
+/// Makes the directory for the files, and tries to write there, before the work is done.
 pub(crate) fn make_directory(directory: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    tempfile::tempfile_in(directory)
+        .map(drop)
+        .with_context(|| format!("cannot write into {}", directory.display()))
 }
 
 /// Writes demo.json, latency.svg and latency.png into `directory`.

@@ -152,8 +152,10 @@ impl Place {
         // Shared memory begins on any address that there is.
         let info = self.connection_info(Transport::Shm)?;
         let connection = redis::Client::open(info)?.get_connection();
-        let connection =
-            connection.map_err(login::explain).context("cannot connect to the server")?;
+        let connection = connection.map_err(|error| match self.target(Transport::Shm) {
+            Some(target) if error.is_io_error() => target.no_connection(&error),
+            _ => login::explain(error),
+        })?;
         connection.set_read_timeout(Some(connect::REPLY_TIMEOUT))?;
         Ok(connection)
     }

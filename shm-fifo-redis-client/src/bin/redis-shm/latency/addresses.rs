@@ -26,9 +26,7 @@ impl Addresses {
         let tcp = (unix.is_none() || endpoint.names_tcp()).then(|| endpoint.tcp());
         let mut addresses = Self { tcp, unix, named };
         if args.compare {
-            addresses.complete(&args.server).context(
-                "the server does not say where it listens; name both: -s PATH -h HOST -p PORT",
-            )?;
+            addresses.complete(&args.server)?;
         }
         Ok(addresses)
     }
@@ -40,9 +38,12 @@ impl Addresses {
         }
         let connected = server.client(Sharing::Never)?.get_connection();
         // Its text holds that of its source already.
-        let mut connection =
-            connected.map_err(|error| anyhow!("cannot connect to {}: {error}", self.named))?;
-        let mut setting = |name: &str| config_get(&mut connection, name);
+        let mut connection = connected.map_err(|error| anyhow!("{error}"))?;
+        let mut setting = |name: &str| {
+            config_get(&mut connection, name).context(
+                "the server does not say where it listens; name both: -s PATH -h HOST -p PORT",
+            )
+        };
         if self.tcp.is_none() {
             let port = setting("port")?.parse().context("its port is no number")?;
             let host = Ipv4Addr::LOCALHOST.to_string();
