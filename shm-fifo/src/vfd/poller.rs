@@ -209,22 +209,25 @@ impl Poller {
             if found > 0 || timeout_ms == 0 {
                 return Ok(found);
             }
+            let mut interrupted = false;
             if !state.members.any_hot_is_ready() && state.spinning_may_pay(now_ns) {
-                let (end, count) = self.spin(&mut state, events);
+                let (end, count) = self.spin(&mut state, events, deadline_ns);
                 let started_ns = std::mem::replace(&mut now_ns, sys::monotonic_ns());
                 COUNTERS.count_spin(end, now_ns - started_ns);
+                interrupted = end == SpinEnd::Interrupted;
                 let found = self.gather(&mut state, events, count, true, now_ns);
                 if found > 0 {
                     return Ok(found);
                 }
-                if end == SpinEnd::Interrupted {
-                    state = self.yield_to_contenders(state);
-                    continue;
-                }
             }
+            // Also where it was interrupted: a peer may ring without end and say nothing.
             let left_ms = deadline_ns.map_or(-1, |deadline_ns| ms_between(now_ns, deadline_ns));
             if left_ms == 0 {
                 return Ok(0);
+            }
+            if interrupted {
+                state = self.yield_to_contenders(state);
+                continue;
             }
             if !state.members.park_hot() {
                 // Ready now, or reported just before and not read: in that case what
@@ -394,9 +397,14 @@ impl Poller {
         }
     }
 
-    /// Spins for the hot members, asking the kernel now and then. Returns how it
-    /// ended, and how many events the kernel had.
-    fn spin(&self, state: &mut State, events: &mut [libc::epoll_event]) -> (SpinEnd, usize) {
+    /// Spins for the hot members, asking the kernel now and then, until the deadline
+    /// at most. Returns how it ended, and how many events the kernel had.
+    fn spin(
+        &self,
+        state: &mut State,
+        events: &mut [libc::epoll_event],
+        deadline_ns: Option<u64>,
+    ) -> (SpinEnd, usize) {
         let mut count = 0;
         let State { members, policy, kernel_polled_ns, kernel_had_events, .. } = state;
         let is_ready = || members.any_hot_is_ready();
@@ -406,7 +414,8 @@ impl Poller {
                 count = sys::epoll_wait(self.epfd, events, 0).unwrap_or(0);
             }
             // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-            count > 0 || self.contenders.load(Relaxed) > 0
+            let wanted = self.contenders.load(Relaxed) > 0;
+            count > 0 || wanted || deadline_ns.is_some_and(|deadline_ns| now_ns >= deadline_ns)
         };
         let backed_off = policy.backs_off_until_ns();
         let end = policy.spin(is_ready, interrupt);
