@@ -1,4 +1,7 @@
 //! Regions that were offered to a client and not yet started.
+//!
+//! The client of an offer that is dropped may keep its file descriptor, and those of
+//! any number of others before it. So the memory is given back, whoever maps it.
 
 use shm_fifo::{Region, TOKEN_BYTES};
 use std::os::fd::RawFd;
@@ -50,7 +53,7 @@ pub(crate) fn list() -> Vec<(u64, usize)> {
 /// Keeps an offer until its client starts it; it replaces an earlier one.
 pub(crate) fn make(client_id: u64, fd: RawFd, region: Region) {
     change(|offers| {
-        offers.retain(|offer| offer.client_id != client_id);
+        discard_if(offers, |offer| offer.client_id == client_id);
         offers.push(Offer { client_id, fd, region, made: Instant::now() });
     });
 }
@@ -83,7 +86,7 @@ pub(crate) fn take(client_id: u64, token: &[u8; TOKEN_BYTES]) -> Taken {
 /// Drops the offer of a connection that is being closed.
 pub(crate) fn withdraw(fd: RawFd) {
     if pending() > 0 {
-        change(|offers| offers.retain(|offer| offer.fd != fd));
+        change(|offers| discard_if(offers, |offer| offer.fd == fd));
     }
 }
 
@@ -95,7 +98,11 @@ pub(crate) fn expire() {
 }
 
 fn remove_expired(offers: &mut Vec<Offer>) {
-    offers.retain(|offer| offer.made.elapsed() < LIFETIME);
+    discard_if(offers, |offer| offer.made.elapsed() >= LIFETIME);
+}
+
+fn discard_if(offers: &mut Vec<Offer>, is_over: impl Fn(&Offer) -> bool) {
+    offers.extract_if(.., |offer| is_over(offer)).for_each(|offer| offer.region.discard());
 }
 
 fn change<T>(action: impl FnOnce(&mut Vec<Offer>) -> T) -> T {

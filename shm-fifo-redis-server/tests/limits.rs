@@ -3,7 +3,10 @@
 
 mod support;
 
-use support::{ServerOptions, TestServer, needs, wait_until};
+use support::{HandMade, ServerOptions, TestServer, needs, wait_until};
+
+/// The first page of a region.
+const PAGE: u64 = 4096;
 
 const SWITCHED_OFF: &str =
     "-ERR SHM.OPEN: shared memory is switched off (shm.max-sessions is 0); stay on the socket\r\n";
@@ -102,6 +105,40 @@ fn offers_count_as_memory_but_the_one_that_is_replaced_does_not() {
     let mut again = support::Offer::on(offer.socket);
     let token = again.token();
     assert_eq!(again.ask(&format!("SHM.START {token}")), "\0");
+}
+
+#[test]
+fn the_memory_of_dropped_offers_is_given_back_though_their_client_keeps_it() {
+    let server = TestServer::start();
+    let offer = support::Offer::from(&server);
+    assert!(offer.allocated_bytes() >= server.info("shm_region_bytes"));
+    let first = support::Offer { socket: offer.socket.try_clone().unwrap(), fd: offer.fd };
+
+    let second = support::Offer::on(offer.socket);
+    assert_eq!(server.info("shm_offers"), 1);
+    assert_eq!(first.allocated_bytes(), PAGE);
+
+    second.socket.shutdown(std::net::Shutdown::Both).unwrap();
+
+    wait_until("it is withdrawn", || server.info("shm_offers") == 0);
+    assert_eq!(second.allocated_bytes(), PAGE);
+}
+
+#[test]
+fn no_more_than_unread_replies_is_left_to_a_client_that_keeps_its_region() {
+    let server = TestServer::start();
+    server.ask(&format!("SET large {}", "x".repeat(1 << 20)));
+    for (unread, left) in [(false, PAGE), (true, PAGE + 128 * 1024)] {
+        let mut client = HandMade::connect(&server);
+        client.assert_answers();
+        if unread {
+            client.send("GET large");
+            client.wait_until_full();
+        }
+        server.ask("CLIENT KILL TYPE normal");
+        client.assert_ended();
+        wait_until("the rest is given back", || client.allocated_bytes() <= left);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use memmap2::MmapRaw;
 use shm_fifo::fd_passing;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
@@ -56,6 +57,11 @@ impl Offer {
     /// The offered memory.
     pub(crate) fn map(&self) -> MmapRaw {
         memmap2::MmapOptions::new().map_raw(&self.fd).unwrap()
+    }
+
+    /// The bytes of memory that it takes, whoever maps it.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        allocated_bytes(&self.fd)
     }
 
     /// The token as `SHM.START` wants it.
@@ -212,6 +218,11 @@ impl HandMade {
         done(unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_ADD_SEALS, seal) })
     }
 
+    /// The bytes of memory that its region takes, whoever maps it.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        allocated_bytes(&self.fd)
+    }
+
     /// Gives the memory from `first` on back to the system; it reads as zeros.
     pub(crate) fn punch_hole(&self, first: usize) -> Result<(), i32> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -229,6 +240,11 @@ impl HandMade {
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         });
     }
+}
+
+fn allocated_bytes(fd: &OwnedFd) -> u64 {
+    let file = std::fs::File::from(fd.try_clone().unwrap());
+    file.metadata().unwrap().blocks() * 512
 }
 
 fn done(result: libc::c_int) -> Result<(), i32> {

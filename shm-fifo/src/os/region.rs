@@ -125,7 +125,6 @@ enum Side {
 pub struct Region {
     mapping: Mapping,
     file: OwnedFd,
-    side: Side,
 }
 
 impl Region {
@@ -203,8 +202,8 @@ impl Region {
     }
 
     fn map(file: OwnedFd, ring_bytes: usize, side: Side, populate: bool) -> io::Result<Self> {
-        let mapping = Mapping::new(&file, ring_bytes, populate)?;
-        Ok(Self { mapping, file, side })
+        let mapping = Mapping::new(&file, ring_bytes, side, populate)?;
+        Ok(Self { mapping, file })
     }
 
     /// A duplicate of the file descriptor to pass to the peer, close-on-exec.
@@ -252,22 +251,27 @@ impl Region {
         }
     }
 
+    /// Gives the rings' memory back to the system although others may keep the file:
+    /// for a region that was passed on and not taken into use. Its first page stays.
+    pub fn discard(self) {
+        self.mapping.discard_incoming();
+        self.mapping.discard_outgoing();
+    }
+
     /// Turns the region into the end that this process plays, and closes its
     /// file descriptor.
     #[must_use]
     pub fn into_endpoint(self) -> Endpoint {
-        let incoming_is_to_creator = self.side == Side::Creator;
+        let [incoming_header, outgoing_header] = match self.mapping.side {
+            Side::Creator => [TO_CREATOR_OFFSET, TO_ATTACHER_OFFSET],
+            Side::Attacher => [TO_ATTACHER_OFFSET, TO_CREATOR_OFFSET],
+        };
+        let [incoming_ring, outgoing_ring] = self.mapping.ring_offsets();
         // SAFETY: the mapping moves into the endpoint below, whose fields drop
         // before it does; it is unmapped nowhere else.
-        let to_creator = unsafe { self.fifo(TO_CREATOR_OFFSET, HEADER_BYTES) };
-        // SAFETY: as above; the second ring follows the first.
-        let to_attacher =
-            unsafe { self.fifo(TO_ATTACHER_OFFSET, HEADER_BYTES + self.ring_bytes()) };
-        let (incoming, outgoing) = if incoming_is_to_creator {
-            (to_creator, to_attacher)
-        } else {
-            (to_attacher, to_creator)
-        };
+        let incoming = unsafe { self.fifo(incoming_header, incoming_ring) };
+        // SAFETY: as above.
+        let outgoing = unsafe { self.fifo(outgoing_header, outgoing_ring) };
         Endpoint {
             producer: outgoing.into_producer(0),
             consumer: incoming.into_consumer(0),
@@ -340,6 +344,7 @@ impl Endpoint {
 pub(crate) struct Mapping {
     mapping: ManuallyDrop<MmapRaw>,
     ring_bytes: usize,
+    side: Side,
     mapped_by: Generation,
 }
 
@@ -355,7 +360,7 @@ impl Drop for Mapping {
 
 impl Mapping {
     /// Maps the whole file. `populate` has every page there before it is used.
-    fn new(file: &OwnedFd, ring_bytes: usize, populate: bool) -> io::Result<Self> {
+    fn new(file: &OwnedFd, ring_bytes: usize, side: Side, populate: bool) -> io::Result<Self> {
         let mapped_by = fork::prepare()?;
         let mut options = MmapOptions::new();
         options.len(region_bytes(ring_bytes));
@@ -365,7 +370,7 @@ impl Mapping {
         let mapping = options.map_raw(file.as_raw_fd())?;
         mapping.advise(Advice::DontFork)?;
         mapping.advise(Advice::DontDump)?;
-        Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, mapped_by })
+        Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, side, mapped_by })
     }
 
     /// Whether this process is a forked child of the one that mapped it: there is
@@ -388,15 +393,33 @@ impl Mapping {
         region_bytes(self.ring_bytes)
     }
 
-    /// Gives the rings' memory back to the system although the peer may still
-    /// map it; both sides then read zeros. For an end that nobody reads any more.
-    #[cfg(feature = "virtual-fd")]
-    pub(crate) fn discard_rings(&self) {
+    /// Where the rings are: the one that this side reads, and the one that it writes.
+    fn ring_offsets(&self) -> [usize; 2] {
+        let [first, second] = [HEADER_BYTES, HEADER_BYTES + self.ring_bytes];
+        match self.side {
+            Side::Creator => [first, second],
+            Side::Attacher => [second, first],
+        }
+    }
+
+    /// Gives the memory of the ring that this side reads back to the system although
+    /// the peer may still map it. To be called when this side reads no more.
+    pub(crate) fn discard_incoming(&self) {
+        let [incoming, _] = self.ring_offsets();
+        self.discard_ring(incoming);
+    }
+
+    /// The same of the ring that this side writes, when nobody will read it any more.
+    pub(crate) fn discard_outgoing(&self) {
+        let [_, outgoing] = self.ring_offsets();
+        self.discard_ring(outgoing);
+    }
+
+    fn discard_ring(&self, offset: usize) {
         let advice = memmap2::UncheckedAdvice::Remove;
-        let length = 2 * self.ring_bytes;
         // SAFETY: the bytes are reached through opaque copies only, which see
         // zeros from now on: what a hostile peer could have written as well.
-        let result = unsafe { self.mapping.unchecked_advise_range(advice, HEADER_BYTES, length) };
+        let result = unsafe { self.own().unchecked_advise_range(advice, offset, self.ring_bytes) };
         // A kernel that cannot do it keeps the memory until the peer unmaps it.
         drop(result);
     }

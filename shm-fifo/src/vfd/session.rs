@@ -153,10 +153,12 @@ impl Session {
         ended.consumer.close();
         // The peer wakes by the socket's end, even if a forked child keeps a copy.
         sys::shutdown(self.fd);
-        // What the peer may still read, our last words, is left to it.
+        // A peer may keep the region for as long as it likes; what it may still read,
+        // our last words, is all that is left to it.
+        ended.mapping.discard_incoming();
         let all_was_read = ended.producer.watch().has_read_all(ended.producer.position());
         if all_was_read || self.peer_is_gone() {
-            ended.mapping.discard_rings();
+            ended.mapping.discard_outgoing();
         }
     }
 
