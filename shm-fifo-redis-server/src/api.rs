@@ -125,14 +125,16 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
     ERR
 }
 
-/// Everything that can fail comes before the last step.
+/// A failing step undoes nothing: the server forgets commands, settings and INFO of a
+/// module that was not loaded, and the hooks pass everything on. But before Redis 7.2 it
+/// goes on calling one that had subscribed to an event, so that comes last.
 fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     vfd::prepare().map_err(|error| format!("no memory: {error}"))?;
     config::load(context, args)?;
     COMMANDS.iter().try_for_each(|command| command.register(context))?;
     register_info(context)?;
-    subscribe_to_cron(context)?;
     interpose::install()?;
+    subscribe_to_cron(context)?;
     context.log_notice("ready to serve clients of this machine over shared memory");
     Ok(())
 }

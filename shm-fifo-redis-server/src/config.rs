@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 #[derive(Debug)]
 struct Number {
     name: &'static CStr,
+    default: i64,
+    /// In force; the default from each load of the module on.
     value: AtomicI64,
     min: i64,
     max: i64,
@@ -30,7 +32,8 @@ type Rule = (fn(i64) -> bool, &'static CStr);
 
 static RING_BYTES: Number = Number {
     name: c"ring-bytes",
-    value: AtomicI64::new(128 * 1024),
+    default: 128 * 1024,
+    value: AtomicI64::new(0),
     min: *RING_BYTES_RANGE.start() as i64,
     max: *RING_BYTES_RANGE.end() as i64,
     is_memory: true,
@@ -39,7 +42,8 @@ static RING_BYTES: Number = Number {
 
 static SPIN_US: Number = Number {
     name: c"spin-us",
-    value: AtomicI64::new(50),
+    default: 50,
+    value: AtomicI64::new(0),
     min: 0,
     max: 1_000_000,
     is_memory: false,
@@ -48,7 +52,8 @@ static SPIN_US: Number = Number {
 
 static MAX_SESSIONS: Number = Number {
     name: c"max-sessions",
-    value: AtomicI64::new(10_000),
+    default: 10_000,
+    value: AtomicI64::new(0),
     min: 0,
     max: i64::MAX,
     is_memory: false,
@@ -57,7 +62,8 @@ static MAX_SESSIONS: Number = Number {
 
 static MAX_MEMORY: Number = Number {
     name: c"max-memory",
-    value: AtomicI64::new(1 << 30),
+    default: 1 << 30,
+    value: AtomicI64::new(0),
     min: 0,
     max: i64::MAX,
     is_memory: true,
@@ -71,6 +77,7 @@ const WAIT: &CStr = c"wait";
 const WAIT_MODES: [(&CStr, WaitMode); 3] =
     [(c"adaptive", WaitMode::Adaptive), (c"park", WaitMode::Park), (c"spin", WaitMode::Spin)];
 
+/// The default is the first.
 static WAIT_MODE: AtomicI64 = AtomicI64::new(0);
 
 /// What bounds the memory that clients make the server hold.
@@ -98,6 +105,7 @@ pub(crate) fn limits() -> Limits {
 /// Takes the settings from `loadmodule`'s arguments, `name value …`, and, where
 /// the server knows module settings, from redis.conf.
 pub(crate) fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
+    set_defaults();
     for pair in args.chunks(2) {
         let [name, value] = pair else {
             return Err(format!("the argument {} has no value", quoted(&pair[0])));
@@ -113,6 +121,13 @@ pub(crate) fn load(context: &Context, args: &[RedisString]) -> Result<(), String
     }
     apply_wait();
     Ok(())
+}
+
+/// Forgets what an earlier load of the module set, one that failed among them: its
+/// memory is that of the same library, which is never unmapped.
+fn set_defaults() {
+    NUMBERS.iter().for_each(|number| number.value.store(number.default, Relaxed));
+    WAIT_MODE.store(0, Relaxed);
 }
 
 fn set_argument(name: &str, value: &str) -> Result<(), String> {

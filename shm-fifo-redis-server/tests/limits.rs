@@ -401,6 +401,24 @@ fn bad_arguments_at_run_time_leave_the_server_as_it_was() {
 }
 
 #[test]
+fn settings_of_an_earlier_load_are_forgotten() {
+    let server = ServerOptions::default().without_module().start();
+    let load = |settings: &str| {
+        server.ask(format!("MODULE LOAD {} {settings}", support::module_path().display()).trim())
+    };
+    assert!(load("ring-bytes 4096 wait park spin-us soon").starts_with("-ERR"));
+    for settings in ["", "ring-bytes 8192 wait spin", ""] {
+        assert_eq!(load(settings), "+OK\r\n");
+        let shm = server.shm();
+        let ring_bytes = if settings.is_empty() { 131_072 } else { 8192 };
+        assert_eq!(server.info("shm_region_bytes"), region_bytes(ring_bytes));
+        drop(shm);
+        wait_until("it is gone", || server.info("shm_sessions") == 0);
+        assert_eq!(server.ask("MODULE UNLOAD shm"), "+OK\r\n");
+    }
+}
+
+#[test]
 fn loadex_with_a_bad_setting_leaves_the_server_as_it_was() {
     needs!(ModuleLoadex);
     let server = ServerOptions::default().without_module().start();
