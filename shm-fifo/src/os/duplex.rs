@@ -10,7 +10,7 @@ use crate::producer::Producer;
 use crate::watch::Interest;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -215,7 +215,9 @@ impl Duplex {
     pub fn listen(&self, socket: RawFd) -> bool {
         match doorbell::listen(socket) {
             Heard::Nothing | Heard::Rung(_) => {}
-            Heard::End => self.ended.store(true, Relaxed),
+            // ORDERING E4, Release: pairs with the Acquire load in `peer_is_gone`. What
+            // the peer published before its end is seen by whichever thread reads.
+            Heard::End => self.ended.store(true, Release),
             Heard::Violation(_) => self.break_off(socket),
         }
         self.peer_is_gone()
@@ -266,7 +268,9 @@ impl Duplex {
     }
 
     fn peer_is_gone(&self) -> bool {
-        self.ended.load(Relaxed) || self.broken.load(Relaxed)
+        // ORDERING E4, Acquire: see `listen`. Weaker: another thread than the one that
+        // heard the end could read an older position after it, and lose the last bytes.
+        self.ended.load(Acquire) || self.broken.load(Relaxed)
     }
 
     fn refuse_if_inherited(&self) -> io::Result<()> {

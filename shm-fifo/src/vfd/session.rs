@@ -354,14 +354,18 @@ impl Session {
         match doorbell::listen(self.fd) {
             Heard::Nothing => {}
             Heard::Rung(count) => COUNTERS.doorbells_received.add(count as u64),
-            Heard::End => self.ended.store(true, Relaxed),
+            // ORDERING E4, Release: pairs with the Acquire load in `peer_is_gone`. What
+            // the peer published before its end is seen by whichever thread reads.
+            Heard::End => self.ended.store(true, Release),
             Heard::Violation(_) => self.poison(),
         }
         self.peer_is_gone()
     }
 
     pub(super) fn peer_is_gone(&self) -> bool {
-        self.ended.load(Relaxed) || self.poisoned.load(Relaxed)
+        // ORDERING E4, Acquire: see `listen`. Weaker: another thread than the one that
+        // heard the end could read an older position after it, and lose the last bytes.
+        self.ended.load(Acquire) || self.poisoned.load(Relaxed)
     }
 
     pub(super) fn head(&self) -> u64 {
