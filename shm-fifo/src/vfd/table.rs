@@ -118,7 +118,8 @@ pub(super) fn change_registration(
     fd: RawFd,
     event: Option<libc::epoll_event>,
 ) -> io::Result<()> {
-    let Some(slot) = slot_or_insert(fd) else {
+    // A forked child may have inherited a lock that a thread it does not have held.
+    let Some(slot) = slot_or_insert(fd).filter(|_| !in_forked_child()) else {
         return sys::epoll_ctl(epfd, operation, fd, event);
     };
     let wanted = event.filter(|_| operation != libc::EPOLL_CTL_DEL).map(|event| Registration {
@@ -126,7 +127,7 @@ pub(super) fn change_registration(
         mask: event.events,
         data: event.u64,
     });
-    match (slot.live_session().filter(|_| !in_forked_child()), wanted) {
+    match (slot.live_session(), wanted) {
         (Some(session), Some(wanted)) => Poller::of(epfd)?.admit(operation, session, wanted)?,
         (Some(session), None) => {
             sys::epoll_ctl(epfd, operation, fd, event)?;
