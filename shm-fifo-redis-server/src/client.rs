@@ -38,6 +38,10 @@ pub(crate) enum Unsuitable {
     NoClient,
     #[error("this connection is encrypted (TLS) and stays so; connect by unix socket or plain TCP")]
     Encrypted,
+    #[error(
+        "the server does not let modules call its CLIENT LIST (rename-command?); stay on the socket"
+    )]
+    NoClientList,
     #[error("not from replicas or monitors")]
     ReplicaOrMonitor,
     #[error("earlier replies are still unsent; read them first")]
@@ -61,7 +65,7 @@ impl Client {
         if info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_SSL) != 0 {
             return Err(Unsuitable::Encrypted);
         }
-        let line = client_list_line(context, id).ok_or(Unsuitable::NoClient)?;
+        let line = client_list_line(context, id).ok_or(Unsuitable::NoClientList)?;
         Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
     }
 

@@ -81,6 +81,19 @@ fn what_is_wrong_is_refused_with_its_reason_and_leaks_nothing() {
 }
 
 #[test]
+fn a_server_whose_client_command_was_renamed_says_so() {
+    let server =
+        ServerOptions::default().config("loadmodule MODULE\nrename-command CLIENT \"\"\n").start();
+    assert_refused(
+        &mut server.plain(),
+        &[(
+            "SHM.OPEN 2",
+            "ERR SHM.OPEN: the server does not let modules call its CLIENT LIST (rename-command?); stay on the socket",
+        )],
+    );
+}
+
+#[test]
 fn a_wrong_token_leaves_the_offer_as_it_was() {
     let server = TestServer::start();
     let mut offer = Offer::from(&server);
