@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::registration::{Argument, Command};
-use crate::{commands, config, info, interpose, offers};
+use crate::{client, commands, config, info, interpose, offers};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -112,17 +112,39 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the module API's name")]
 pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> c_int {
+    let context = Context::new(ctx);
+    match catch_unwind(AssertUnwindSafe(|| reason_to_stay(&context))) {
+        // The hooks stay where they are and pass every call on.
+        Ok(None) => OK,
+        Ok(Some(reason)) => {
+            context.log_warning(&format!("not unloaded: {reason}"));
+            ERR
+        }
+        Err(_) => ERR,
+    }
+}
+
+/// Why the module cannot be unloaded at the moment, if it cannot.
+fn reason_to_stay(context: &Context) -> Option<String> {
     let sessions = vfd::usage().sessions;
     let offers = offers::pending();
-    if sessions == 0 && offers == 0 {
-        // The hooks stay where they are and pass every call on.
-        return OK;
+    if sessions > 0 || offers > 0 {
+        return Some(format!(
+            "{sessions} connections are on shared memory and {offers} are about to be; set \
+             shm.max-sessions to 0 and end them first (SHM.LIST names them)"
+        ));
     }
-    Context::new(ctx).log_warning(&format!(
-        "not unloaded: {sessions} connections are on shared memory and {offers} are about \
-         to be; set shm.max-sessions to 0 and end them first (SHM.LIST names them)"
-    ));
-    ERR
+    let Some(holders) = client::holders_of_commands(context) else {
+        return Some("CLIENT LIST, which tells who still has to do with it, fails".into());
+    };
+    (!holders.is_empty()).then(|| {
+        format!(
+            "the server would use its commands afterwards, and may crash, for the clients with \
+             the ids {}: they sent one last, or are in a transaction; have them send something \
+             else, or end them",
+            holders.join(" ")
+        )
+    })
 }
 
 /// A failing step undoes nothing: the server forgets commands, settings and INFO of a

@@ -65,7 +65,8 @@ impl Client {
         if info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_SSL) != 0 {
             return Err(Unsuitable::Encrypted);
         }
-        let line = client_list_line(context, id).ok_or(Unsuitable::NoClientList)?;
+        let line =
+            client_list(context, &["ID", &id.to_string()]).ok_or(Unsuitable::NoClientList)?;
         Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
     }
 
@@ -122,13 +123,30 @@ fn client_info_flags(id: u64) -> Option<u64> {
     (found == OK).then_some(info.flags)
 }
 
-fn client_list_line(context: &Context, id: u64) -> Option<String> {
-    match context.call("CLIENT", &["LIST", "ID", &id.to_string()]) {
-        Ok(RedisValue::SimpleString(line)) => Some(line),
-        Ok(RedisValue::StringBuffer(line)) => String::from_utf8(line).ok(),
-        Ok(RedisValue::VerbatimString((_, line))) => String::from_utf8(line).ok(),
+fn client_list(context: &Context, filter: &[&str]) -> Option<String> {
+    let arguments: Vec<&str> = [&["LIST"], filter].concat();
+    // A user's name may be any bytes.
+    let lossy = |list: Vec<u8>| String::from_utf8_lossy(&list).into_owned();
+    match context.call("CLIENT", &arguments[..]) {
+        Ok(RedisValue::SimpleString(list)) => Some(list),
+        Ok(RedisValue::StringBuffer(list) | RedisValue::VerbatimString((_, list))) => {
+            Some(lossy(list))
+        }
         _ => None,
     }
+}
+
+/// The ids of clients for which the server keeps pointers to commands, perhaps to this
+/// module's: the last that a client sent, and those queued in its transaction. They are
+/// used after the module was unloaded (redis/redis issues 4826 and 10177).
+pub(crate) fn holders_of_commands(context: &Context) -> Option<Vec<String>> {
+    let list = client_list(context, &[])?;
+    let holds = |line: &&str| {
+        let queued = field(line, "multi").and_then(|count| count.parse::<i64>().ok());
+        field(line, "cmd").is_some_and(|name| name.starts_with("shm."))
+            || queued.is_some_and(|count| count > 0)
+    };
+    Some(list.lines().filter(holds).filter_map(|line| field(line, "id")).map(Into::into).collect())
 }
 
 fn transport_of(fd: RawFd) -> Option<Transport> {

@@ -43,6 +43,19 @@ fn id_user_database_and_name_survive_the_move() {
 }
 
 #[test]
+fn a_user_whose_name_is_any_bytes_can_move() {
+    const NAME: &[u8] = b"\xFF\x80user";
+    let server = TestServer::start();
+    server.ask_words(&[b"ACL", b"SETUSER", NAME, b"on", b">secret", b"~*", b"+@all"]);
+    let mut plain = server.plain();
+    assert_eq!(plain.ask_words(&[b"AUTH", NAME, b"secret"]), b"+OK\r\n");
+
+    let mut shm = plain.into_shm();
+
+    assert_eq!(shm.ask_words(&[b"ACL", b"WHOAMI"]), [b"$6\r\n", NAME, b"\r\n"].concat());
+}
+
+#[test]
 fn a_tcp_connection_stays_the_same_client_too() {
     let server = TestServer::start();
     let mut tcp = server.tcp();

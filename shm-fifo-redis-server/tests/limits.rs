@@ -376,6 +376,32 @@ fn it_is_unloaded_when_nobody_uses_it_and_loaded_again() {
 }
 
 #[test]
+fn it_is_not_unloaded_while_the_server_has_pointers_to_its_commands() {
+    let mut server = TestServer::start();
+    let mut client = server.plain();
+    let holds: [&[&str]; 3] = [&["SHM.OPEN 3"], &["SHM.START x"], &["MULTI", "SHM.OPEN 2", "PING"]];
+    for commands in holds {
+        commands.iter().for_each(|command| drop(client.ask(command)));
+
+        let refused = server.ask("MODULE UNLOAD shm");
+
+        assert!(refused.starts_with("-ERR Error unloading module"), "{commands:?}: {refused}");
+        let log = server.log();
+        let reason = log.lines().rfind(|line| line.contains("<shm> not unloaded")).unwrap();
+        assert!(reason.contains("would use its commands afterwards"), "{reason}");
+    }
+    client.ask("DISCARD");
+
+    assert_eq!(server.ask("MODULE UNLOAD shm"), "+OK\r\n");
+
+    // Who asks next, and what is known of the last command of each, is no matter.
+    client.assert_answers();
+    assert!(client.ask("SHM.OPEN 2").starts_with("-ERR unknown command"));
+    assert!(server.ask("CLIENT LIST").contains(" cmd="));
+    server.assert_alive();
+}
+
+#[test]
 fn it_is_loaded_once() {
     let server = TestServer::start();
     let mut shm = server.shm();
