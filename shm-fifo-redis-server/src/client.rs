@@ -5,7 +5,7 @@ use crate::api::OK;
 use redis_module::{Context, ContextFlags, RedisValue, raw};
 use std::mem::zeroed;
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,14 +194,6 @@ fn address_of(fd: RawFd, get_name: GetName) -> Option<Address> {
         }
         _ => None,
     }
-}
-
-/// Borrows the client's socket.
-///
-/// The server owns it; it stays open while a command of that client runs.
-pub(crate) fn borrow_socket(client: &Client) -> BorrowedFd<'_> {
-    // SAFETY: open as said above, and the borrow ends with the client's.
-    unsafe { BorrowedFd::borrow_raw(client.fd) }
 }
 
 #[cfg(test)]

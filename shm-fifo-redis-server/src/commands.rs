@@ -1,6 +1,6 @@
 //! `SHM.OPEN`, `SHM.START` and `SHM.LIST`, as `docs/protocol.md` has them.
 
-use crate::client::{Client, Transport, Unsuitable, borrow_socket};
+use crate::client::{Client, Transport, Unsuitable};
 use crate::offers::{self, Taken};
 use crate::{config, interpose};
 use redis_module::{Context, RedisError, RedisResult, RedisString, RedisValue};
@@ -111,8 +111,7 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
     match fd_socket {
         None => {
             // The whole reply and the descriptor go in one message.
-            send_with_fd(borrow_socket(&client).as_raw_fd(), OK_REPLY, fd.as_fd())
-                .map_err(Refusal::Send)?;
+            send_with_fd(client.fd, OK_REPLY, fd.as_fd()).map_err(Refusal::Send)?;
             offers::make(client.id, client.fd, region);
             Ok(RedisValue::NoReply)
         }

@@ -1,7 +1,7 @@
 //! From file descriptors to what is known about them, readable from any thread.
 //!
 //! Two levels, as in a page table: a file descriptor that nobody ever watched
-//! costs one load to look up. Slots are never freed; what they hold may be.
+//! costs one load to look up. Slots, and what they point to, are never freed.
 #![allow(unsafe_code)]
 
 use super::in_forked_child;
@@ -101,7 +101,7 @@ pub(super) fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
     })
 }
 
-/// All sessions there ever were, by file descriptor.
+/// All sessions that live, by file descriptor.
 pub(super) fn sessions() -> impl Iterator<Item = &'static Session> {
     TABLE
         .iter()
