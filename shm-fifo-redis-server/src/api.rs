@@ -151,7 +151,7 @@ fn reason_to_stay(context: &Context) -> Option<String> {
 /// module that was not loaded, and the hooks pass everything on. But before Redis 7.2 it
 /// goes on calling one that had subscribed to an event, so that comes last.
 fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
-    vfd::prepare().map_err(|error| format!("no memory: {error}"))?;
+    vfd::prepare().map_err(|error| format!("no memory or file descriptor: {error}"))?;
     config::load(context, args)?;
     COMMANDS.iter().try_for_each(|command| command.register(context))?;
     register_info(context)?;

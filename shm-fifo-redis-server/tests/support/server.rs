@@ -264,8 +264,8 @@ impl TestServer {
         value.unwrap_or_else(|| panic!("no {field} in {info}")).to_owned()
     }
 
-    /// Lets every event loop of the server have a moved client for once: what each
-    /// keeps for ever, an eventfd, is made by then.
+    /// Lets every event loop of the server have a moved client for once: what is made
+    /// for each, and kept, is made by then.
     pub(crate) fn warm_up(&self) {
         // Redis 8 hands each client to the io-thread with the fewest.
         let mut clients: Vec<Wire> = (0..2 * MOST_EVENT_LOOPS).map(|_| self.shm()).collect();

@@ -232,14 +232,6 @@ pub(crate) fn poll_readable<const N: usize>(
     Ok(polled.map(|fd| fd.revents != 0))
 }
 
-/// Sets an eventfd back to zero. Failing means it is zero already.
-#[cfg(feature = "virtual-fd")]
-pub(crate) fn clear_eventfd(fd: RawFd) {
-    let mut count = 0_u64;
-    // SAFETY: eight writable bytes.
-    unsafe { libc::syscall(libc::SYS_read, fd, &raw mut count, size_of_val(&count)) };
-}
-
 /// This thread's `errno`.
 #[cfg(feature = "virtual-fd")]
 pub(crate) fn errno() -> libc::c_int {

@@ -47,12 +47,13 @@ static PREPARED_BY: OnceLock<Generation> = OnceLock::new();
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub libc::c_int);
 
-/// Makes forked children of this process recognisable. To be called once, before
-/// anything else here.
+/// Makes what everything else here needs, and forked children of this process
+/// recognisable. To be called once, before anything else here.
 ///
 /// # Errors
-/// If there is no memory for it.
+/// If there is no memory or no file descriptor for it.
 pub fn prepare() -> io::Result<()> {
+    poller::prepare()?;
     let own = fork::prepare()?;
     PREPARED_BY.get_or_init(|| own);
     Ok(())

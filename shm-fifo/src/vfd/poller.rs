@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The kernel is asked this often while rings keep the loop busy.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
@@ -41,10 +41,9 @@ pub(super) struct Poller {
 
 #[derive(Debug)]
 struct State {
-    /// An eventfd in the epoll instance that wakes the thread asleep there when
-    /// another thread changes members. `None` until the first member, and after
-    /// the program has closed the epoll instance.
-    kick: Option<OwnedFd>,
+    /// Whether the epoll instance watches [`KICK`]: from the first member on, until
+    /// the program closes the epoll instance.
+    is_armed: bool,
     members: Members,
     sleeping: bool,
     policy: SpinPolicy,
@@ -57,6 +56,27 @@ struct State {
 const NOBODY: usize = 0;
 /// Several threads wait, in turns: none may leave a doorbell to another's next wait.
 const MANY: usize = usize::MAX;
+
+/// The eventfd that wakes the thread asleep in an epoll instance when another thread
+/// changes its members. It is one for all of them, made before any is needed: a program
+/// that has no file descriptor left can still watch a connection elsewhere.
+///
+/// Nobody reads it. It is registered edge-triggered, so each signal is an event of its
+/// own in each epoll instance, and those that it was not for look once in vain.
+static KICK: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Makes what pollers need. Called again it changes nothing.
+pub(super) fn prepare() -> io::Result<()> {
+    if KICK.get().is_none() {
+        let kick = sys::eventfd()?;
+        KICK.get_or_init(|| kick);
+    }
+    Ok(())
+}
+
+fn kick_fd() -> Option<RawFd> {
+    KICK.get().map(AsRawFd::as_raw_fd)
+}
 
 /// All pollers there ever were: one for each epoll file descriptor.
 static POLLERS: Mutex<Vec<&'static Poller>> = Mutex::new(Vec::new());
@@ -122,7 +142,7 @@ impl Poller {
     fn new(epfd: RawFd) -> Self {
         let settings = SETTINGS.load(Relaxed);
         let state = State {
-            kick: None,
+            is_armed: false,
             members: Members::default(),
             sleeping: false,
             policy: policy_of(settings),
@@ -142,13 +162,14 @@ impl Poller {
     /// Makes sure that a thread asleep in the epoll instance can be woken.
     fn arm(&self) -> io::Result<()> {
         let mut state = self.lock();
-        if state.kick.is_none() {
-            let kick = sys::eventfd()?;
-            let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(kick.as_raw_fd()) };
-            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, kick.as_raw_fd(), Some(event))?;
+        if !state.is_armed {
+            prepare()?;
+            let kick = kick_fd().ok_or(io::ErrorKind::NotFound)?;
+            let event = libc::epoll_event { events: EPOLLIN | EPOLLET, u64: tag_of(kick) };
+            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, kick, Some(event))?;
             // A thread may sleep there already, unaware of us: it is woken, once.
-            sys::signal_eventfd(kick.as_raw_fd());
-            state.kick = Some(kick);
+            sys::signal_eventfd(kick);
+            state.is_armed = true;
         }
         Ok(())
     }
@@ -156,7 +177,7 @@ impl Poller {
     /// Forgets everything: the program closes the epoll instance.
     pub(super) fn disarm(&self) {
         let mut state = self.lock();
-        state.kick = None;
+        state.is_armed = false;
         state.members.clear();
     }
 
@@ -379,7 +400,7 @@ impl Poller {
                     events[kept] = event;
                     kept += 1;
                 }
-                Some(fd) if state.is_kick(fd) => sys::clear_eventfd(fd),
+                Some(fd) if Some(fd) == kick_fd() => {}
                 Some(fd) => self.doorbell(state, fd, now_ns),
             }
         }
@@ -457,13 +478,9 @@ impl Poller {
 impl State {
     /// Wakes the thread that sleeps in the epoll instance, if one does.
     fn wake_sleeper(&self) {
-        if let Some(kick) = self.kick.as_ref().filter(|_| self.sleeping) {
-            sys::signal_eventfd(kick.as_raw_fd());
+        if let Some(kick) = kick_fd().filter(|_| self.sleeping) {
+            sys::signal_eventfd(kick);
         }
-    }
-
-    fn is_kick(&self, fd: RawFd) -> bool {
-        self.kick.as_ref().is_some_and(|kick| kick.as_raw_fd() == fd)
     }
 
     fn kernel_is_due(&self, now_ns: u64) -> bool {
