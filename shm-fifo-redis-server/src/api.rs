@@ -154,10 +154,30 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     vfd::prepare().map_err(|error| format!("no memory or file descriptor: {error}"))?;
     config::load(context, args)?;
     COMMANDS.iter().try_for_each(|command| command.register(context))?;
+    declare_no_data(context)?;
     register_info(context)?;
     interpose::install()?;
     subscribe_to_cron(context)?;
     context.log_notice("ready to serve clients of this machine over shared memory");
+    Ok(())
+}
+
+/// `REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD`: data may be replaced while clients read.
+const HANDLE_REPL_ASYNC_LOAD: c_int = 1 << 2;
+/// `VALKEYMODULE_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION`: keys may come before their slot.
+const HANDLE_ATOMIC_SLOT_MIGRATION: c_int = 1 << 5;
+
+/// Beside a module that might keep data of its own a replica does not load without disk
+/// by `swapdb`, and Valkey 9 refuses `CLUSTER MIGRATESLOTS`. This one has none.
+fn declare_no_data(context: &Context) -> Result<(), String> {
+    // SAFETY: set by the server before it runs the module's own code.
+    let set = unsafe { raw::RedisModule_SetModuleOptions }
+        .ok_or("the server is older than Redis 6.2: it has no RedisModule_SetModuleOptions")?;
+    let is_valkey = context.server_info("server").field("valkey_version").is_some();
+    // In Redis nobody knows what that number will mean.
+    let of_valkey = if is_valkey { HANDLE_ATOMIC_SLOT_MIGRATION } else { 0 };
+    // SAFETY: a live context; what a server does not know it ignores.
+    unsafe { set(context.ctx, HANDLE_REPL_ASYNC_LOAD | of_valkey) };
     Ok(())
 }
 

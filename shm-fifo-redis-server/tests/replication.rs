@@ -3,57 +3,12 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread;
-use support::{Random, ServerVersion, TestServer, bulk, needs, request, wait_until};
-
-/// Clients in shared memory that work all the time.
-const CLIENTS: usize = 3;
-
-/// Does `something` while moved clients write and read their own keys, each reply
-/// checked; every one of them must get on before, during and after it.
-fn beside_active_clients(server: &TestServer, something: impl FnOnce()) {
-    let over = AtomicBool::new(false);
-    let rounds: [AtomicU64; CLIENTS] = Default::default();
-    let all_get_on = |when: &str| {
-        let before = rounds.each_ref().map(|round| round.load(Relaxed));
-        wait_until(when, || rounds.iter().zip(before).all(|(now, then)| now.load(Relaxed) > then));
-    };
-    thread::scope(|scope| {
-        for (number, round) in (0..).zip(&rounds) {
-            let over = &over;
-            scope.spawn(move || {
-                let (mut shm, mut random) = (server.shm(), Random::seeded(number));
-                let key = format!("own:{number}");
-                while !over.load(Relaxed) {
-                    let length = random.below(300_000);
-                    let value = random.bytes(length);
-                    let set = request(&[b"SET", key.as_bytes(), &value]);
-                    assert_eq!(shm.exchange(&set, 1), [b"+OK\r\n"]);
-                    let get = request(&[b"GET", key.as_bytes()]);
-                    assert!(shm.exchange(&get, 1) == [bulk(&value)], "{length} bytes");
-                    round.fetch_add(1, Relaxed);
-                }
-            });
-        }
-        // However this ends, the clients do.
-        let stop = Stop(&over);
-        all_get_on("all clients work");
-        something();
-        all_get_on("all clients work on");
-        drop(stop);
-    });
-    assert_eq!(server.info("shm_protocol_errors"), 0);
-}
-
-/// Raises its flag when it is dropped.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
+use redis::{ErrorKind, ServerErrorKind};
+use shm_fifo_redis_client::Connection;
+use support::{
+    OwnKey, Random, ServerVersion, TestServer, Wire, beside_busy, beside_busy_clients_of, bulk,
+    needs, request, wait_until,
+};
 
 fn set(servers: &[&TestServer], setting: &str) {
     for server in servers {
@@ -70,7 +25,7 @@ fn synchronise(settings: &[&str]) -> String {
     assert_eq!(primary.ask("DEBUG POPULATE 5000 key 2000"), "+OK\r\n");
     let mut reader = replica.shm();
 
-    beside_active_clients(&primary, || {
+    beside_busy_clients_of(&primary, || {
         assert_eq!(reader.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port())), "+OK\r\n");
         wait_until("they are linked", || replica.info_text("master_link_status") == "up");
     });
@@ -111,7 +66,7 @@ fn a_full_synchronisation_by_a_channel_of_its_own_goes_on_beside_moved_clients()
 fn a_log_that_is_written_and_rewritten_goes_on_beside_moved_clients() {
     let server = TestServer::start();
 
-    beside_active_clients(&server, || {
+    beside_busy_clients_of(&server, || {
         set(&[&server], "appendonly yes");
         wait_until("it is written", || server.info("aof_rewrite_in_progress") == 0);
         for _ in 0..3 {
@@ -155,6 +110,110 @@ fn a_failover_exchanges_the_roles_and_moved_clients_stay() {
     assert!(on_first.ask("SET key mine").starts_with("-READONLY"));
     assert_eq!(on_second.ask("SET key after"), "+OK\r\n");
     wait_until("they are linked again", || on_first.ask("GET key") == "$5\r\nafter\r\n");
+}
+
+/// A client of two servers, of which one is the primary.
+struct Alternating {
+    connections: [Connection; 2],
+    now: usize,
+    key: OwnKey,
+}
+
+impl Alternating {
+    /// Writes to the primary; `false` if that is the other by now.
+    fn round(&mut self) -> bool {
+        let connection = &mut self.connections[self.now];
+        let readonly = ErrorKind::Server(ServerErrorKind::ReadOnly);
+        match self.key.write(connection) {
+            Ok(()) => self.key.keep(),
+            Err(error) if error.kind() == readonly => {
+                self.now = 1 - self.now;
+                return false;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.key.check(connection).unwrap();
+        true
+    }
+}
+
+#[test]
+fn a_failover_to_a_named_replica_loses_nothing_of_busy_clients() {
+    let (first, second) = (TestServer::start(), TestServer::start());
+    set(&[&first, &second], "repl-diskless-sync-delay 0");
+    assert_eq!(second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port())), "+OK\r\n");
+    let clients = [0, 1, 2].map(|number| Alternating {
+        connections: [first.connection(), second.connection()],
+        now: 0,
+        key: OwnKey::new(number, &format!("own:{number}")),
+    });
+
+    beside_busy(clients, Alternating::round, |busy| {
+        for (from, to) in [(&first, &second), (&second, &first)] {
+            wait_until("they are linked", || from.ask("INFO replication").contains("state=online"));
+            assert_eq!(from.ask(&format!("FAILOVER TO 127.0.0.1 {}", to.port())), "+OK\r\n");
+            wait_until("the roles are exchanged", || {
+                from.info_text("role") == "slave" && to.info_text("role") == "master"
+            });
+            busy.get_on("at the other primary");
+        }
+    });
+
+    for server in [&first, &second] {
+        assert_eq!(server.info("shm_total_sessions"), 3);
+        assert_eq!(server.info("shm_protocol_errors"), 0);
+        assert_eq!(server.info("shm_missed_doorbells"), 0);
+    }
+}
+
+#[test]
+fn a_replica_that_loads_new_data_serves_its_old_to_moved_clients() {
+    needs!(AsyncLoading);
+    const KEYS: usize = 2000;
+    let (primary, replica) = (TestServer::start(), TestServer::start());
+    set(&[&primary], "repl-diskless-sync-delay 0");
+    set(&[&primary, &replica], "repl-diskless-sync yes");
+    set(&[&replica], "repl-diskless-load swapdb");
+    set(&[&replica], "loading-process-events-interval-bytes 1024");
+    assert_eq!(primary.ask(&format!("DEBUG POPULATE {KEYS} key 1000")), "+OK\r\n");
+    assert_eq!(replica.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port())), "+OK\r\n");
+    let is_linked = || replica.info_text("master_link_status") == "up";
+    wait_until("they are linked", is_linked);
+    let readers = [0, 1, 2].map(|number| (replica.shm(), Random::seeded(number)));
+    let read = |(shm, random): &mut (Wire, Random)| {
+        let number = random.below(KEYS);
+        let value = shm.ask(&format!("GET key:{number}"));
+        value.starts_with(&format!("$1000\r\nvalue:{number}\0"))
+    };
+
+    beside_busy(readers, read, |busy| {
+        // Long enough to see it, even where nothing else makes it slow.
+        set(&[&replica], "key-load-delay 10000");
+        lose_the_thread(&primary, &replica);
+        wait_until("it loads", || replica.info("async_loading") == 1);
+        busy.get_on("while it loads");
+        assert!(replica.ask("GET new").starts_with("$-1"));
+        assert_eq!(replica.info("async_loading"), 1);
+        set(&[&replica], "key-load-delay 0");
+        wait_until("they are linked again", is_linked);
+        busy.get_on("with the new data");
+    });
+
+    assert!(replica.ask("GET new").starts_with("$100000"));
+    assert_eq!(replica.ask("DEBUG DIGEST"), primary.ask("DEBUG DIGEST"));
+}
+
+/// Lets a replica miss more than its primary remembers: only a full synchronisation, of
+/// the same history, helps.
+fn lose_the_thread(primary: &TestServer, replica: &TestServer) {
+    set(&[primary], "repl-backlog-size 16384");
+    replica.process().stop();
+    assert_eq!(primary.ask("CLIENT KILL TYPE replica"), ":1\r\n");
+    let value = vec![b'x'; 100_000];
+    for _ in 0..10 {
+        assert_eq!(primary.ask_words(&[b"SET", b"new", &value]), "+OK\r\n");
+    }
+    replica.process().go_on();
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #![allow(unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod busy;
+mod cluster;
 mod hand_made;
 mod process;
 mod server;
@@ -11,6 +13,8 @@ mod version;
 mod watchdog;
 mod wire;
 
+pub(crate) use busy::{BUSY_CLIENTS, Busy, OwnKey, beside_busy, beside_busy_clients_of};
+pub(crate) use cluster::{Cluster, free_port, id_of, node};
 pub(crate) use hand_made::{HandMade, Offer, words};
 pub(crate) use process::{OtherProcess, Process, thread_cpu};
 pub(crate) use server::{ServerOptions, TestServer, find_program, has_io_threads, module_path};
@@ -23,6 +27,9 @@ use std::time::{Duration, Instant};
 /// After so long, what a test waits for is not going to happen. No assertion: a
 /// loaded machine may be slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a test looks whether what it waits for has happened.
+const POLL_PERIOD: Duration = Duration::from_millis(2);
 
 /// Waits until `condition` holds.
 ///
@@ -43,6 +50,6 @@ pub(crate) fn holds_within(time: Duration, mut condition: impl FnMut() -> bool) 
         if Instant::now() > deadline {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(POLL_PERIOD);
     }
 }

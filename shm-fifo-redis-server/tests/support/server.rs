@@ -103,6 +103,36 @@ impl ServerOptions {
         server
     }
 
+    /// Runs a server in `directory`, whose log goes on if there is one.
+    fn run(&self, directory: &Path, port: u16) -> Child {
+        let log = File::options().create(true).append(true).open(directory.join("redis.log"));
+        let log = log.unwrap();
+        let mut words = self.within.iter().map(OsString::from).chain([server_path().into()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
+        if let Some(text) = &self.config {
+            let path = directory.join("redis.conf");
+            fs::write(&path, text).unwrap();
+            command.arg(path);
+        }
+        command.args(arguments(directory, port)).args(&self.args);
+        if !self.without_module {
+            command.arg("--loadmodule").arg(module_path()).args(&self.module_args);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // SAFETY: prctl is async-signal-safe and takes no pointer here.
+        unsafe {
+            command.pre_exec(|| {
+                // A test process that is killed or aborted drops nothing.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        command.spawn().unwrap_or_else(|error| {
+            panic!("cannot start {}: {error}", server_path().display());
+        })
+    }
+
     /// Starts a server that cannot start. Returns its log.
     ///
     /// # Panics
@@ -119,6 +149,7 @@ impl ServerOptions {
 #[derive(Debug)]
 pub(crate) struct TestServer {
     child: Child,
+    options: ServerOptions,
     directory: TempDir,
     port: u16,
     /// A connection on which the test asks what is no part of it.
@@ -138,35 +169,21 @@ impl TestServer {
     }
 
     fn spawn(options: ServerOptions) -> Self {
-        let directory = temporary_directory();
-        let port = free_port();
-        let log = File::create(directory.path().join("redis.log")).unwrap();
-        let mut words = options.within.iter().map(OsString::from).chain([server_path().into()]);
-        let mut command = Command::new(words.next().unwrap());
-        command.args(words);
-        if let Some(text) = &options.config {
-            let path = directory.path().join("redis.conf");
-            fs::write(&path, text).unwrap();
-            command.arg(path);
-        }
-        command.args(arguments(directory.path(), port)).args(&options.args);
-        if !options.without_module {
-            command.arg("--loadmodule").arg(module_path()).args(&options.module_args);
-        }
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        // SAFETY: prctl is async-signal-safe and takes no pointer here.
-        unsafe {
-            command.pre_exec(|| {
-                // A test process that is killed or aborted drops nothing.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("cannot start {}: {error}", server_path().display());
-        });
+        let (directory, port) = (temporary_directory(), free_port());
+        let child = options.run(directory.path(), port);
         let watchdog = Watchdog::start(TEST_TIME);
-        Self { child, directory, port, aside: Mutex::new(None), _watchdog: watchdog }
+        Self { child, options, directory, port, aside: Mutex::new(None), _watchdog: watchdog }
+    }
+
+    /// Starts it anew after [`TestServer::kill`], as before: in its directory and on
+    /// its port.
+    ///
+    /// # Panics
+    /// If it ends or does not answer; its log is shown.
+    pub(crate) fn restart(&mut self) {
+        *self.aside.get_mut().unwrap() = None;
+        self.child = self.options.run(self.directory.path(), self.port);
+        assert!(self.answers(), "the server does not answer");
     }
 
     /// Whether it answers, once it does or has ended.

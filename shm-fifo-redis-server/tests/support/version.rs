@@ -21,8 +21,12 @@ pub(crate) enum Feature {
     IoThreadsAtRunTime,
     /// A full synchronisation by two connections, one of them for the data.
     RdbChannel,
+    /// A replica that serves its old data while it loads new.
+    AsyncLoading,
     /// `MODULE LOADEX`.
     ModuleLoadex,
+    /// `CLUSTER MIGRATESLOTS`.
+    AtomicSlotMigration,
     /// `cluster-port`: the bus need not be the port and 10,000.
     ClusterPort,
 }
@@ -37,7 +41,9 @@ impl Feature {
             Self::ClientEviction => ("maxmemory-clients", Some((7, 0)), (7, 2)),
             Self::IoThreadsAtRunTime => ("CONFIG SET io-threads", None, (9, 0)),
             Self::RdbChannel => ("a channel for the RDB", Some((8, 0)), (8, 0)),
+            Self::AsyncLoading => ("async_loading", Some((7, 0)), (7, 2)),
             Self::ModuleLoadex => ("MODULE LOADEX", Some((7, 0)), (7, 2)),
+            Self::AtomicSlotMigration => ("CLUSTER MIGRATESLOTS", None, (9, 0)),
             Self::ClusterPort => ("cluster-port", Some((7, 0)), (7, 2)),
         }
     }
