@@ -97,6 +97,8 @@ fn saving_and_synchronising_go_on_beside_busy_clients() {
         }
     };
     on_each("CONFIG SET repl-diskless-sync-delay 0");
+    // What the clients write is enough for a rewrite that nobody asked for.
+    on_each("CONFIG SET auto-aof-rewrite-percentage 0");
     let mut replica = None;
 
     beside_users(&cluster, |busy| {
