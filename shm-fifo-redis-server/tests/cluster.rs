@@ -7,12 +7,12 @@ mod support;
 use redis::{AsyncCommands, Commands};
 use shm_fifo_redis_client::cluster;
 use std::process::Command;
-use support::{Cluster, ServerOptions, free_port, needs, node};
+use support::{Cluster, ServerOptions, needs};
 
 #[test]
 fn every_node_on_this_host_is_reached_by_shared_memory() {
     needs!(ClusterPort);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     let mut connection = cluster::get_connection(&cluster.client()).unwrap();
     for number in 0..300 {
         let _: () = connection.set(format!("key:{number}"), number).unwrap();
@@ -29,8 +29,10 @@ fn every_node_on_this_host_is_reached_by_shared_memory() {
 #[test]
 fn a_node_without_the_module_is_reached_by_its_socket() {
     needs!(ClusterPort);
-    let cluster =
-        Cluster::start(|number| if number == 1 { node().without_module() } else { node() });
+    let cluster = Cluster::start_with(|number| match number {
+        1 => ServerOptions::default().without_module(),
+        _ => ServerOptions::default(),
+    });
     let mut connection = cluster::get_connection(&cluster.client()).unwrap();
     for number in 0..100 {
         let _: () = connection.set(format!("key:{number}"), number).unwrap();
@@ -86,18 +88,7 @@ fn a_node_on_another_network_is_reached_by_tcp_and_the_others_by_shared_memory()
     needs!(ClusterPort);
     let elsewhere = Elsewhere::new();
     let open = |host: &str| {
-        let bus = free_port();
-        ServerOptions::default().args(&[
-            "--cluster-enabled",
-            "yes",
-            "--cluster-port",
-            &bus,
-            "--bind",
-            "127.0.0.1",
-            host,
-            "--protected-mode",
-            "no",
-        ])
+        ServerOptions::default().args(&["--bind", "127.0.0.1", host, "--protected-mode", "no"])
     };
     let hosts = [HERE, HERE, THERE].map(str::to_owned);
     let cluster = Cluster::start_on(hosts, |number| match number {
@@ -118,7 +109,7 @@ fn a_node_on_another_network_is_reached_by_tcp_and_the_others_by_shared_memory()
 #[test]
 fn a_slot_that_moves_is_followed() {
     needs!(ClusterPort);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     let mut connection = cluster::get_connection(&cluster.client()).unwrap();
     let _: () = connection.set("a", 1).unwrap();
     // The slot of "a" is 15495, of the last node; the first takes it over.
@@ -135,7 +126,7 @@ fn a_slot_that_moves_is_followed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asynchronous_connections_reach_every_node_by_shared_memory_too() {
     needs!(ClusterPort);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     let mut connection = cluster::get_async_connection(&cluster.client()).await.unwrap();
     for number in 0..300 {
         let _: () = connection.set(format!("key:{number}"), number).await.unwrap();

@@ -7,8 +7,7 @@ mod support;
 use redis::cluster::ClusterConnection;
 use shm_fifo_redis_client::cluster::{self, NodeConnection};
 use support::{
-    BUSY_CLIENTS, Busy, Cluster, OwnKey, TestServer, Wire, beside_busy, id_of, needs, node,
-    wait_until,
+    BUSY_CLIENTS, Busy, Cluster, OwnKey, TestServer, Wire, beside_busy, id_of, needs, wait_until,
 };
 
 /// The slot of "a", which belongs to the last node.
@@ -77,7 +76,7 @@ fn wait_for_role(node: &TestServer, role: &str) {
 #[test]
 fn saving_and_synchronising_go_on_beside_busy_clients() {
     needs!(ClusterPort);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     let on_each = |command: &str| {
         for node in &cluster.nodes {
             let reply = node.ask(command);
@@ -138,7 +137,7 @@ fn synchronise_anew(master: &TestServer, replica: &TestServer) {
 #[test]
 fn a_replica_that_takes_over_loses_nothing_and_clients_stay() {
     needs!(ClusterPort);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     cluster.nodes[2].ask("CONFIG SET repl-diskless-sync-delay 0");
     let (master, replica) = (&cluster.nodes[2], &cluster.replica_of(&cluster.nodes[2]));
     let (mut on_master, mut on_replica) = (master.shm(), replica.shm());
@@ -164,7 +163,7 @@ fn a_replica_that_takes_over_loses_nothing_and_clients_stay() {
 #[test]
 fn a_slot_that_moves_beside_busy_clients_loses_nothing() {
     needs!(ClusterPort);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     let (first, last) = (&cluster.nodes[0], &cluster.nodes[2]);
 
     beside_users(&cluster, |busy| {
@@ -187,7 +186,7 @@ fn a_slot_that_moves_beside_busy_clients_loses_nothing() {
 #[test]
 fn a_slot_that_moves_at_once_beside_busy_clients_loses_nothing() {
     needs!(AtomicSlotMigration);
-    let cluster = Cluster::start(|_| node());
+    let cluster = Cluster::start();
     let (first, last) = (&cluster.nodes[0], &cluster.nodes[2]);
 
     beside_users(&cluster, |busy| {

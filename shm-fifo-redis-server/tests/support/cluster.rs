@@ -2,7 +2,6 @@
 
 use super::{PATIENCE, ServerOptions, TestServer, wait_until};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use std::net::TcpListener;
 
 const NODES: u32 = 3;
 const SLOTS: u32 = 16384;
@@ -17,7 +16,11 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn start(node: impl Fn(u32) -> ServerOptions) -> Self {
+    pub(crate) fn start() -> Self {
+        Self::start_with(|_| ServerOptions::default())
+    }
+
+    pub(crate) fn start_with(node: impl Fn(u32) -> ServerOptions) -> Self {
         Self::start_on(["127.0.0.1"; 3].map(str::to_owned), node)
     }
 
@@ -25,10 +28,13 @@ impl Cluster {
         hosts: [String; NODES as usize],
         node: impl Fn(u32) -> ServerOptions,
     ) -> Self {
-        let nodes: Vec<_> = (0..NODES).map(|number| node(number).start()).collect();
+        let nodes: Vec<_> = (0..NODES).map(|number| node(number).cluster_node().start()).collect();
         for (number, node) in (0..).zip(&nodes) {
             let (first, last) = (number * SLOTS / NODES, (number + 1) * SLOTS / NODES - 1);
             assert_eq!(node.ask(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")), "+OK\r\n");
+            // Otherwise the nodes settle later who comes first, and one may take a slot back.
+            let set_epoch = format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1);
+            assert_eq!(node.ask(&set_epoch), "+OK\r\n");
         }
         for (node, host) in nodes.iter().zip(&hosts).skip(1) {
             meet(&nodes[0], node, host);
@@ -59,7 +65,7 @@ impl Cluster {
 
     /// A new node that is the replica of `master`.
     pub(crate) fn replica_of(&self, master: &TestServer) -> TestServer {
-        let replica = node().start();
+        let replica = ServerOptions::default().cluster_node().start();
         meet(master, &replica, "127.0.0.1");
         let id = id_of(master);
         wait_until("they have met", || replica.ask("CLUSTER NODES").contains(&id));
@@ -116,17 +122,6 @@ impl Cluster {
             assert_eq!(node.ask(&format!("CLUSTER SETSLOT {slot} NODE {owner}")), "+OK\r\n");
         }
     }
-}
-
-/// How to start a node.
-pub(crate) fn node() -> ServerOptions {
-    // By default it is 10000 above the port, which may not exist.
-    let bus = free_port();
-    ServerOptions::default().args(&["--cluster-enabled", "yes", "--cluster-port", &bus])
-}
-
-pub(crate) fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
 fn meet(node: &TestServer, other: &TestServer, host: &str) {

@@ -14,7 +14,7 @@ mod watchdog;
 mod wire;
 
 pub(crate) use busy::{BUSY_CLIENTS, Busy, OwnKey, beside_busy, beside_busy_clients_of};
-pub(crate) use cluster::{Cluster, free_port, id_of, node};
+pub(crate) use cluster::{Cluster, id_of};
 pub(crate) use hand_made::{HandMade, Offer, words};
 pub(crate) use process::{OtherProcess, Process, thread_cpu};
 pub(crate) use server::{ServerOptions, TestServer, find_program, has_io_threads, module_path};

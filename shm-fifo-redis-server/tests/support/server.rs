@@ -36,6 +36,7 @@ const TEST_TIME: Duration = Duration::from_secs(600);
 pub(crate) struct ServerOptions {
     within: Vec<String>,
     without_module: bool,
+    cluster_node: bool,
     module_args: Vec<String>,
     args: Vec<String>,
     config: Option<String>,
@@ -80,6 +81,12 @@ impl ServerOptions {
         self
     }
 
+    /// A node of a cluster.
+    pub(crate) fn cluster_node(mut self) -> Self {
+        self.cluster_node = true;
+        self
+    }
+
     /// A redis.conf with this text; `MODULE` in it is the module's path. No module
     /// is loaded but by that.
     pub(crate) fn config(mut self, text: &str) -> Self {
@@ -116,6 +123,11 @@ impl ServerOptions {
             command.arg(path);
         }
         command.args(arguments(directory, port)).args(&self.args);
+        if self.cluster_node {
+            // By default the bus is 10000 above the port, which may not exist.
+            let bus = free_port().to_string();
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        }
         if !self.without_module {
             command.arg("--loadmodule").arg(module_path()).args(&self.module_args);
         }
