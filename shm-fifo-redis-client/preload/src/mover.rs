@@ -22,6 +22,7 @@ const MAX_RECEIVED_BYTES: usize = 1 << 20;
 
 /// How far a move is.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each connection, taken apart at once")]
 pub(crate) enum Outcome {
     /// The server has not answered.
     Waiting,
