@@ -101,8 +101,12 @@ pub unsafe extern "C" fn shm_fifo_redis_move(
             unsafe { keep(keep_context, bytes.as_ptr().cast(), bytes.len()) };
         }
     };
-    // SAFETY: the caller says that the socket is open.
-    let moved = unsafe { move_socket(socket, deadline(timeout_us), keep) };
+    // Before the server is asked: what has moved cannot go back.
+    let moved = match connection.is_null() {
+        true => Err(Failure::NoSocket(io::Error::from_raw_os_error(libc::EFAULT))),
+        // SAFETY: the caller says that the socket is open.
+        false => unsafe { move_socket(socket, deadline(timeout_us), keep) },
+    };
     let (outcome, text) = match moved {
         Ok(stream) => {
             let moved = Box::new(shm_fifo_redis { stream });
@@ -136,7 +140,7 @@ pub unsafe extern "C" fn shm_fifo_redis_read(
 ) -> ssize_t {
     // SAFETY: the caller's contract.
     let Some(stream) = (unsafe { stream_of(connection) }) else { return -EINVAL };
-    if room == 0 {
+    if target.is_null() || room == 0 {
         return -EINVAL;
     }
     // SAFETY: the caller says that there is room. Nothing reads what is in it.
@@ -165,7 +169,7 @@ pub unsafe extern "C" fn shm_fifo_redis_write(
 ) -> ssize_t {
     // SAFETY: the caller's contract.
     let Some(stream) = (unsafe { stream_of(connection) }) else { return -EINVAL };
-    if count == 0 {
+    if source.is_null() || count == 0 {
         return -EINVAL;
     }
     // SAFETY: the caller says that the bytes are there.

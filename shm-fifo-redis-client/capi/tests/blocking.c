@@ -201,6 +201,9 @@ static void none_is_refused(void) {
     CHECK(shm_fifo_redis_move(-1, SHM_FIFO_REDIS_FOREVER, NULL, NULL, &none, reason,
                               sizeof(reason)) == SHM_FIFO_REDIS_STAYED);
     CHECK(none == NULL && strstr(reason, "Bad file descriptor") != NULL);
+    CHECK(shm_fifo_redis_move(ends[0], SHM_FIFO_REDIS_FOREVER, NULL, NULL, NULL, reason,
+                              sizeof(reason)) == SHM_FIFO_REDIS_STAYED);
+    CHECK(strstr(reason, "Bad address") != NULL);
     CHECK(shm_fifo_redis_move(ends[0], SHM_FIFO_REDIS_FOREVER, NULL, NULL, &none, NULL, 0) ==
           SHM_FIFO_REDIS_STAYED);
     close(ends[0]);
