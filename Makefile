@@ -36,6 +36,9 @@ module:
 .PHONY: install uninstall test-c test-netns bench-clients
 PREFIX ?= /usr/local
 CAPI := shm-fifo-redis-client/capi
+# A program is linked by the first name, and runs with the second one: .so.0.
+CAPI_LIBRARY = $(PREFIX)/lib/libshm_fifo_redis.so
+CAPI_ABI = $(shell sed -n 's/^const ABI: u32 = \(.*\);/\1/p' $(CAPI)/build.rs)
 # Man pages and completions, as redis-shm writes them itself.
 MANUAL := $(TARGET_DIR)/manual
 BASH_COMPLETION = $(PREFIX)/share/bash-completion/completions/redis-shm
@@ -50,8 +53,10 @@ INSTALL ?= install
 install: build
 	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
 	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
-	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.so \
-		$(TARGET_DIR)/release/libshm_fifo_redis_preload.so
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis_preload.so
+	$(INSTALL) -sDm755 $(TARGET_DIR)/release/libshm_fifo_redis.so $(DESTDIR)$(CAPI_LIBRARY).$(VERSION)
+	ln -sf $(notdir $(CAPI_LIBRARY)).$(VERSION) $(DESTDIR)$(CAPI_LIBRARY).$(CAPI_ABI)
+	ln -sf $(notdir $(CAPI_LIBRARY)).$(CAPI_ABI) $(DESTDIR)$(CAPI_LIBRARY)
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.a
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/include $(CAPI)/include/*.h
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
@@ -67,8 +72,9 @@ install: build
 ## uninstall: remove what install put there (the same PREFIX, DESTDIR)
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/, bin/redis-shm lib/redis/modules/$(notdir $(MODULE)) \
-		lib/libshm_fifo_redis.so lib/libshm_fifo_redis.a lib/libshm_fifo_redis_preload.so \
+		lib/libshm_fifo_redis.a lib/libshm_fifo_redis_preload.so \
 		lib/pkgconfig/shm_fifo_redis.pc $(addprefix include/, $(notdir $(wildcard $(CAPI)/include/*.h)))) \
+		$(DESTDIR)$(CAPI_LIBRARY) $(addprefix $(DESTDIR)$(CAPI_LIBRARY)., $(CAPI_ABI) $(VERSION)) \
 		$(DESTDIR)$(PREFIX)/share/man/man1/redis-shm.1 $(DESTDIR)$(PREFIX)/share/man/man1/redis-shm-*.1 \
 		$(addprefix $(DESTDIR), $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 
