@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::sleepers::Sleepers;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
-use crate::{spin, sys, table};
+use crate::{signals, spin, sys, table};
 use shm_fifo::{Duplex, Interest, SpinPolicy};
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     forks: usize,
     /// Calls that are in the kernel, reading or writing the socket.
     in_kernel: AtomicU32,
+    /// Those of them that send what is not tracked yet.
+    sending: AtomicU32,
     /// `None` once given up.
     tracker: Mutex<Option<Tracker>>,
     mover: Mutex<Option<Mover>>,
@@ -103,6 +105,7 @@ impl Connection {
             is_tcp: settings.is_tcp(),
             forks: table::forks(),
             in_kernel: AtomicU32::new(0),
+            sending: AtomicU32::new(0),
             tracker: Mutex::new(Some(Tracker::new(settings.after_commands))),
             mover: Mutex::new(None),
             ring: OnceLock::new(),
@@ -145,6 +148,10 @@ impl Connection {
     #[inline]
     pub(crate) fn fd(&self) -> RawFd {
         self.fd.load(Relaxed)
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.is_tcp
     }
 
     pub(crate) fn ring(&self) -> Option<&Duplex> {
@@ -195,7 +202,7 @@ impl Connection {
         let dont_wait = manner.dont_wait || self.is_nonblocking();
         let filled = spans.fill(skip, |target| {
             let count = sys::receive_all(self.fd(), target, dont_wait)?;
-            self.note(|tracker| tracker.received(&target[..count]));
+            self.note(|tracker| tracker.received(&target[..count], self.may_be_early()));
             Ok::<_, Errno>(count)
         });
         self.leave();
@@ -349,8 +356,10 @@ impl Connection {
         if self.spin(interest) || !self.join(interest, None) {
             return Ok(());
         }
-        let woken =
-            if interest.writable { self.sleep_for_space() } else { sys::wait_for_byte(self.fd()) };
+        let woken = signals::let_in(|| match interest.writable {
+            true => self.sleep_for_space(),
+            false => sys::wait_for_byte(self.fd()),
+        });
         // Whatever else it is, it is to be heard on the socket.
         let interrupted = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
         self.part(interest, !interrupted);
@@ -414,7 +423,10 @@ impl Connection {
             return true;
         }
         match self.phase() {
-            Phase::Shared => self.ring().is_some_and(|ring| ring.is_ready(interest)),
+            Phase::Shared => {
+                interest.readable && self.read_shut.load(Relaxed)
+                    || self.ring().is_some_and(|ring| ring.is_ready(interest))
+            }
             Phase::Moving => {
                 let has_room = || lock(&self.mover).as_ref().is_some_and(Mover::has_room);
                 interest.readable && self.read_shut.load(Relaxed)
@@ -437,13 +449,24 @@ impl Connection {
         if events & WRITABLE != 0 && self.is_ready(Interest::WRITABLE) {
             ready |= events & WRITABLE;
         }
-        if self.phase() == Phase::Shared && self.has_ended() {
+        if self.phase() == Phase::Shared && self.reading_has_ended() {
             ready |= events & READ_HANG_UP;
-            if self.kept_bytes.load(Relaxed) == 0 && self.ring().is_some_and(Duplex::is_at_end) {
+            if self.has_ended() && (events & READABLE == 0 || self.is_at_end()) {
                 ready |= HANG_UP;
             }
         }
         ready
+    }
+
+    /// Whether the peer has ended and nothing of it is left to be read.
+    fn is_at_end(&self) -> bool {
+        self.kept_bytes.load(Relaxed) == 0 && self.ring().is_some_and(Duplex::is_at_end)
+    }
+
+    /// Whether nothing more comes to be read, by whichever side's doing.
+    #[inline]
+    pub(crate) fn reading_has_ended(&self) -> bool {
+        self.read_shut.load(Relaxed) || self.has_ended()
     }
 
     /// Whether the peer has ended, though there may be bytes of it.
@@ -486,14 +509,37 @@ impl Connection {
         self.in_kernel.fetch_sub(1, SeqCst);
     }
 
+    /// As [`Connection::enter`], to send: replies may come before the kernel returns.
+    pub(crate) fn enter_to_send(&self) -> bool {
+        self.sending.fetch_add(1, SeqCst);
+        let on_socket = self.enter();
+        if !on_socket {
+            self.sending.fetch_sub(1, SeqCst);
+        }
+        on_socket
+    }
+
     /// The program sent the first `count` bytes of `spans` on the socket.
     pub(crate) fn note_sent(self: &Arc<Self>, spans: Spans<'_>, count: usize) {
-        self.note(|tracker| each(spans, count, |bytes| tracker.sent(bytes)));
+        self.note(|tracker| {
+            let is_last = self.sending.fetch_sub(1, SeqCst) == 1;
+            each(spans, count, |bytes| tracker.sent(bytes))?;
+            if is_last { tracker.all_sent() } else { Ok(()) }
+        });
     }
 
     /// The program received so many bytes from the socket.
     pub(crate) fn note_received(self: &Arc<Self>, spans: Spans<'_>, count: usize) {
-        self.note(|tracker| each(spans, count, |bytes| tracker.received(bytes)));
+        self.note(|tracker| {
+            let may_be_early = self.may_be_early();
+            each(spans, count, |bytes| tracker.received(bytes, may_be_early))
+        });
+    }
+
+    /// Whether replies may have come to what is not tracked yet. To be asked with the
+    /// tracker locked.
+    fn may_be_early(&self) -> bool {
+        self.sending.load(SeqCst) > 0
     }
 
     fn note(self: &Arc<Self>, see: impl FnOnce(&mut Tracker) -> Result<(), GivenUp>) {
@@ -605,7 +651,7 @@ impl Connection {
                     }
                     !refusal.is_permanent()
                         && tracker.sent(&held_back).is_ok()
-                        && tracker.received(&unseen).is_ok()
+                        && tracker.received(&unseen, false).is_ok()
                 });
                 if !still_tracked {
                     *tracker = None;
@@ -656,7 +702,18 @@ impl Connection {
     }
 
     /// The program is closing one of its file descriptors.
-    pub(crate) fn lose_fd(&self, fd: RawFd) {
+    pub(crate) fn lose_fd(self: &Arc<Self>, fd: RawFd) {
+        let left = {
+            let mut fds = lock(&self.fds);
+            fds.retain(|&other| other != fd);
+            fds.first().copied()
+        };
+        let is_watched = self.watchers().iter().any(|&(_, watched)| watched == fd);
+        // A duplicate keeps the program's registration in the kernel, and nobody can
+        // change that any more.
+        if is_watched && left.is_some() && self.give_up() {
+            return;
+        }
         for (epoll, watched) in self.watchers() {
             if watched == fd {
                 epoll.forget(fd);
@@ -665,21 +722,25 @@ impl Connection {
         // The number may be another connection's in a moment: a thread that sleeps here
         // must take nothing off that.
         let _sleepers = lock(&self.sleepers);
-        let left = {
-            let mut fds = lock(&self.fds);
-            fds.retain(|&other| other != fd);
-            fds.first().copied()
-        };
         if left.is_none() {
             self.end(fd);
         }
         self.fd.store(left.unwrap_or(-1), Relaxed);
     }
 
+    /// The program exits. What it has written is still to be executed.
+    pub(crate) fn finish(&self) {
+        // A signal handler may exit in the middle of anything.
+        let holds_back = || self.mover.try_lock().is_ok_and(|mover| holds_back(&mover));
+        if self.phase() == Phase::Moving && holds_back() {
+            self.end(self.fd());
+        }
+    }
+
     /// The program ends both directions. What it has written is still to be executed.
     fn end(&self, fd: RawFd) {
         // A server that cannot send its answer any more ends the client before it reads on.
-        while lock(&self.mover).as_ref().is_some_and(Mover::holds_back) {
+        while holds_back(&lock(&self.mover)) {
             const PATIENCE: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
             let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
             if sys::ppoll(&mut entry, Some(PATIENCE), std::ptr::null()) == Ok(0) {
@@ -700,22 +761,28 @@ impl Connection {
     /// `shutdown(2)`. Returns whether the kernel is to do it as well.
     pub(crate) fn shut_down(&self, how: libc::c_int) -> bool {
         // Keeps a move from ending meanwhile.
-        let _sleepers = lock(&self.sleepers);
+        let sleepers = lock(&self.sleepers);
         if !self.is_moved() {
             return true;
         }
+        // The socket has to carry doorbells as long as one direction is open.
         match (how, self.ring()) {
-            (libc::SHUT_RD, Some(_)) => self.read_shut.store(true, Relaxed),
-            (libc::SHUT_RD, None) => return true,
+            (libc::SHUT_RD, Some(_)) => {
+                self.read_shut.store(true, Relaxed);
+                // Nothing else wakes who waits for data; it ends the doorbells.
+                return sleepers.for_data();
+            }
             (libc::SHUT_WR, Some(ring)) => ring.close_writing(self.fd()),
             (libc::SHUT_WR, None) => self.write_shut.store(true, Relaxed),
-            _ => {
+            (libc::SHUT_RDWR, _) => {
                 self.read_shut.store(true, Relaxed);
                 self.end(self.fd());
+                return true;
             }
+            // Moving, or nonsense.
+            _ => return true,
         }
-        // The socket has to carry doorbells as long as one direction is open.
-        how == libc::SHUT_RDWR
+        false
     }
 
     // Who watches it.
@@ -750,6 +817,10 @@ const NOTHING: Interest = Interest { readable: false, writable: false };
 /// What these `events` ask to be waited for.
 pub(crate) fn interest_of(events: u32) -> Interest {
     Interest { readable: events & READABLE != 0, writable: events & WRITABLE != 0 }
+}
+
+fn holds_back(mover: &Option<Mover>) -> bool {
+    mover.as_ref().is_some_and(Mover::holds_back)
 }
 
 fn each(

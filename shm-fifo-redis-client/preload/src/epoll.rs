@@ -8,7 +8,7 @@
 
 use crate::connection::{Connection, Phase, WRITABLE, interest_of, lock};
 use crate::errno::Errno;
-use crate::{spin, sys, table};
+use crate::{signals, spin, sys, table};
 use libc::{c_int, epoll_event, sigset_t};
 use shm_fifo::Interest;
 use std::hash::{BuildHasher, RandomState};
@@ -61,6 +61,8 @@ struct Member {
     /// It is to be reported; not so after a one-shot report.
     is_armed: bool,
     in_kernel: InKernel,
+    /// The end was heard on the socket; the kernel does not report it again.
+    is_silenced: bool,
     /// What the last report told of, for reports of news alone.
     told: Option<Told>,
 }
@@ -83,6 +85,24 @@ enum InKernel {
 pub(crate) enum Timeout {
     Never,
     After { ns: u64 },
+}
+
+impl Timeout {
+    /// When it ends, by the clock that never goes back.
+    pub(crate) fn deadline_ns(self) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            // Looking is done at once: no look at the clock.
+            Self::After { ns: 0 } => Some(0),
+            Self::After { ns } => Some(sys::monotonic_ns().saturating_add(ns)),
+        }
+    }
+
+    /// What is left of it.
+    pub(crate) fn until(deadline_ns: Option<u64>) -> Self {
+        let left_ns = |deadline_ns: u64| deadline_ns.saturating_sub(sys::monotonic_ns());
+        deadline_ns.map_or(Self::Never, |deadline_ns| Self::After { ns: left_ns(deadline_ns) })
+    }
 }
 
 /// Connections for which a thread is announced as asleep, and what for.
@@ -175,7 +195,7 @@ impl Epoll {
             if !known {
                 self.register_ours(libc::EPOLL_CTL_ADD, fd, DOORBELLS)?;
             }
-            if state.sleeping > 0 {
+            if self.has_sleepers(state) {
                 self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | WAKE_UP)?;
             }
             InKernel::Ours
@@ -188,13 +208,14 @@ impl Epoll {
             is_watched: true,
             is_armed: true,
             in_kernel,
+            is_silenced: false,
             told: None,
         });
         Ok(())
     }
 
     fn change(&self, state: &mut State, fd: RawFd, event: epoll_event) -> Result<(), Errno> {
-        let sleeping = state.sleeping > 0;
+        let sleeping = self.has_sleepers(state);
         let Some(member) = state.member_mut(fd) else { return Err(Errno(libc::ENOENT)) };
         if member.in_kernel == InKernel::Programs {
             sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, fd, Some(event))?;
@@ -222,7 +243,7 @@ impl Epoll {
     /// The connection behind `fd` is moving: its readiness is ours to tell.
     pub(crate) fn adopt(&self, fd: RawFd, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        let wake_up = if state.sleeping > 0 { WAKE_UP } else { 0 };
+        let wake_up = if self.has_sleepers(&state) { WAKE_UP } else { 0 };
         let Some(member) = state.member_mut(fd) else { return };
         let is_it = Arc::ptr_eq(&member.connection, connection);
         if is_it && member.in_kernel == InKernel::Programs {
@@ -253,6 +274,10 @@ impl Epoll {
         member.in_kernel = InKernel::Programs;
     }
 
+    fn has_sleepers(&self, state: &State) -> bool {
+        state.sleeping > 0 || table::strangers(self.epfd()) > 0
+    }
+
     /// Changes whose registration it is. One with `EPOLLEXCLUSIVE` cannot be changed,
     /// nor be changed into.
     fn replace(&self, fd: RawFd, event: epoll_event) {
@@ -279,11 +304,37 @@ impl Epoll {
         timeout: Timeout,
         mask: *const sigset_t,
     ) -> Result<usize, Errno> {
+        let found = self.wait_for_news(events, timeout, mask)?;
+        if found > 0 && table::strangers(self.epfd()) > 0 {
+            self.recruit();
+        }
+        Ok(found)
+    }
+
+    /// The kernel had `count` events for a stranger, who knows this instance now: the
+    /// program's share of them, and what the rings have.
+    pub(crate) fn welcome(&self, events: &mut [epoll_event], count: usize) -> usize {
+        self.gather(&mut self.lock(), events, count)
+    }
+
+    /// The thread that knows of the rings leaves with news. A stranger is woken to wait
+    /// in its place: no ring rings for those.
+    fn recruit(&self) {
+        let state = self.lock();
+        let ours = state.members.iter().find(|member| member.in_kernel == InKernel::Ours);
+        if let Some(member) = ours.filter(|_| state.sleeping == 0) {
+            self.register_ours(libc::EPOLL_CTL_MOD, member.fd, DOORBELLS | WAKE_UP).ok();
+        }
+    }
+
+    fn wait_for_news(
+        &self,
+        events: &mut [epoll_event],
+        timeout: Timeout,
+        mask: *const sigset_t,
+    ) -> Result<usize, Errno> {
         let mut now_ns = sys::monotonic_ns();
-        let deadline_ns = match timeout {
-            Timeout::Never => None,
-            Timeout::After { ns } => Some(now_ns.saturating_add(ns)),
-        };
+        let deadline_ns = timeout.deadline_ns();
         let is_look = matches!(timeout, Timeout::After { ns: 0 });
         let mut state = self.lock();
         loop {
@@ -331,7 +382,8 @@ impl Epoll {
             };
             state.sleeping += 1;
             drop(state);
-            let woken = sys::epoll_wait(self.epfd(), events, left_ms, mask);
+            let epfd = self.epfd();
+            let woken = signals::let_in(|| sys::epoll_wait(epfd, events, left_ms, mask));
             for (connection, interest) in joined {
                 connection.part(interest, false);
             }
@@ -376,20 +428,20 @@ impl Epoll {
 
     /// Something came on the socket of `fd`, or the thread asleep is woken by it.
     fn heard(&self, state: &mut State, fd: RawFd, events: u32) {
-        let Some(member) = state.member(fd) else { return };
+        let Some(member) = state.member_mut(fd) else { return };
         let connection = Arc::clone(&member.connection);
-        if events & WAKE_UP != 0 {
-            self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS).ok();
+        if events & !WAKE_UP != 0 {
+            connection.attend();
         }
-        if events & !WAKE_UP == 0 {
-            return;
+        // The end of a socket is reported for ever; having heard it is enough. A change of
+        // the registration would report it again.
+        let has_ended = connection.has_ended();
+        if events & WAKE_UP != 0 || has_ended && !member.is_silenced {
+            member.is_silenced = has_ended;
+            let wanted = if has_ended { EDGE } else { DOORBELLS };
+            self.register_ours(libc::EPOLL_CTL_MOD, fd, wanted).ok();
         }
-        connection.attend();
         state.has_returned |= connection.phase() == Phase::Returning;
-        if connection.has_ended() {
-            // The end of a socket is reported for ever; having heard it is enough.
-            self.register_ours(libc::EPOLL_CTL_MOD, fd, EDGE).ok();
-        }
     }
 
     /// Whether waiting would return at once, by its rings.
@@ -542,9 +594,9 @@ impl State {
             if !member.is_told_by_us() {
                 continue;
             }
-            let news = member.news();
+            let (news, seen) = member.look();
             if news != 0 {
-                member.tell();
+                member.tell(news, seen);
                 *event = epoll_event { events: news, u64: member.data };
                 found += 1;
             }
@@ -557,7 +609,8 @@ impl State {
     /// announced, if one of them is ready.
     fn join_all(&self) -> Option<Joined> {
         let mut joined = Joined::with_capacity(self.members.len());
-        let watched = self.members.iter().filter(|member| member.is_watched);
+        // Who arms one again wakes those who sleep.
+        let watched = self.members.iter().filter(|member| member.is_watched && member.is_armed);
         for member in watched {
             let (interest, noticed) = member.to_sleep_for();
             if !member.connection.join(interest, noticed) {
@@ -586,13 +639,16 @@ impl State {
     }
 
     /// The kernel reported `data`: it has disarmed that registration, if it was
-    /// one-shot.
+    /// one-shot. Of several with the same data nobody knows which: they may be told of
+    /// once too often.
     fn note_one_shot(&mut self, data: u64) {
-        for member in &mut self.members {
+        let is_meant = |member: &&mut Member| {
             let kernels = member.in_kernel == InKernel::Programs;
-            if kernels && member.data == data && member.events & ONE_SHOT != 0 {
-                member.is_armed = false;
-            }
+            kernels && member.data == data && member.events & ONE_SHOT != 0
+        };
+        let mut meant = self.members.iter_mut().filter(is_meant);
+        if let (Some(member), None) = (meant.next(), meant.next()) {
+            member.is_armed = false;
         }
     }
 }
@@ -605,24 +661,30 @@ impl Member {
     /// What is to be reported now.
     #[inline]
     fn news(&self) -> u32 {
-        let ready = self.connection.ready_events(self.events);
-        let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else { return ready };
-        if self.connection.phase() == Phase::Returning {
-            return ready;
-        }
-        let has_news = self.connection.arrivals() != told.arrivals
-            || self.connection.has_ended() != told.ended
-            || ready & WRITABLE != 0 && self.connection.wants_space();
-        if has_news { ready } else { 0 }
+        self.look().0
+    }
+
+    /// What is to be reported now, and what will have been told of then.
+    #[inline]
+    fn look(&self) -> (u32, Told) {
+        let connection = &self.connection;
+        // Before the look: what comes during it may not be in this report, and is news.
+        let seen = Told { arrivals: connection.arrivals(), ended: connection.reading_has_ended() };
+        let ready = connection.ready_events(self.events);
+        let told = self.told.filter(|_| self.events & EDGE != 0);
+        let is_news = told.is_none_or(|told| told != seen)
+            || ready & WRITABLE != 0 && connection.wants_space()
+            || connection.phase() == Phase::Returning;
+        (if is_news { ready } else { 0 }, seen)
     }
 
     /// It is being reported.
-    fn tell(&mut self) {
+    fn tell(&mut self, news: u32, seen: Told) {
         if self.events & EDGE != 0 {
-            let connection = &self.connection;
-            self.told =
-                Some(Told { arrivals: connection.arrivals(), ended: connection.has_ended() });
-            connection.told_of_space();
+            self.told = Some(seen);
+            if news & WRITABLE != 0 {
+                self.connection.told_of_space();
+            }
         }
         if self.events & ONE_SHOT != 0 {
             self.is_armed = false;
@@ -631,7 +693,7 @@ impl Member {
 
     /// What would be news of it, and up to where bytes are none.
     fn to_sleep_for(&self) -> (Interest, Option<u64>) {
-        let mut interest = interest_of(if self.is_armed { self.events } else { 0 });
+        let mut interest = interest_of(self.events);
         let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else {
             return (interest, None);
         };

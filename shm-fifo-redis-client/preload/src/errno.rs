@@ -1,6 +1,7 @@
 //! `errno`, as the calls that we stand for leave it.
 #![allow(unsafe_code)]
 
+use crate::signals;
 use libc::c_int;
 use std::io;
 
@@ -31,7 +32,7 @@ impl From<io::Error> for Errno {
 /// Runs `work`, which is none of the program's business, leaving `errno` alone.
 pub(crate) fn untouched<T>(work: impl FnOnce() -> T) -> T {
     let before = get();
-    let result = work();
+    let result = signals::put_off(work);
     set(before);
     result
 }

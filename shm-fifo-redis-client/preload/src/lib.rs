@@ -23,6 +23,7 @@ mod mover;
 mod poll;
 mod real;
 mod settings;
+mod signals;
 mod sleepers;
 mod spans;
 mod spin;

@@ -5,7 +5,7 @@ use crate::connection::{Connection, interest_of};
 use crate::epoll::{Epoll, Joined, Timeout};
 use crate::errno::Errno;
 use crate::table::{self, Entry};
-use crate::{spin, sys};
+use crate::{signals, spin, sys};
 use libc::{pollfd, sigset_t, timespec};
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -59,11 +59,7 @@ impl Poll {
         timeout: Timeout,
         mask: *const sigset_t,
     ) -> Result<usize, Errno> {
-        let started_ns = sys::monotonic_ns();
-        let deadline_ns = match timeout {
-            Timeout::Never => None,
-            Timeout::After { ns } => Some(started_ns.saturating_add(ns)),
-        };
+        let deadline_ns = timeout.deadline_ns();
         loop {
             if self.any_ready(entries) {
                 return self.look(entries, mask);
@@ -101,7 +97,8 @@ impl Poll {
     ) -> Result<usize, Errno> {
         let Some(joined) = self.join(entries) else { return Ok(0) };
         let mut asked = self.for_kernel(entries);
-        let result = sys::ppoll(&mut asked, left_ns.map(timespec_of), mask);
+        let left = left_ns.map(timespec_of);
+        let result = signals::let_in(|| sys::ppoll(&mut asked, left, mask));
         for (connection, interest) in joined {
             connection.part(interest, false);
         }

@@ -17,6 +17,11 @@ pub(crate) struct Sleepers {
 }
 
 impl Sleepers {
+    /// Whether somebody waits for something to read.
+    pub(crate) fn for_data(&self) -> bool {
+        self.data > 0
+    }
+
     /// The part of `interest` that nobody sleeps for.
     fn unwanted(&self, interest: Interest) -> Interest {
         Interest {

@@ -41,6 +41,11 @@ impl<'a> Spans<'a> {
         self.iter().map(|span| span.iov_len).fold(0, usize::saturating_add)
     }
 
+    /// Whether one of them is nowhere: `EFAULT`.
+    pub(crate) fn has_null(self) -> bool {
+        self.iter().any(|span| span.iov_base.is_null() && span.iov_len > 0)
+    }
+
     /// The bytes of the buffers, to be read.
     pub(crate) fn sources(self) -> &'a [IoSlice<'a>] {
         if self.count == 0 {
@@ -109,5 +114,5 @@ impl<'a> Spans<'a> {
 
 /// One buffer as a span.
 pub(crate) fn span(buffer: *const c_void, length: usize) -> iovec {
-    iovec { iov_base: buffer.cast_mut(), iov_len: if buffer.is_null() { 0 } else { length } }
+    iovec { iov_base: buffer.cast_mut(), iov_len: length }
 }

@@ -135,6 +135,13 @@ pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
     flags >= 0 && flags & c_long::from(libc::O_NONBLOCK) != 0
 }
 
+/// Whether `fd` is open.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: takes no pointer.
+    let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) };
+    flags >= 0
+}
+
 /// Lets `fd` end with the program's image, at `execve(2)`.
 pub(crate) fn close_on_exec(fd: RawFd) {
     // SAFETY: takes no pointer.

@@ -8,11 +8,13 @@
 
 use crate::connection::Connection;
 use crate::epoll::Epoll;
-use crate::sys;
+use crate::{signals, sys};
 use std::os::fd::RawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicUsize};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, fence,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SLOTS_PER_PAGE: usize = 256;
@@ -43,6 +45,8 @@ struct Slot {
     kind: AtomicU8,
     /// An epoll instance may know this file descriptor from before it was tracked.
     watched: AtomicBool,
+    /// Threads that wait in this epoll instance without a look at its entry.
+    strangers: AtomicU32,
     entry: Mutex<Option<Entry>>,
 }
 
@@ -66,7 +70,7 @@ pub(crate) fn entry(fd: RawFd) -> Option<Entry> {
     match slot.kind.load(Acquire) {
         EMPTY => None,
         INHERITED => Some(Entry::Inherited),
-        _ => slot.lock().clone(),
+        _ => signals::put_off(|| slot.lock().clone()),
     }
 }
 
@@ -88,6 +92,24 @@ pub(crate) fn epoll(fd: RawFd) -> Option<Arc<Epoll>> {
     }
 }
 
+/// Lets a thread wait in the epoll instance `epfd`, of which nothing is known, by
+/// `wait`. `None`, and it has not waited, if something has just become known.
+pub(crate) fn as_stranger<T>(epfd: RawFd, wait: impl FnOnce() -> T) -> Option<T> {
+    let Some(slot) = slot_or_insert(epfd) else { return Some(wait()) };
+    slot.strangers.fetch_add(1, Relaxed);
+    // ORDERING, SeqCst: pairs with the fence in `fill`. Either the entry is seen here, or
+    // this stranger by whoever made it.
+    fence(SeqCst);
+    let result = (slot.kind.load(Acquire) != EPOLL).then(wait);
+    slot.strangers.fetch_sub(1, Relaxed);
+    result
+}
+
+/// How many threads wait so.
+pub(crate) fn strangers(epfd: RawFd) -> u32 {
+    slot(epfd).map_or(0, |slot| slot.strangers.load(Relaxed))
+}
+
 /// Puts `entry` behind `fd`.
 pub(crate) fn fill(fd: RawFd, entry: Entry) {
     let Some(slot) = slot_or_insert(fd) else { return };
@@ -102,6 +124,8 @@ pub(crate) fn fill(fd: RawFd, entry: Entry) {
     }
     // ORDERING, Release: pairs with the Acquire in `entry`.
     slot.kind.store(kind, Release);
+    // ORDERING, SeqCst: pairs with the fence in `as_stranger`.
+    fence(SeqCst);
 }
 
 /// Forgets what is behind `fd`, and returns it.
@@ -138,6 +162,16 @@ pub(crate) fn is_known(fd: RawFd) -> bool {
 /// The file descriptors from `first` to `last` of which anything is known.
 pub(crate) fn known_between(first: RawFd, last: RawFd) -> Vec<RawFd> {
     all().filter(|&fd| (first..=last).contains(&fd) && is_known(fd)).collect()
+}
+
+/// The connections of which nobody is in the middle: a signal handler may ask.
+pub(crate) fn connections() -> Vec<Arc<Connection>> {
+    let entry_of = |fd| slot(fd)?.entry.try_lock().ok()?.clone();
+    let connection_of = |fd| match entry_of(fd) {
+        Some(Entry::Connection(connection)) => Some(connection),
+        _ => None,
+    };
+    all().filter_map(connection_of).collect()
 }
 
 /// Whether this process is the one whose file descriptors are in the table. A child
@@ -178,6 +212,7 @@ unsafe extern "C" fn forked_child() {
             // SAFETY: a leaked page. A forked child has one thread, this one: nobody
             // has a reference to the slot.
             let slot = unsafe { &mut (*page)[index] };
+            *slot.strangers.get_mut() = 0;
             if *slot.kind.get_mut() == EMPTY {
                 continue;
             }

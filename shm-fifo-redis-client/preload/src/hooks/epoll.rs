@@ -63,6 +63,8 @@ fn watcher(epfd: c_int) -> Option<Arc<Epoll>> {
     })
 }
 
+/// Waits in `epfd`; `real` is the call itself, for an instance of which nothing is known.
+///
 /// # Safety
 /// Room for `capacity` events.
 unsafe fn wait(
@@ -71,12 +73,31 @@ unsafe fn wait(
     capacity: c_int,
     timeout: Timeout,
     mask: *const sigset_t,
-) -> Option<c_int> {
-    let epoll = table::epoll(epfd)?;
-    let capacity = usize::try_from(capacity).ok().filter(|&capacity| capacity > 0)?;
-    // SAFETY: the caller's contract; they are only written.
-    let events = unsafe { std::slice::from_raw_parts_mut(events, capacity) };
-    Some(number(untouched(|| epoll.wait(events, timeout, mask))))
+    real: impl FnOnce() -> c_int,
+) -> c_int {
+    let room = usize::try_from(capacity).ok().filter(|&room| room > 0 && !events.is_null());
+    let (Some(room), Some(_)) = (room, settings::get()) else { return real() };
+    if let Some(epoll) = table::epoll(epfd) {
+        // SAFETY: the caller's contract; they are only written.
+        let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
+        return number(untouched(|| epoll.wait(events, timeout, mask)));
+    }
+    let deadline_ns = timeout.deadline_ns();
+    let heard = table::as_stranger(epfd, real);
+    let count = match heard.map(usize::try_from) {
+        None => 0,
+        Some(Ok(count)) if count > 0 => count,
+        // Nothing came in time, or `errno` says what did.
+        Some(Ok(_) | Err(_)) => return heard.unwrap_or(0),
+    };
+    let Some(epoll) = table::epoll(epfd) else { return heard.unwrap_or(0) };
+    // It has come to watch a connection meanwhile: events may be doorbells of ours.
+    // SAFETY: as above.
+    let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
+    number(untouched(|| match epoll.welcome(events, count) {
+        0 => epoll.wait(events, Timeout::until(deadline_ns), mask),
+        found => Ok(found),
+    }))
 }
 
 fn after_ms(timeout_ms: c_int) -> Timeout {
@@ -97,8 +118,9 @@ unsafe extern "C" fn epoll_wait(
 ) -> c_int {
     // SAFETY: the caller's own arguments.
     unsafe {
-        wait(epfd, events, capacity, after_ms(timeout_ms), null())
-            .unwrap_or_else(|| real::epoll_wait(epfd, events, capacity, timeout_ms))
+        wait(epfd, events, capacity, after_ms(timeout_ms), null(), || {
+            real::epoll_wait(epfd, events, capacity, timeout_ms)
+        })
     }
 }
 
@@ -114,8 +136,9 @@ unsafe extern "C" fn epoll_pwait(
 ) -> c_int {
     // SAFETY: the caller's own arguments.
     unsafe {
-        wait(epfd, events, capacity, after_ms(timeout_ms), mask)
-            .unwrap_or_else(|| real::epoll_pwait(epfd, events, capacity, timeout_ms, mask))
+        wait(epfd, events, capacity, after_ms(timeout_ms), mask, || {
+            real::epoll_pwait(epfd, events, capacity, timeout_ms, mask)
+        })
     }
 }
 
@@ -131,7 +154,8 @@ unsafe extern "C" fn epoll_pwait2(
 ) -> c_int {
     // SAFETY: the caller's own arguments.
     unsafe {
-        wait(epfd, events, capacity, after_timespec(timeout), mask)
-            .unwrap_or_else(|| real::epoll_pwait2(epfd, events, capacity, timeout, mask))
+        wait(epfd, events, capacity, after_timespec(timeout), mask, || {
+            real::epoll_pwait2(epfd, events, capacity, timeout, mask)
+        })
     }
 }

@@ -4,7 +4,7 @@
 use crate::connection::Connection;
 use crate::errno::{self, untouched};
 use crate::table::{self, Entry};
-use crate::{real, settings, sys};
+use crate::{real, settings, signals, sys};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -84,6 +84,9 @@ fn duplicated(original: RawFd, copy: RawFd) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn close(fd: c_int) -> c_int {
     if table::is_known(fd) {
+        if signals::is_put_off(fd) {
+            return 0;
+        }
         release(fd);
     }
     // SAFETY: the caller's own argument.
@@ -94,7 +97,7 @@ unsafe extern "C" fn close(fd: c_int) -> c_int {
 /// As `close_range(2)`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    if flags & CLOSE_RANGE_CLOEXEC == 0 {
+    if flags & !CLOSE_RANGE_UNSHARE == 0 {
         let first = RawFd::try_from(first).unwrap_or(RawFd::MAX);
         let last = RawFd::try_from(last).unwrap_or(RawFd::MAX);
         table::known_between(first, last).into_iter().for_each(release);
@@ -103,7 +106,8 @@ unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c
     unsafe { real::close_range(first, last, flags) }
 }
 
-const CLOSE_RANGE_CLOEXEC: c_int = 1 << 2;
+/// With any other flag it closes nothing.
+const CLOSE_RANGE_UNSHARE: c_int = 1 << 1;
 
 /// # Safety
 /// As `closefrom(3)`.
@@ -154,7 +158,7 @@ unsafe extern "C" fn dup(fd: c_int) -> c_int {
 /// As `dup2(2)`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
-    if old != new && table::is_known(new) {
+    if old != new && table::is_known(new) && sys::is_open(old) {
         release(new);
     }
     // SAFETY: the caller's own arguments.
@@ -167,7 +171,8 @@ unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
 /// As `dup3(2)`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
-    if old != new && table::is_known(new) {
+    let allowed = flags & !libc::O_CLOEXEC == 0;
+    if allowed && old != new && table::is_known(new) && sys::is_open(old) {
         release(new);
     }
     // SAFETY: the caller's own arguments.

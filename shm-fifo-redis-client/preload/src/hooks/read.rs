@@ -17,7 +17,7 @@ use std::sync::Arc;
 fn serve(
     entry: &Entry,
     spans: Spans<'_>,
-    manner: Manner,
+    flags: c_int,
     mut real: impl FnMut() -> ssize_t,
 ) -> ssize_t {
     let connection = match entry {
@@ -25,6 +25,22 @@ fn serve(
         Entry::Inherited => return length(Err(Errno::PIPE)),
         Entry::Epoll(_) => return real(),
     };
+    let manner = manner_of(flags);
+    if connection.is_tcp() {
+        if flags & libc::MSG_ERRQUEUE != 0 {
+            return real();
+        }
+        if flags & libc::MSG_TRUNC != 0 {
+            return discard(connection, spans.total_bytes(), manner, real);
+        }
+    }
+    // None of the stream's bytes.
+    if flags & libc::MSG_OOB != 0 {
+        return real();
+    }
+    if spans.has_null() {
+        return length(Err(Errno(libc::EFAULT)));
+    }
     loop {
         match untouched(|| connection.read(spans, manner)) {
             Served::Done(result) => return length(result),
@@ -51,6 +67,28 @@ fn note(connection: &Arc<Connection>, spans: Spans<'_>, manner: Manner, count: s
     }
 }
 
+/// With `MSG_TRUNC` TCP throws bytes away: they are not seen by anybody.
+fn discard(
+    connection: &Arc<Connection>,
+    wanted: usize,
+    manner: Manner,
+    mut real: impl FnMut() -> ssize_t,
+) -> ssize_t {
+    const MAX_BYTES: usize = 64 * 1024;
+    if untouched(|| connection.give_up()) {
+        return real();
+    }
+    let mut bytes = vec![0_u8; wanted.min(MAX_BYTES)];
+    let span = span(bytes.as_mut_ptr().cast(), bytes.len());
+    // SAFETY: the buffer made above.
+    let spans = unsafe { Spans::new(&raw const span, 1) };
+    match untouched(|| connection.read(spans, manner)) {
+        Served::Done(result) => length(result),
+        // Back on its socket.
+        Served::ByKernel => real(),
+    }
+}
+
 fn manner_of(flags: c_int) -> Manner {
     Manner {
         peek: flags & libc::MSG_PEEK != 0,
@@ -68,7 +106,7 @@ unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, size: size_t) -> ssize
     let Some(entry) = table::entry(fd) else { return real() };
     let span = span(buffer, size);
     // SAFETY: the caller's buffer.
-    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, Manner::default(), real)
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, 0, real)
 }
 
 /// # Safety
@@ -86,7 +124,7 @@ unsafe extern "C" fn __read_chk(
     let Some(entry) = table::entry(fd).filter(|_| size <= room) else { return real() };
     let span = span(buffer, size);
     // SAFETY: the caller's buffer.
-    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, Manner::default(), real)
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, 0, real)
 }
 
 /// # Safety
@@ -100,7 +138,7 @@ unsafe extern "C" fn readv(fd: c_int, spans: *const iovec, count: c_int) -> ssiz
     let (Some(entry), Some(count)) = (table::entry(fd), allowed) else { return real() };
     // SAFETY: the caller's buffers.
     let spans = unsafe { Spans::new(spans, count) };
-    serve(&entry, spans, Manner::default(), real)
+    serve(&entry, spans, 0, real)
 }
 
 /// # Safety
@@ -112,7 +150,7 @@ unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c
     let Some(entry) = table::entry(fd) else { return real() };
     let span = span(buffer, size);
     // SAFETY: the caller's buffer.
-    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, manner_of(flags), real)
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, flags, real)
 }
 
 /// # Safety
@@ -130,7 +168,7 @@ unsafe extern "C" fn __recv_chk(
     let Some(entry) = table::entry(fd).filter(|_| size <= room) else { return real() };
     let span = span(buffer, size);
     // SAFETY: the caller's buffer.
-    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, manner_of(flags), real)
+    serve(&entry, unsafe { Spans::new(&raw const span, 1) }, flags, real)
 }
 
 /// # Safety
@@ -151,9 +189,7 @@ unsafe extern "C" fn recvfrom(
     // SAFETY: the caller's buffer.
     let spans = unsafe { Spans::new(&raw const span, 1) };
     // SAFETY: null, or the caller's own.
-    unsafe {
-        without_address(&entry, address_length, || serve(&entry, spans, manner_of(flags), real))
-    }
+    unsafe { without_address(&entry, address_length, || serve(&entry, spans, flags, real)) }
 }
 
 /// # Safety
@@ -206,7 +242,7 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     // SAFETY: the caller's message.
     let spans = unsafe { Spans::of_message(message) };
     let moved = matches!(&entry, Entry::Connection(connection) if connection.is_virtual());
-    let count = serve(&entry, spans, manner_of(flags), real);
+    let count = serve(&entry, spans, flags, real);
     // SAFETY: the caller's message.
     if let Some(message) = unsafe { message.as_mut() }.filter(|_| moved && count >= 0) {
         message.msg_namelen = 0;

@@ -24,6 +24,9 @@ fn serve(
         Entry::Inherited => return length(Err(Errno::PIPE)),
         Entry::Epoll(_) => return real(),
     };
+    if spans.has_null() {
+        return length(Err(Errno(libc::EFAULT)));
+    }
     let dont_wait = flags & libc::MSG_DONTWAIT != 0;
     loop {
         match untouched(|| connection.write(spans, dont_wait)) {
@@ -33,12 +36,10 @@ fn serve(
                 }
                 return length(result);
             }
-            Served::ByKernel if connection.enter() => {
+            Served::ByKernel if connection.enter_to_send() => {
                 let count = real();
                 untouched(|| {
-                    if let Ok(sent @ 1..) = usize::try_from(count) {
-                        connection.note_sent(spans, sent);
-                    }
+                    connection.note_sent(spans, usize::try_from(count).unwrap_or(0));
                     connection.leave();
                 });
                 return count;
@@ -135,12 +136,21 @@ unsafe extern "C" fn sendmmsg(
         let message = unsafe { &mut *messages.add(index as usize) };
         // SAFETY: the caller's message.
         let sent = unsafe { sendmsg(fd, &raw const message.msg_hdr, flags) };
-        match c_uint::try_from(sent) {
-            Ok(length) => message.msg_len = length,
-            Err(_) if index == 0 => return -1,
-            Err(_) => return c_int::try_from(index).unwrap_or(c_int::MAX),
+        let Ok(length) = c_uint::try_from(sent) else {
+            return if index == 0 { -1 } else { whole_number(index) };
+        };
+        message.msg_len = length;
+        // SAFETY: the caller's message.
+        let all_bytes = unsafe { Spans::of_message(&raw const message.msg_hdr) }.total_bytes();
+        // Its rest comes before what is in the next one.
+        if (length as usize) < all_bytes {
+            return whole_number(index + 1);
         }
     }
+    whole_number(count)
+}
+
+fn whole_number(count: c_uint) -> c_int {
     c_int::try_from(count).unwrap_or(c_int::MAX)
 }
 

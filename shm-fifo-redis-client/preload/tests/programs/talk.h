@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -35,7 +36,17 @@ static const char PING[] = "*1\r\n$4\r\nPING\r\n";
 static const char PONG[] = "+PONG\r\n";
 enum { PING_LENGTH = sizeof PING - 1, PONG_LENGTH = sizeof PONG - 1 };
 
+/* By TCP, where the path is a port. */
+static int open_tcp_connection(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(path)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    return fd;
+}
+
 static int open_connection(void) {
+    if (path[0] != '/') return open_tcp_connection();
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     strncpy(address.sun_path, path, sizeof address.sun_path - 1);
