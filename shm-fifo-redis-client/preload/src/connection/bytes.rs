@@ -1,0 +1,279 @@
+//! The bytes of a connection: reading, writing, and waiting to.
+
+use super::{
+    Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner, Phase, Served, lock,
+};
+use crate::errno::Errno;
+use crate::spans::Spans;
+use crate::{signals, spin, sys};
+use shm_fifo::{Duplex, Interest, SpinPolicy};
+use std::io::Read as _;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard};
+
+impl Connection {
+    // Reading.
+
+    /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
+    pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, manner: Manner) -> Served {
+        let wanted = spans.total_bytes();
+        let mut filled = 0;
+        loop {
+            match self.read_now(spans, filled, manner.peek) {
+                Served::ByKernel if filled == 0 => return Served::ByKernel,
+                Served::ByKernel => {
+                    filled += self.read_rest(spans, filled, manner);
+                    return Served::Done(Ok(filled));
+                }
+                Served::Done(Ok(0)) => return Served::Done(Ok(filled)),
+                Served::Done(Ok(count)) => {
+                    filled += count;
+                    // What is peeked at stays: waiting for more would find it again.
+                    if manner.peek || !manner.wait_all || filled >= wanted {
+                        return Served::Done(Ok(filled));
+                    }
+                }
+                Served::Done(Err(Errno::AGAIN)) => {}
+                failed @ Served::Done(Err(_)) if filled == 0 => return failed,
+                Served::Done(Err(_)) => return Served::Done(Ok(filled)),
+            }
+            if let Err(errno) = self.wait_alone(Interest::READABLE, manner.dont_wait) {
+                return Served::Done(if filled > 0 { Ok(filled) } else { Err(errno) });
+            }
+        }
+    }
+
+    /// Fills the rest from the socket: the beginning was kept, and the connection is
+    /// there again. How many bytes that were.
+    fn read_rest(self: &Arc<Self>, spans: Spans<'_>, skip: usize, manner: Manner) -> usize {
+        if !self.enter() {
+            return 0;
+        }
+        let dont_wait = manner.dont_wait || self.is_nonblocking();
+        let filled = spans.fill(skip, |target| {
+            let count = sys::receive_all(self.fd(), target, dont_wait)?;
+            self.note(|tracker| tracker.received(&target[..count], self.may_be_early()));
+            Ok::<_, Errno>(count)
+        });
+        self.leave();
+        filled.unwrap_or(0)
+    }
+
+    fn read_now(&self, spans: Spans<'_>, skip: usize, peek: bool) -> Served {
+        loop {
+            if self.kept_bytes.load(Relaxed) > 0 {
+                let count = self.read_kept(spans, skip, peek);
+                if count > 0 {
+                    return Served::Done(Ok(count));
+                }
+            }
+            match self.phase() {
+                Phase::Socket => return Served::ByKernel,
+                Phase::Returning => self.settle(),
+                Phase::Moving => {
+                    self.attend();
+                    if self.phase() == Phase::Moving && self.kept_bytes.load(Relaxed) == 0 {
+                        let at_end = self.read_shut.load(Relaxed);
+                        return Served::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
+                    }
+                }
+                Phase::Shared => return Served::Done(self.read_ring(spans, skip, peek)),
+            }
+        }
+    }
+
+    #[inline]
+    fn read_ring(&self, spans: Spans<'_>, skip: usize, peek: bool) -> Result<usize, Errno> {
+        let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
+        let fd = self.fd();
+        let result = if peek {
+            // Only the first buffer: what is peeked at is always the same.
+            let mut peeked = false;
+            spans.fill(skip, |target| {
+                let count = if peeked { 0 } else { ring.peek(fd, target)? };
+                peeked = true;
+                Ok::<_, std::io::Error>(count)
+            })
+        } else {
+            spans.fill(skip, |target| ring.read(fd, target))
+        };
+        match result {
+            Err(error) if self.read_shut.load(Relaxed) => match Errno::from(error) {
+                Errno::AGAIN => Ok(0),
+                other => Err(other),
+            },
+            other => other.map_err(Errno::from),
+        }
+    }
+
+    fn read_kept(&self, spans: Spans<'_>, skip: usize, peek: bool) -> usize {
+        let mut kept = lock(&self.kept);
+        let count = if peek {
+            let mut rest = &*kept.make_contiguous();
+            spans.fill(skip, |target| rest.read(target))
+        } else {
+            spans.fill(skip, |target| kept.read(target))
+        };
+        self.kept_bytes.store(kept.len(), Relaxed);
+        // Reading memory does not fail.
+        count.unwrap_or(0)
+    }
+
+    /// Bytes that can be read without waiting; `None` if the kernel knows.
+    pub(crate) fn available_bytes(&self) -> Option<usize> {
+        let kept = self.kept_bytes.load(Relaxed);
+        match self.phase() {
+            Phase::Socket => None,
+            Phase::Shared => Some(kept + self.ring().map_or(0, Duplex::available_bytes)),
+            Phase::Moving | Phase::Returning => Some(kept),
+        }
+    }
+
+    // Writing.
+
+    /// Writes all of `spans`, as long as it may wait.
+    pub(crate) fn write(&self, spans: Spans<'_>, dont_wait: bool) -> Served {
+        let sources = spans.sources();
+        let total = spans.total_bytes();
+        if total == 0 {
+            return Served::Done(Ok(0));
+        }
+        let mut written = 0;
+        loop {
+            let result = match self.phase() {
+                Phase::Shared => self.write_ring(sources, written),
+                Phase::Moving => match self.hold_back(sources, written) {
+                    Some(result) => result,
+                    None => continue,
+                },
+                Phase::Socket | Phase::Returning => {
+                    self.settle();
+                    let by_kernel = written == 0;
+                    return if by_kernel { Served::ByKernel } else { Served::Done(Ok(written)) };
+                }
+            };
+            match result {
+                Ok(count) => {
+                    written += count;
+                    if written >= total {
+                        return Served::Done(Ok(written));
+                    }
+                }
+                Err(Errno::AGAIN) => {}
+                Err(errno) => {
+                    return Served::Done(if written > 0 { Ok(written) } else { Err(errno) });
+                }
+            }
+            self.wants_space.store(true, Relaxed);
+            if let Err(errno) = self.wait_alone(Interest::WRITABLE, dont_wait) {
+                return Served::Done(if written > 0 { Ok(written) } else { Err(errno) });
+            }
+        }
+    }
+
+    #[inline]
+    fn write_ring(&self, sources: &[std::io::IoSlice<'_>], skip: usize) -> Result<usize, Errno> {
+        let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
+        if skip == 0 {
+            return ring.write(self.fd(), sources).map_err(Errno::from);
+        }
+        let rest = without_first(sources, skip);
+        ring.write(self.fd(), &rest).map_err(Errno::from)
+    }
+
+    /// Keeps what is written until the move has ended; `None` if it just has.
+    fn hold_back(
+        &self,
+        sources: &[std::io::IoSlice<'_>],
+        skip: usize,
+    ) -> Option<Result<usize, Errno>> {
+        let mut mover = lock(&self.mover);
+        if self.phase() == Phase::Moving && self.write_shut.load(Relaxed) {
+            return Some(Err(Errno::PIPE));
+        }
+        let mover = mover.as_mut().filter(|_| self.phase() == Phase::Moving)?;
+        let count = mover.hold_back(&without_first(sources, skip));
+        Some(if count == 0 { Err(Errno::AGAIN) } else { Ok(count) })
+    }
+
+    // Waiting.
+
+    /// Waits for `interest` in a call on this file descriptor alone.
+    fn wait_alone(&self, interest: Interest, dont_wait: bool) -> Result<(), Errno> {
+        if dont_wait || self.is_nonblocking() {
+            return Err(Errno::AGAIN);
+        }
+        if self.spin(interest) || !self.join(interest, None) {
+            return Ok(());
+        }
+        let woken = signals::let_in(|| match interest.writable {
+            true => self.sleep_for_space(),
+            false => sys::wait_for_byte(self.fd()),
+        });
+        // Whatever else it is, it is to be heard on the socket.
+        let interrupted = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
+        self.part(interest, !interrupted);
+        if interrupted { woken } else { Ok(()) }
+    }
+
+    fn sleep_for_space(&self) -> Result<(), Errno> {
+        let fd = self.fd();
+        let Some(timeout) = sys::send_timeout(fd) else {
+            // Signals restart this one, as they do a write that may wait for ever. The
+            // time that reading may take is none of it.
+            return match sys::wait_for_byte(fd) {
+                Err(Errno::AGAIN) => Ok(()),
+                woken => woken,
+            };
+        };
+        let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
+        match sys::ppoll(&mut entry, Some(timeout), std::ptr::null())? {
+            0 => Err(Errno::AGAIN),
+            _ => Ok(()),
+        }
+    }
+
+    /// Spins for `interest`, if that may pay. Returns whether it came.
+    fn spin(&self, interest: Interest) -> bool {
+        let Some(ring) = self.ring() else { return false };
+        let Some(mut policy) = self.spinning() else { return false };
+        spin::until(&mut policy, || ring.is_ready(interest), |_| false)
+    }
+
+    /// The policy, if spinning for this connection may pay.
+    pub(crate) fn spinning(&self) -> Option<MutexGuard<'_, SpinPolicy>> {
+        // One thread spins at a time; another sleeps.
+        let policy = self.policy.try_lock().ok()?;
+        self.ring()?.may_spin(&policy).then_some(policy)
+    }
+
+    pub(crate) fn forget_mode(&self) {
+        self.blocking.store(MODE_UNKNOWN, Relaxed);
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        match self.blocking.load(Relaxed) {
+            MODE_BLOCKING => false,
+            MODE_NONBLOCKING => true,
+            _ => {
+                let nonblocking = sys::is_nonblocking(self.fd());
+                let mode = if nonblocking { MODE_NONBLOCKING } else { MODE_BLOCKING };
+                self.blocking.store(mode, Relaxed);
+                nonblocking
+            }
+        }
+    }
+}
+
+/// `sources` without their first `skip` bytes in all.
+fn without_first<'a>(
+    sources: &'a [std::io::IoSlice<'a>],
+    mut skip: usize,
+) -> Vec<std::io::IoSlice<'a>> {
+    let rest = |source: &'a std::io::IoSlice<'a>| {
+        let skipped = skip.min(source.len());
+        skip -= skipped;
+        std::io::IoSlice::new(&source[skipped..])
+    };
+    sources.iter().map(rest).filter(|rest| !rest.is_empty()).collect()
+}
