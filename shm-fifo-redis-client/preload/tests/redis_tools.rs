@@ -264,6 +264,15 @@ fn a_small_ring_is_enough_for_a_large_pipeline() {
     });
 }
 
+/// With io_uring it would wait for its moved connections for ever.
+#[test]
+fn libuv_is_told_to_make_its_calls_by_the_c_library() {
+    let mut command = Command::new(support::redis_shm());
+    command.env("UV_USE_IO_URING", "1");
+    command.args(["exec", "-s", "/nowhere", "--", "printenv", "UV_USE_IO_URING"]);
+    assert_eq!(support::run(&mut command, ""), "0\n");
+}
+
 #[test]
 fn strict_says_why_a_program_cannot_be_served() {
     watched(|| {

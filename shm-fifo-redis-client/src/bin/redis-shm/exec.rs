@@ -22,6 +22,9 @@ const LIBRARY: &str = "libshm_fifo_redis_preload.so";
 const ENDPOINT: &str = "SHM_FIFO_ENDPOINT";
 const AFTER_COMMANDS: &str = "SHM_FIFO_AFTER_COMMANDS";
 const LD_PRELOAD: &str = "LD_PRELOAD";
+/// Some versions of libuv, which Node stands on, tell epoll what to watch by io_uring:
+/// what does not pass through the C library cannot be seen.
+const LIBUV_IO_URING: &str = "UV_USE_IO_URING";
 
 /// Becomes the program; returns only if it cannot.
 pub(crate) fn run(args: &ExecArgs) -> anyhow::Result<Answer> {
@@ -36,6 +39,7 @@ pub(crate) fn run(args: &ExecArgs) -> anyhow::Result<Answer> {
     command.args(arguments);
     command.env(LD_PRELOAD, preloaded(&library()?)?);
     command.env(ENDPOINT, endpoint(&args.endpoint)?);
+    command.env(LIBUV_IO_URING, "0");
     if let Some(commands) = args.after {
         command.env(AFTER_COMMANDS, commands.to_string());
     }
