@@ -12,55 +12,78 @@ use std::os::fd::RawFd;
 const MAX_LATE: usize = 8;
 
 thread_local! {
-    /// Whether this thread may be in the middle of something.
-    static BUSY: Cell<bool> = const { Cell::new(false) };
-    static LATE: Cell<[RawFd; MAX_LATE]> = const { Cell::new([-1; MAX_LATE]) };
-    static LATE_COUNT: Cell<usize> = const { Cell::new(0) };
+    static THREAD: Thread = const { Thread::new() };
+}
+
+#[derive(Debug)]
+struct Thread {
+    /// Whether it may be in the middle of something.
+    is_busy: Cell<bool>,
+    late: Cell<[RawFd; MAX_LATE]>,
+    late_count: Cell<usize>,
 }
 
 /// Runs `work`, which takes locks. What a signal handler closes meanwhile is closed
 /// afterwards.
 #[inline]
 pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
-    let outer = BUSY.replace(true);
-    let result = work();
-    BUSY.set(outer);
-    if !outer && LATE_COUNT.get() > 0 {
-        close_late();
-    }
-    result
+    THREAD.with(|thread| {
+        let was_busy = thread.is_busy.replace(true);
+        let result = work();
+        thread.is_busy.set(was_busy);
+        if !was_busy && thread.late_count.get() > 0 {
+            thread.close_late();
+        }
+        result
+    })
 }
 
 /// Runs `sleep`, within `put_off`, while no lock is held: a signal handler may close what
 /// it likes.
 pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> T {
-    let outer = BUSY.replace(false);
-    if LATE_COUNT.get() > 0 {
-        close_late();
-    }
-    let result = sleep();
-    BUSY.set(outer);
-    result
+    THREAD.with(|thread| {
+        let was_busy = thread.is_busy.replace(false);
+        if thread.late_count.get() > 0 {
+            thread.close_late();
+        }
+        let result = sleep();
+        thread.is_busy.set(was_busy);
+        result
+    })
 }
 
 /// Puts off closing `fd`, if this thread is in the middle of something.
 pub(crate) fn is_put_off(fd: RawFd) -> bool {
-    let count = LATE_COUNT.get();
-    if !BUSY.get() || count == MAX_LATE {
-        return false;
-    }
-    let mut late = LATE.get();
-    late[count] = fd;
-    LATE.set(late);
-    LATE_COUNT.set(count + 1);
-    true
+    THREAD.with(|thread| thread.puts_off(fd))
 }
 
-#[cold]
-fn close_late() {
-    // From here on a signal handler closes by itself.
-    for &fd in &LATE.get()[..LATE_COUNT.replace(0)] {
-        // SAFETY: the program's own call, some moments later. It is ours that is called.
-        unsafe { libc::close(fd) };
+impl Thread {
+    const fn new() -> Self {
+        Self {
+            is_busy: Cell::new(false),
+            late: Cell::new([-1; MAX_LATE]),
+            late_count: Cell::new(0),
+        }
+    }
+
+    fn puts_off(&self, fd: RawFd) -> bool {
+        let count = self.late_count.get();
+        if !self.is_busy.get() || count == MAX_LATE {
+            return false;
+        }
+        let mut late = self.late.get();
+        late[count] = fd;
+        self.late.set(late);
+        self.late_count.set(count + 1);
+        true
+    }
+
+    #[cold]
+    fn close_late(&self) {
+        // It is not busy: from here on a signal handler closes by itself.
+        for &fd in &self.late.get()[..self.late_count.replace(0)] {
+            // SAFETY: the program's own call, some moments later. It is ours that is called.
+            unsafe { libc::close(fd) };
+        }
     }
 }

@@ -270,7 +270,7 @@ fn libuv_is_told_to_make_its_calls_by_the_c_library() {
     let mut command = Command::new(support::redis_shm());
     command.env("UV_USE_IO_URING", "1");
     command.args(["exec", "-s", "/nowhere", "--", "printenv", "UV_USE_IO_URING"]);
-    assert_eq!(support::run(&mut command, ""), "0\n");
+    assert_eq!(run(&mut command, ""), "0\n");
 }
 
 #[test]

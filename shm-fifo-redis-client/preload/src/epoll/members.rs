@@ -204,24 +204,27 @@ impl Member {
         self.look().0
     }
 
-    /// What is to be reported now, and what will have been told of then.
+    /// What is to be reported now, and, for reports of news alone, what will have been
+    /// told of then.
     #[inline]
-    pub(super) fn look(&self) -> (u32, Told) {
+    pub(super) fn look(&self) -> (u32, Option<Told>) {
         let connection = &self.connection;
+        if self.events & EDGE == 0 {
+            return (connection.ready_events(self.events), None);
+        }
         // Before the look: what comes during it may not be in this report, and is news.
         let seen = Told { arrivals: connection.arrivals(), ended: connection.reading_has_ended() };
         let ready = connection.ready_events(self.events);
-        let told = self.told.filter(|_| self.events & EDGE != 0);
-        let is_news = told.is_none_or(|told| told != seen)
+        let is_news = self.told != Some(seen)
             || ready & WRITABLE != 0 && connection.wants_space()
             || connection.phase() == Phase::Returning;
-        (if is_news { ready } else { 0 }, seen)
+        (if is_news { ready } else { 0 }, Some(seen))
     }
 
     /// It is being reported.
-    pub(super) fn tell(&mut self, news: u32, seen: Told) {
-        if self.events & EDGE != 0 {
-            self.told = Some(seen);
+    pub(super) fn tell(&mut self, news: u32, seen: Option<Told>) {
+        if seen.is_some() {
+            self.told = seen;
             if news & WRITABLE != 0 {
                 self.connection.told_of_space();
             }

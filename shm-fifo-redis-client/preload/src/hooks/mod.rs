@@ -2,7 +2,7 @@
 //!
 //! Each is total: it never panics, sets `errno` as the call it stands for does, and
 //! leaves it alone on success. A file descriptor that is not tracked costs a look of
-//! one or two loads; then the next library is called.
+//! one or two loads; then the next library is called. `epoll_wait` also counts who waits.
 
 mod epoll;
 mod files;
