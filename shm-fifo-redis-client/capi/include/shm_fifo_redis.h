@@ -170,15 +170,15 @@ void shm_fifo_redis_listen(shm_fifo_redis *connection);
 int shm_fifo_redis_park(shm_fifo_redis *connection, int interest);
 
 /*
- Chooses how blocking calls wait: `mode`, and for how many microseconds one wait
- spins at most.
+ Chooses how blocking calls wait: `mode`, a `shm_fifo_redis_wait_mode`, and for how
+ many microseconds one wait spins at most.
+
+ Returns 0, or `-EINVAL` if there is no such mode and nothing has changed.
 
  # Safety
  `connection` is a live one.
  */
-void shm_fifo_redis_set_wait(shm_fifo_redis *connection,
-                             shm_fifo_redis_wait_mode mode,
-                             uint32_t spin_us);
+int shm_fifo_redis_set_wait(shm_fifo_redis *connection, int mode, uint32_t spin_us);
 
 /*
  Ends a connection and frees it. NULL is none. The socket is not closed, but of

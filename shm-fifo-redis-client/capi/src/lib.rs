@@ -218,25 +218,32 @@ pub unsafe extern "C" fn shm_fifo_redis_park(
     c_int::from(stream.park(interest))
 }
 
-/// Chooses how blocking calls wait: `mode`, and for how many microseconds one wait
-/// spins at most.
+/// Chooses how blocking calls wait: `mode`, a `shm_fifo_redis_wait_mode`, and for how
+/// many microseconds one wait spins at most.
+///
+/// Returns 0, or `-EINVAL` if there is no such mode and nothing has changed.
 ///
 /// # Safety
 /// `connection` is a live one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shm_fifo_redis_set_wait(
     connection: *mut shm_fifo_redis,
-    mode: shm_fifo_redis_wait_mode,
+    mode: c_int,
     spin_us: u32,
-) {
-    let mode = match mode {
-        shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_ADAPTIVE => WaitMode::Adaptive,
-        shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_PARK => WaitMode::Park,
-        shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_SPIN => WaitMode::Spin,
-    };
+) -> c_int {
+    // A number: in C an enum may have any value, in Rust that is undefined.
+    let known = [
+        (shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_ADAPTIVE, WaitMode::Adaptive),
+        (shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_PARK, WaitMode::Park),
+        (shm_fifo_redis_wait_mode::SHM_FIFO_REDIS_SPIN, WaitMode::Spin),
+    ];
+    let mode = known.into_iter().find(|&(named, _)| named as c_int == mode);
     // SAFETY: the caller's contract.
-    let Some(stream) = (unsafe { stream_of(connection) }) else { return };
+    let (Some((_, mode)), Some(stream)) = (mode, unsafe { stream_of(connection) }) else {
+        return -libc::EINVAL;
+    };
     stream.set_policy(SpinPolicy::new(mode, u64::from(spin_us) * 1000));
+    0
 }
 
 /// Ends a connection and frees it. NULL is none. The socket is not closed, but of

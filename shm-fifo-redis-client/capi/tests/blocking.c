@@ -68,6 +68,18 @@ static void commands_are_answered(redisContext *c) {
     CHECK(redisShmInitiate(c, NULL, 0) == REDIS_OK && redisIsOnShm(c));
 }
 
+static void each_way_to_wait_serves_and_no_other_is_taken(redisContext *c) {
+    shm_fifo_redis *connection = ((redisShmState *)c->privctx)->connection;
+    int mode;
+    for (mode = SHM_FIFO_REDIS_SPIN; mode >= SHM_FIFO_REDIS_ADAPTIVE; mode--) {
+        CHECK(shm_fifo_redis_set_wait(connection, mode, 50) == 0);
+        expect(c, "PING", "PONG");
+    }
+    CHECK(shm_fifo_redis_set_wait(connection, SHM_FIFO_REDIS_SPIN + 1, 50) == -EINVAL);
+    CHECK(shm_fifo_redis_set_wait(connection, -1, 50) == -EINVAL);
+    expect(c, "PING", "PONG");
+}
+
 static void values_larger_than_the_ring_pass(redisContext *c) {
     size_t length = 3 << 20;
     char *value = pattern(length);
@@ -134,6 +146,7 @@ static void after_reconnecting_it_is_on_its_socket_and_can_move_again(void) {
     pipelines_keep_their_order(c);
     move(c);
     commands_are_answered(c);
+    each_way_to_wait_serves_and_no_other_is_taken(c);
     pipelines_keep_their_order(c);
     redisFree(c);
 }
@@ -212,7 +225,7 @@ static void none_is_refused(void) {
     CHECK(shm_fifo_redis_write(NULL, &byte, 1, SHM_FIFO_REDIS_FOREVER) == -EINVAL);
     shm_fifo_redis_listen(NULL);
     CHECK(shm_fifo_redis_park(NULL, SHM_FIFO_REDIS_READABLE) == 1);
-    shm_fifo_redis_set_wait(NULL, SHM_FIFO_REDIS_PARK, 0);
+    CHECK(shm_fifo_redis_set_wait(NULL, SHM_FIFO_REDIS_PARK, 0) == -EINVAL);
     shm_fifo_redis_free(NULL);
 }
 

@@ -29,6 +29,7 @@
 #define redisShmInitiate valkeyShmInitiate
 #define redisShmInitiateAsync valkeyShmInitiateAsync
 #define redisIsOnShm valkeyIsOnShm
+#define redisShmState valkeyShmState
 #define REDIS_OK VALKEY_OK
 #define REDIS_ERR VALKEY_ERR
 #define REDIS_ERR_IO VALKEY_ERR_IO
