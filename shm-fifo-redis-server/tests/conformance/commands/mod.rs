@@ -6,7 +6,8 @@
 //! TIME, LASTSAVE, XADD with `*`, OBJECT IDLETIME and FREQ, XINFO CONSUMERS and FULL,
 //! XPENDING with a range, DUMP of streams and hashes, TTL, PTTL, EXPIRETIME and their kin but through a script, expiry within
 //! milliseconds (the clock); KEYS and SCAN of a whole database but through a script
-//! (its table grows by the clock); MEMORY USAGE, STATS and INFO (memory); ROLE
+//! (its table grows by the clock); PUBSUB CHANNELS of several (their table keeps the size
+//! that connections before gave it); MEMORY USAGE, STATS and INFO (memory); ROLE
 //! (it counts what was ever written); LOLWUT,
 //! `CLIENT ID`, `LIST` and `INFO` (who asks). The scenarios ask for some of these.
 
