@@ -22,7 +22,7 @@ enum Refusal {
     StartArguments,
     #[error("wrong number of arguments; SHM.LIST takes none")]
     ListArguments,
-    #[error("protocol version 1 is that of 2016 and its named files; this server speaks version 2")]
+    #[error("protocol version 1 is no longer spoken; this server speaks version 2")]
     ObsoleteVersion,
     #[error("unknown protocol version; this server speaks version 2")]
     UnknownVersion,

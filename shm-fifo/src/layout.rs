@@ -16,6 +16,10 @@ pub const MAILBOX_BYTES: usize = MAILBOX_WORDS * 8;
 /// loom tries all orders of all accesses: there two words stand for many.
 pub(crate) const MAILBOX_WORDS: usize = if cfg!(loom) { 2 } else { 6 };
 
+/// The position at which no message starts: a mailbox with it is empty. (The 2^64th byte
+/// would be there.)
+const NO_MAIL: u64 = u64::MAX;
+
 /// What the producer writes with every message.
 ///
 /// The first 64 bytes are one cache line: tail and mailbox reach the consumer
@@ -81,7 +85,7 @@ impl FifoHeader {
     pub fn starting_at(position: u64) -> Self {
         Self {
             producer: CachePadded::new(TailLine {
-                mail_start: AtomicU64::new(position),
+                mail_start: AtomicU64::new(NO_MAIL),
                 mail: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
@@ -95,6 +99,15 @@ impl FifoHeader {
             consumer_wait: CachePadded::new(WaitLine::new()),
             producer_wait: CachePadded::new(WaitLine::new()),
         }
+    }
+}
+
+#[cfg(all(not(loom), feature = "std"))]
+impl FifoHeader {
+    /// Says that the mailbox is empty, which in a zeroed header seems to hold the first
+    /// message: a producer may then leave it out. For FIFOs not yet in use.
+    pub(crate) fn empty_mailbox(&self) {
+        self.producer.mail_start.store(NO_MAIL, crate::sync::Ordering::Relaxed);
     }
 }
 

@@ -61,6 +61,23 @@ fn connect(one: Endpoint, other: Endpoint) -> (Channel, Channel) {
 }
 
 #[test]
+fn a_writer_that_leaves_the_mailbox_out_is_understood() {
+    let _watchdog = Watchdog::start();
+    let region = Region::create(RING_BYTES).unwrap();
+    // As docs/layout.md says: the ring to the creator, and the tail of its header.
+    let file = File::from(region.fd().unwrap());
+    file.write_all_at(b"PING\r\n", 4096).unwrap();
+    file.write_all_at(&6_u64.to_ne_bytes(), 1024 + 56).unwrap();
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    let mut channel = Channel::new(region.into_endpoint(), socket.into());
+
+    let mut read = [0; 16];
+    let count = channel.read(&mut read).unwrap();
+
+    assert_eq!(read[..count], *b"PING\r\n");
+}
+
+#[test]
 fn the_attacher_sees_what_the_creator_made() {
     let created = Region::create(RING_BYTES).unwrap();
     let attached = Region::attach(created.fd().unwrap()).unwrap();

@@ -148,6 +148,7 @@ impl Region {
         let length = region_bytes(ring_bytes);
         let file = create_sealed_memfd(length)?;
         let region = Self::map(file, ring_bytes, Side::Creator, true)?;
+        region.fifo_headers().map(FifoHeader::empty_mailbox);
         let header = region.header();
         for word in &header.token {
             word.store(random_u64()?, Relaxed);
@@ -246,7 +247,7 @@ impl Region {
     /// Announces both directions' ends as asleep, so that the first byte to
     /// reach either of them rings its doorbell. For regions not yet passed on.
     pub fn park_both_ends(&self) {
-        for header in [self.fifo_header(TO_CREATOR_OFFSET), self.fifo_header(TO_ATTACHER_OFFSET)] {
+        for header in self.fifo_headers() {
             header.consumer_wait.parked.store(1, Relaxed);
         }
     }
@@ -281,6 +282,10 @@ impl Region {
 
     fn header(&self) -> &RegionHeader {
         region_header(self.mapping.own())
+    }
+
+    fn fifo_headers(&self) -> [&FifoHeader; 2] {
+        [TO_CREATOR_OFFSET, TO_ATTACHER_OFFSET].map(|offset| self.fifo_header(offset))
     }
 
     fn fifo_header(&self, offset: usize) -> &FifoHeader {
