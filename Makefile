@@ -24,7 +24,7 @@ help:
 setup:
 	@.ci/setup test
 
-## build: build the module and redis-shm, in release mode
+## build: build all that is installed, in release mode
 build:
 	$(CARGO) build --release --locked --workspace
 
@@ -50,7 +50,9 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 # INSTALL="install --strip-program=true".
 INSTALL ?= install
 ## install: install the module, redis-shm, its man pages, libraries, headers (PREFIX, DESTDIR)
-install: build
+install:
+	@[ -e $(MODULE) ] && [ -e $(TARGET_DIR)/release/libshm_fifo_redis.so ] || \
+		{ echo "make install: nothing is built in $(TARGET_DIR); run make build first" >&2; exit 1; }
 	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
 	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
 	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis_preload.so

@@ -3,7 +3,7 @@
 use crate::offers;
 use redis_module::{Context, InfoContext, raw};
 use shm_fifo::vfd;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Adds the section; field names carry their units.
@@ -29,6 +29,7 @@ pub(crate) fn add_section(context: &InfoContext) {
         ("spin_us", stats.spin_ns / 1000),
     ];
     begin_section(context);
+    add_version(context);
     for (name, value) in fields {
         add_field(context, name, value);
     }
@@ -51,6 +52,21 @@ pub(crate) fn log_violations(context: &Context) {
 fn begin_section(context: &InfoContext) {
     // SAFETY: the context is live; no name makes the section's that of the module.
     unsafe { raw::RedisModule_InfoAddSection.map(|add| add(context.ctx, std::ptr::null())) };
+}
+
+/// Which build it is; MODULE LIST has only a whole number for that.
+#[allow(unsafe_code)]
+fn add_version(context: &InfoContext) {
+    const VERSION: &CStr =
+        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+            Ok(version) => version,
+            Err(_) => c"",
+        };
+    // SAFETY: the context is live, and the server copies both C strings.
+    unsafe {
+        raw::RedisModule_InfoAddFieldCString
+            .map(|add| add(context.ctx, c"version".as_ptr(), VERSION.as_ptr()))
+    };
 }
 
 #[allow(unsafe_code)]

@@ -34,7 +34,8 @@ fn assert_refused(wire: &mut Wire, table: &[(&str, &str)]) {
 #[test]
 fn what_is_wrong_is_refused_with_its_reason_and_leaks_nothing() {
     const USAGE: &str = "ERR SHM.OPEN: wrong number of arguments; use SHM.OPEN 2 [FDSOCKET name]";
-    const VERSION_1: &str = "ERR SHM.OPEN: protocol version 1 is no longer spoken; this server speaks version 2";
+    const VERSION_1: &str =
+        "ERR SHM.OPEN: protocol version 1 is no longer spoken; this server speaks version 2";
     const VERSION: &str = "ERR SHM.OPEN: unknown protocol version; this server speaks version 2";
     const TOKEN: &str = "ERR SHM.START: the token is 32 hexadecimal digits, read from the region that SHM.OPEN sent";
     const NO_OFFER: &str =

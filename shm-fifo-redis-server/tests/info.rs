@@ -76,7 +76,8 @@ fn info_has_a_section_with_every_field() {
         let line = info.lines().find_map(|line| line.strip_prefix(&format!("shm_{field}:")));
         assert!(line.is_some_and(|value| value.parse::<u64>().is_ok()), "{field} in {info}");
     }
-    assert_eq!(info.matches("shm_").count(), FIELDS.len(), "{info}");
+    assert!(info.contains(&format!("shm_version:{}\r\n", env!("CARGO_PKG_VERSION"))), "{info}");
+    assert_eq!(info.matches("shm_").count(), FIELDS.len() + 1, "{info}");
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Region {
         let length = region_bytes(ring_bytes);
         let file = create_sealed_memfd(length)?;
         let region = Self::map(file, ring_bytes, Side::Creator, true)?;
-        region.fifo_headers().map(FifoHeader::empty_mailbox);
+        region.fifo_headers().into_iter().for_each(FifoHeader::empty_mailbox);
         let header = region.header();
         for word in &header.token {
             word.store(random_u64()?, Relaxed);

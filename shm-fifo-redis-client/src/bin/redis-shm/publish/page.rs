@@ -59,8 +59,8 @@ pub(crate) fn render(survey: &Survey) -> String {
                 pre { "redis-shm report " (survey.report_words) "\nredis-shm bench " (survey.sweep_words) }
                 p { "redis-shm " (env!("CARGO_PKG_VERSION")) ". Figures of a machine that does \
                      other work meanwhile say little, and factors near 2 say that client and server \
-                     shared one CPU; the medians are of so many rounds, the transports in turns: "
-                    (survey.sweep.rounds) "." }
+                     shared one CPU. Medians of " (survey.sweep.rounds) " rounds, the transports in \
+                     turns." }
             }
         }
     }
