@@ -16,9 +16,11 @@ pub const MAILBOX_BYTES: usize = MAILBOX_WORDS * 8;
 /// loom tries all orders of all accesses: there two words stand for many.
 pub(crate) const MAILBOX_WORDS: usize = if cfg!(loom) { 2 } else { 6 };
 
-/// The position at which no message starts: a mailbox with it is empty. (The 2^64th byte
-/// would be there.)
-const NO_MAIL: u64 = u64::MAX;
+/// Where no message starts that a FIFO carries from `position` on, but one behind 2^64 - 1
+/// bytes: the `mail_start` of an empty mailbox.
+const fn no_mail(position: u64) -> u64 {
+    position.wrapping_sub(1)
+}
 
 /// What the producer writes with every message.
 ///
@@ -85,7 +87,7 @@ impl FifoHeader {
     pub fn starting_at(position: u64) -> Self {
         Self {
             producer: CachePadded::new(TailLine {
-                mail_start: AtomicU64::new(NO_MAIL),
+                mail_start: AtomicU64::new(no_mail(position)),
                 mail: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
@@ -107,7 +109,7 @@ impl FifoHeader {
     /// Says that the mailbox is empty, which in a zeroed header seems to hold the first
     /// message: a producer may then leave it out. For FIFOs not yet in use.
     pub(crate) fn empty_mailbox(&self) {
-        self.producer.mail_start.store(NO_MAIL, crate::sync::Ordering::Relaxed);
+        self.producer.mail_start.store(no_mail(0), crate::sync::Ordering::Relaxed);
     }
 }
 

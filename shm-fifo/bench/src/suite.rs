@@ -5,6 +5,7 @@ use crate::transport::Transport;
 #[cfg(feature = "iceoryx2")]
 use crate::transports::iceoryx::Iceoryx2;
 use crate::transports::{
+    copied::Copied,
     crossbeam::{CrossbeamArrayQueue, CrossbeamChannel},
     limit::{LinePingPong, TwoCoreCopy},
     photon::PhotonRing,
@@ -56,8 +57,10 @@ pub fn contenders() -> Vec<Contender> {
         both::<ShmChannel>("shm-fifo-channel"),
         both::<Rtrb<false>>("rtrb"),
         each::<Rtrb<true>>("rtrb-each"),
+        both::<Copied<Rtrb<false>>>("rtrb-copied"),
         both::<Ringbuf<false>>("ringbuf"),
         each::<Ringbuf<true>>("ringbuf-each"),
+        both::<Copied<Ringbuf<false>>>("ringbuf-copied"),
         both::<CrossbeamChannel>("crossbeam-channel"),
         both::<CrossbeamArrayQueue>("crossbeam-array-queue"),
         both::<PhotonRing>("photon-ring"),

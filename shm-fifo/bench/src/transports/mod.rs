@@ -1,5 +1,6 @@
 //! Every way to carry a message that is measured.
 
+pub mod copied;
 pub mod crossbeam;
 #[cfg(feature = "iceoryx2")]
 pub mod iceoryx;
