@@ -456,9 +456,11 @@ fn a_reader_that_stalls_within_a_reply_costs_no_cpu_and_loses_nothing() {
     shm.send("GET large");
     shm.stream().read_exact(first).unwrap();
     wait_until("the server waits", || server.info("shm_sessions_hot") == 0);
-    let meanwhile = server.process().cpu_ticks_during(WINDOW);
+    // Redis 8's io-threads are now and then busy with each other. A loop that runs is busy
+    // in every window.
+    let is_idle = |_| server.process().cpu_ticks_during(WINDOW) <= without + NEARLY_NO_TICKS;
 
-    assert!(meanwhile <= without + NEARLY_NO_TICKS, "{meanwhile} ticks, else {without}");
+    assert!((0..5).any(is_idle), "never idle; {without} ticks before");
     shm.stream().read_exact(rest).unwrap();
     assert!(reply == expected);
     shm.assert_answers();
