@@ -230,7 +230,8 @@ model:
 MIRI_SEEDS ?= 0..16
 # The tests that it runs besides; those after the first take a minute and a half each.
 MIRI_PARTS ?= miri-lib miri-oracle miri-hostile
-MIRI_TEST = $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo --target-dir $(TARGET_DIR)/miri
+# Without the flags: cargo is no part of the job of make.
+MIRI_TEST = MAKEFLAGS= $(CARGO) $(NIGHTLY) miri test --locked -p shm-fifo --target-dir $(TARGET_DIR)/miri
 
 ## miri: run the core in Miri, the races with 16 seeds each (MIRI_SEEDS=0..16)
 miri:
