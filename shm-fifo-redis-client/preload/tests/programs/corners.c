@@ -29,17 +29,6 @@ static long ask_number(int fd, const char *command) {
     return atol(answer + 1);
 }
 
-/* Keeps the server busy for about as many milliseconds: it reads nothing meanwhile. */
-static void occupy_server(int fd, int ms) {
-    char script[300], command[400];
-    int length = snprintf(script, sizeof script,
-        "local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end "
-        "local till = now() + %d while now() < till do end return 1", ms);
-    length = snprintf(command, sizeof command,
-        "*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n", length, script);
-    CHECK(send(fd, command, length, 0) == length);
-}
-
 static void nap(long us) {
     struct timespec time = {.tv_nsec = us * 1000};
     nanosleep(&time, NULL);

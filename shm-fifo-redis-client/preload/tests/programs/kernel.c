@@ -5,17 +5,6 @@
 
 #include <sys/syscall.h>
 
-/* Sends a command that keeps the server from reading for so many milliseconds. */
-static void occupy_server(int fd, int ms) {
-    char script[300], command[400];
-    int length = snprintf(script, sizeof script,
-        "local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end "
-        "local till = now() + %d while now() < till do end return 1", ms);
-    length = snprintf(command, sizeof command,
-        "*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n", length, script);
-    CHECK(send(fd, command, length, 0) == length);
-}
-
 static int epoll_watching(int fd, unsigned events) {
     int epfd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = events, .data.fd = fd};

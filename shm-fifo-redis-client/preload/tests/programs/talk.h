@@ -91,6 +91,17 @@ static void set_nonblocking(int fd, int on) {
     CHECK(fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) == 0);
 }
 
+/* Keeps the server busy for about as many milliseconds: it reads nothing meanwhile. */
+static inline void occupy_server(int fd, int ms) {
+    char script[300], command[400];
+    int length = snprintf(script, sizeof script,
+        "local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end "
+        "local till = now() + %d while now() < till do end return 1", ms);
+    length = snprintf(command, sizeof command,
+        "*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n", length, script);
+    CHECK(send(fd, command, length, 0) == length);
+}
+
 struct test { const char *name; void (*run)(void); };
 #define TEST(name) {#name, name}
 
