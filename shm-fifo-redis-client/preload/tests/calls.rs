@@ -4,24 +4,10 @@
 
 mod support;
 
-use support::{Server, both_ways, program, run, watched};
+use support::{Server, program, run, tested_both_ways, watched};
 
-/// Runs one of the program's tests, of which so many connections move.
-fn calls(name: &'static str, moves: u64) {
-    let program = program("calls");
-    watched(move || both_ways(&Server::start(&[]), &program, name, moves));
-}
-
-macro_rules! calls {
-    ($($name:ident: $moves:literal),+ $(,)?) => {$(
-        #[test]
-        fn $name() {
-            calls(stringify!($name), $moves);
-        }
-    )+};
-}
-
-calls! {
+tested_both_ways! {
+    "calls";
     reads: 1,
     peeks: 1,
     writes: 1,

@@ -7,21 +7,10 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use support::{Server, both_ways, program, watched};
+use support::{Server, both_ways, program, tested_both_ways, watched};
 
-macro_rules! corners {
-    ($($name:ident: $moves:literal),+ $(,)?) => {$(
-        #[test]
-        fn $name() {
-            let program = program("corners");
-            watched(move || {
-                both_ways(&Server::start(&[]), &program, stringify!($name), $moves);
-            });
-        }
-    )+};
-}
-
-corners! {
+tested_both_ways! {
+    "corners";
     quiet_between_commands: 1,
     one_byte_at_a_time: 1,
     inline_commands: 1,

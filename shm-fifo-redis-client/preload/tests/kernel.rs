@@ -5,21 +5,10 @@
 mod support;
 
 use std::process::Command;
-use support::{Server, both_ways, program, run, watched};
+use support::{Server, program, run, tested_both_ways, watched};
 
-macro_rules! kernel {
-    ($($name:ident: $moves:literal),+ $(,)?) => {$(
-        #[test]
-        fn $name() {
-            let program = program("kernel");
-            watched(move || {
-                both_ways(&Server::start(&[]), &program, stringify!($name), $moves);
-            });
-        }
-    )+};
-}
-
-kernel! {
+tested_both_ways! {
+    "kernel";
     space_is_news_after_a_reply: 40,
     nothing_comes_unnoticed: 1,
     asleep_before_it_watched_one_that_moved: 1,

@@ -304,7 +304,7 @@ static void a_waiter_is_cancelled(void) {
 static int both_threads_fd;
 
 static void *reads_pongs(void *unused) {
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 1000; i++) {
         read_pong(both_threads_fd);
         CHECK(sem_post(&goes_on) == 0);
     }
@@ -318,7 +318,7 @@ static void a_thread_for_each_direction(void) {
         both_threads_fd = open_connection();
         CHECK(sem_init(&goes_on, 0, 0) == 0);
         CHECK(pthread_create(&thread, NULL, reads_pongs, NULL) == 0);
-        for (int i = 0; i < 100; i++) {
+        for (int i = 0; i < 1000; i++) {
             send_ping(both_threads_fd);
             CHECK(sem_wait(&goes_on) == 0);
         }

@@ -1,5 +1,10 @@
 //! A real Redis with the module, and programs run by `redis-shm exec`.
-#![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses its own part of it"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
@@ -80,6 +85,21 @@ pub(crate) fn both_ways(server: &Server, program: &Path, name: &str, moves: u64)
     server.wait_for("sessions", 0);
     assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
 }
+
+/// A test for each of a program's, and how many of its connections move.
+macro_rules! tested_both_ways {
+    ($program:literal; $($name:ident: $moves:literal),+ $(,)?) => {$(
+        #[test]
+        fn $name() {
+            let program = crate::support::program($program);
+            crate::support::watched(move || {
+                let server = crate::support::Server::start(&[]);
+                crate::support::both_ways(&server, &program, stringify!($name), $moves);
+            });
+        }
+    )+};
+}
+pub(crate) use tested_both_ways;
 
 /// Waits until that process, which has one thread, sleeps in the kernel.
 pub(crate) fn wait_until_asleep(pid: u32) {
