@@ -9,6 +9,9 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::fence;
 use core::ops::DerefMut;
 
+/// From here on a read fetches the ring's lines ahead of its copy.
+const LONG_BYTES: usize = 8 * 1024;
+
 /// The reading end of a FIFO. One thread at a time uses it.
 #[derive(Debug)]
 pub struct Consumer<'m> {
@@ -66,7 +69,7 @@ impl<'m> Consumer<'m> {
     ///
     /// # Errors
     /// [`Corrupt`] if the producer's position is impossible.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, target: &mut [u8]) -> Result<usize, Corrupt> {
         let mut available = self.available_by_cache();
         if available < target.len() {
@@ -77,9 +80,21 @@ impl<'m> Consumer<'m> {
             }
         }
         let length = available.min(target.len());
+        if length >= LONG_BYTES {
+            return Ok(self.read_long(&mut target[..length]));
+        }
         self.bytes.copy_out(self.head, &mut target[..length]);
         self.release(length);
         Ok(length)
+    }
+
+    /// As [`Consumer::read`], of bytes that are there. A function of its own: what its
+    /// call saves would be stores of every short read.
+    #[inline(never)]
+    fn read_long(&mut self, target: &mut [u8]) -> usize {
+        self.bytes.copy_out_fetching_ahead(self.head, target);
+        self.release(target.len());
+        target.len()
     }
 
     /// As [`Consumer::read`], into `targets` one after the other, with one look at
@@ -98,7 +113,7 @@ impl<'m> Consumer<'m> {
         let mut read = 0;
         for target in targets {
             let length = target.len().min(available - read);
-            self.bytes.copy_out(advance(self.head, read), &mut target[..length]);
+            self.bytes.copy_out_fetching_ahead(advance(self.head, read), &mut target[..length]);
             read += length;
         }
         self.release(read);

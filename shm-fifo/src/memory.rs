@@ -33,12 +33,15 @@
 )]
 mod copies;
 
-use crate::position::span;
-use copies::{copy_in, copy_out};
+use crate::position::{advance, span};
+use copies::{copy_in, copy_out, prefetch_to_read};
 use core::marker::PhantomData;
 use core::ops::Deref;
 
 pub(crate) use copies::{Byte, prefetch_to_write};
+
+/// What memory travels in between CPUs.
+const LINE_BYTES: usize = 64;
 
 /// The bytes of a ring: `capacity` of them, a power of two.
 #[derive(Debug)]
@@ -112,6 +115,28 @@ impl RingBytes<'_> {
         }
     }
 
+    /// As [`RingBytes::copy_out`], with the lines of the next piece on their way from
+    /// the producer's CPU while one is copied. The CPU itself fetches ahead within a
+    /// page only.
+    ///
+    /// # Panics
+    /// If `target` is longer than the ring.
+    pub(crate) fn copy_out_fetching_ahead(&self, position: u64, target: &mut [u8]) {
+        const PIECE_BYTES: usize = 2048;
+        let length = target.len();
+        let mut start = 0;
+        for piece in target.chunks_mut(PIECE_BYTES) {
+            let next = start + PIECE_BYTES;
+            // Not further than what is read: the producer writes there.
+            for offset in (next..length.min(next + PIECE_BYTES)).step_by(LINE_BYTES) {
+                let (index, _) = self.first_span(advance(position, offset), 0);
+                prefetch_to_read(self.base.wrapping_add(index));
+            }
+            self.copy_out(advance(position, start), piece);
+            start = next;
+        }
+    }
+
     /// Index of `position`, and how many of `length` bytes fit before the end.
     #[inline]
     fn first_span(&self, position: u64, length: usize) -> (usize, usize) {
@@ -156,11 +181,14 @@ mod tests {
         let mut memory = [0_u8; CAPACITY];
         // SAFETY: the array outlives the ring and is reached through it only.
         let ring = unsafe { RingBytes::new(memory.as_mut_ptr(), CAPACITY) };
-        for length in [511, 512, 513, 1000, 4095, 4096] {
+        for length in [511, 512, 513, 1000, 2047, 2048, 2049, 4095, 4096] {
             let source: Vec<u8> = (0..=250).cycle().take(length).collect();
             let mut target = vec![0; length];
             ring.copy_in(u64::MAX - 100, &source);
             ring.copy_out(u64::MAX - 100, &mut target);
+            assert_eq!(source, target);
+            target.fill(0);
+            ring.copy_out_fetching_ahead(u64::MAX - 100, &mut target);
             assert_eq!(source, target);
         }
     }

@@ -47,3 +47,6 @@ pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
 
 /// A hint that changes nothing: see `x86_64.rs`.
 pub(crate) const fn prefetch_to_write<T>(_word: &T) {}
+
+/// As above.
+pub(super) const fn prefetch_to_read(_byte: *const Byte) {}

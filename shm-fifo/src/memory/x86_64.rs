@@ -16,8 +16,11 @@ pub(crate) type Byte = AtomicU8;
 /// `source`.
 #[inline]
 pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
+    /// Later than when reading: the lines have to come from the consumer's CPU, and for
+    /// those of 1 KiB single stores ask sooner.
+    const REP_MOVSB_FROM_BYTES: usize = 2048;
     // SAFETY: the caller's contract; `source` is valid for reads.
-    unsafe { copy(ring.cast_mut().cast(), source.as_ptr(), source.len()) };
+    unsafe { copy::<REP_MOVSB_FROM_BYTES>(ring.cast_mut().cast(), source.as_ptr(), source.len()) };
 }
 
 /// Copies `ring` and the bytes behind it to `target`.
@@ -27,8 +30,9 @@ pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
 /// `target`.
 #[inline]
 pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
+    const REP_MOVSB_FROM_BYTES: usize = 512;
     // SAFETY: the caller's contract; `target` is valid for writes.
-    unsafe { copy(target.as_mut_ptr(), ring.cast(), target.len()) };
+    unsafe { copy::<REP_MOVSB_FROM_BYTES>(target.as_mut_ptr(), ring.cast(), target.len()) };
 }
 
 /// Brings the cache line of `word` here, to be written soon.
@@ -42,15 +46,30 @@ pub(crate) fn prefetch_to_write<T>(word: &T) {
     }
 }
 
+/// Brings the cache line at `byte` here, to be read soon. Into the second level: the
+/// first has too few lines on their way at a time.
+#[inline]
+pub(super) fn prefetch_to_read(byte: *const Byte) {
+    // SAFETY: a prefetch changes nothing and never faults.
+    unsafe {
+        asm!("prefetcht1 [{byte}]", byte = in(reg) byte,
+            options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// Copies `length` bytes; either side may be shared with another process.
+///
+/// From `REP_MOVSB_FROM_BYTES` on by the microcoded copy, whose start-up loses below it.
 ///
 /// # Safety
 /// `target` is valid for writes and `source` for reads of `length` bytes, and
 /// the two do not overlap.
 #[inline]
-unsafe fn copy(target: *mut u8, source: *const u8, length: usize) {
-    /// Above this the microcoded copy wins, below it its start-up loses.
-    const REP_MOVSB_FROM_BYTES: usize = 512;
+unsafe fn copy<const REP_MOVSB_FROM_BYTES: usize>(
+    target: *mut u8,
+    source: *const u8,
+    length: usize,
+) {
     // SAFETY: the caller's contract, for the same range.
     unsafe {
         match length {
@@ -58,7 +77,7 @@ unsafe fn copy(target: *mut u8, source: *const u8, length: usize) {
             1..4 => copy_tiny(target, source, length),
             4..8 => copy_overlapping::<4>(target, source, length),
             8..16 => copy_overlapping::<8>(target, source, length),
-            16..REP_MOVSB_FROM_BYTES => copy_by_16(target, source, length),
+            _ if length < REP_MOVSB_FROM_BYTES => copy_by_16(target, source, length),
             _ if is_close_behind(target, source) => copy_by_16(target, source, length),
             _ => copy_rep_movsb(target, source, length),
         }
