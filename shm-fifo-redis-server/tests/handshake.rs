@@ -11,17 +11,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{HandMade, Offer, ServerOptions, TestServer, Wire, request, wait_until};
 
-/// A server's file descriptors, once it has no shared memory and no client but
-/// those that are `connected`.
-#[track_caller]
-fn fds_at_rest(server: &TestServer, connected: u64) -> usize {
-    let asking = 1;
-    wait_until("the others are gone", || {
-        server.holds_no_shared_memory() && server.info("connected_clients") == connected + asking
-    });
-    server.process().fds()
-}
-
 /// Asserts that each command is refused with its text and changes nothing.
 #[track_caller]
 fn assert_refused(wire: &mut Wire, table: &[(&str, &str)]) {
@@ -43,7 +32,7 @@ fn what_is_wrong_is_refused_with_its_reason_and_leaks_nothing() {
     let server = TestServer::start();
     let mut plain = server.plain();
     plain.assert_answers();
-    let before = fds_at_rest(&server, 1);
+    let before = server.fds_at_rest(1);
 
     let long = format!("SHM.OPEN {}", "2".repeat(70_000));
     assert_refused(
@@ -77,7 +66,7 @@ fn what_is_wrong_is_refused_with_its_reason_and_leaks_nothing() {
         ],
     );
 
-    assert_eq!(fds_at_rest(&server, 1), before);
+    assert_eq!(server.fds_at_rest(1), before);
     plain.into_shm().assert_answers();
 }
 
@@ -153,7 +142,7 @@ fn an_offer_that_is_not_started_in_time_is_dropped() {
 #[test]
 fn the_offer_of_a_connection_that_ends_is_dropped_at_once() {
     let server = TestServer::start();
-    let before = fds_at_rest(&server, 0);
+    let before = server.fds_at_rest(0);
 
     let offers: Vec<Offer> = (0..20).map(|_| Offer::from(&server)).collect();
     assert_eq!(server.info("shm_offers"), 20);
@@ -162,7 +151,7 @@ fn the_offer_of_a_connection_that_ends_is_dropped_at_once() {
     // Not by expiring: as soon as the connections are gone.
     wait_until("they are gone", || server.info("connected_clients") == 1);
     assert_eq!(server.info("shm_offers"), 0);
-    assert_eq!(fds_at_rest(&server, 0), before);
+    assert_eq!(server.fds_at_rest(0), before);
 }
 
 #[test]
@@ -409,7 +398,7 @@ fn a_refused_client_goes_on_over_its_socket() {
 fn nothing_is_left_of_clients_that_vanish_at_any_step() {
     let server = TestServer::start();
     server.warm_up();
-    let before = fds_at_rest(&server, 0);
+    let before = server.fds_at_rest(0);
     for _ in 0..20 {
         // After OPEN without looking; after OPEN; after START without looking.
         let mut socket = UnixStream::connect(server.socket()).unwrap();
@@ -422,6 +411,6 @@ fn nothing_is_left_of_clients_that_vanish_at_any_step() {
         drop(offer);
     }
 
-    assert_eq!(fds_at_rest(&server, 0), before);
+    assert_eq!(server.fds_at_rest(0), before);
     assert_eq!(server.info("shm_protocol_errors"), 0);
 }

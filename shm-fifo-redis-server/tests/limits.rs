@@ -176,7 +176,7 @@ fn rings_too_large_for_the_machine_are_refused() {
 fn without_file_descriptors_a_client_stays_on_its_socket() {
     let server = TestServer::start();
     server.shm().assert_answers();
-    wait_until("nothing is left of it", || server.holds_no_shared_memory());
+    server.fds_at_rest(0);
     let mut connections = Vec::new();
     let mut plain = server.plain();
     plain.assert_answers();

@@ -309,6 +309,17 @@ impl TestServer {
             && self.process().region_fds() + self.process().region_maps() == 0
     }
 
+    /// Its file descriptors, once it has no shared memory and no client but those that are
+    /// `connected`. (The one that [`TestServer::ask`] uses is not counted among these.)
+    #[track_caller]
+    pub(crate) fn fds_at_rest(&self, connected: u64) -> usize {
+        let asking = 1;
+        wait_until("the others are gone", || {
+            self.holds_no_shared_memory() && self.info("connected_clients") == connected + asking
+        });
+        self.process().fds()
+    }
+
     /// The reply to `MODULE LOAD`.
     pub(crate) fn load_module(&self) -> String {
         self.ask(&format!("MODULE LOAD {}", module_path().display()))
