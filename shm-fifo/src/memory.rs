@@ -33,7 +33,7 @@
 )]
 mod copies;
 
-use crate::position::{advance, span};
+use crate::position::{Position, advance, span};
 use copies::{copy_in, copy_out, prefetch_to_read};
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -129,7 +129,7 @@ impl RingBytes<'_> {
             let next = start + PIECE_BYTES;
             // Not further than what is read: the producer writes there.
             for offset in (next..length.min(next + PIECE_BYTES)).step_by(LINE_BYTES) {
-                let (index, _) = self.first_span(advance(position, offset), 0);
+                let index = advance(position, offset).masked(self.mask);
                 prefetch_to_read(self.base.wrapping_add(index));
             }
             self.copy_out(advance(position, start), piece);

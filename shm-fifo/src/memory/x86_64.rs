@@ -3,6 +3,7 @@
 //! The effect of each block is that of a loop of relaxed accesses to single
 //! bytes, as in `portable.rs`; only the speed differs.
 
+use super::LINE_BYTES;
 use core::arch::asm;
 use core::sync::atomic::AtomicU8;
 
@@ -90,7 +91,6 @@ unsafe fn copy<const REP_MOVSB_FROM_BYTES: usize>(
 #[inline]
 fn is_close_behind(target: *const u8, source: *const u8) -> bool {
     const PAGE_BYTES: usize = 4096;
-    const LINE_BYTES: usize = 64;
     (1..LINE_BYTES).contains(&(target.addr().wrapping_sub(source.addr()) % PAGE_BYTES))
 }
 
