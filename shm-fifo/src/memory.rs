@@ -124,6 +124,7 @@ impl RingBytes<'_> {
     pub(crate) fn copy_out_fetching_ahead(&self, position: u64, target: &mut [u8]) {
         const PIECE_BYTES: usize = if cfg!(loom) { 1 } else { 2048 };
         let length = target.len();
+        assert!(length <= self.capacity(), "what is read is never longer than its ring");
         let mut start = 0;
         for piece in target.chunks_mut(PIECE_BYTES) {
             let next = start + PIECE_BYTES;
@@ -173,6 +174,16 @@ mod tests {
                 assert_eq!(untouched, CAPACITY - length, "start {start}, length {length}");
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "never longer than its ring")]
+    fn more_than_a_ring_of_several_pieces_panics() {
+        const CAPACITY: usize = 4096;
+        let mut memory = [0_u8; CAPACITY];
+        // SAFETY: the array outlives the ring and is reached through it only.
+        let ring = unsafe { RingBytes::new(memory.as_mut_ptr(), CAPACITY) };
+        ring.copy_out_fetching_ahead(0, &mut [0; CAPACITY + 1]);
     }
 
     #[test]
