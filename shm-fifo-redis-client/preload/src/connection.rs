@@ -16,7 +16,7 @@ mod moving;
 use crate::epoll::Epoll;
 use crate::errno::Errno;
 use crate::mover::Mover;
-use crate::settings::Settings;
+use crate::settings::{Endpoint, Settings};
 use crate::sleepers::Sleepers;
 use crate::track::Tracker;
 use crate::{sys, table};
@@ -97,13 +97,13 @@ const MODE_BLOCKING: u8 = 1;
 const MODE_NONBLOCKING: u8 = 2;
 
 impl Connection {
-    pub(crate) fn new(fd: RawFd, settings: &Settings) -> Self {
+    pub(crate) fn new(fd: RawFd, endpoint: Endpoint, settings: &Settings) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Socket as u8),
             fd: AtomicI32::new(fd),
             fds: Mutex::new(vec![fd]),
             identity: sys::identity(fd),
-            is_tcp: settings.is_tcp(),
+            is_tcp: endpoint == Endpoint::Tcp,
             forks: table::forks(),
             in_kernel: AtomicU32::new(0),
             sending: AtomicU32::new(0),

@@ -1,11 +1,11 @@
 //! What is done before the program begins, and when it exits.
 #![allow(unsafe_code)]
 
-use crate::{errno, settings, table};
+use crate::{errno, report, settings, table};
 
 /// Called by the dynamic linker once all libraries are there.
 extern "C" fn initialise() {
-    settings::read();
+    report::prepare(settings::read());
     if settings::get().is_some() {
         table::prepare();
     }
@@ -23,6 +23,7 @@ extern "C" fn finish() {
     if !table::is_empty() && table::is_own_process() {
         errno::untouched(|| table::connections().iter().for_each(|connection| connection.finish()));
     }
+    report::print();
 }
 
 #[used]

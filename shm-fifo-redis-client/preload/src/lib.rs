@@ -22,6 +22,8 @@ mod init;
 mod mover;
 mod poll;
 mod real;
+#[allow(dead_code, reason = "the hooks count")]
+mod report;
 mod settings;
 mod signals;
 mod sleepers;

@@ -3,6 +3,7 @@
 
 use crate::connection::Connection;
 use crate::errno::{self, untouched};
+use crate::settings::{Endpoint, Settings};
 use crate::table::{self, Entry};
 use crate::{real, settings, signals, sys};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
@@ -19,15 +20,15 @@ unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: sockle
     let begun = result == 0 || errno::get() == libc::EINPROGRESS;
     untouched(|| {
         // SAFETY: the caller's own address.
-        if begun && unsafe { settings.is_endpoint(address, length) } {
-            track(fd, settings);
+        if begun && let Some(endpoint) = unsafe { settings.endpoint(address, length) } {
+            track(fd, endpoint, settings);
         }
     });
     result
 }
 
 /// Follows the connection behind `fd` from now on.
-fn track(fd: RawFd, settings: &settings::Settings) {
+fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     if !table::is_own_process() {
         return;
     }
@@ -41,7 +42,7 @@ fn track(fd: RawFd, settings: &settings::Settings) {
     if table::was_watched(fd) || !sys::is_stream_socket(fd) {
         return;
     }
-    let connection = Connection::new(fd, settings);
+    let connection = Connection::new(fd, endpoint, settings);
     table::fill(fd, Entry::Connection(Arc::new(connection)));
 }
 
