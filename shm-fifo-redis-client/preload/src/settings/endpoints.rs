@@ -319,7 +319,8 @@ mod tests {
             }
             assert_eq!(endpoints.find(&whole[..shortest]), Some(Endpoint::Tcp));
         }
-        for address in [&[0; 16][..], &[16, 0, 0, 80, 127, 0, 0, 1], &unix(b""), &unix(b"\0/r.sock")]
+        for address in
+            [&[0; 16][..], &[16, 0, 0, 80, 127, 0, 0, 1], &unix(b""), &unix(b"\0/r.sock")]
         {
             assert_eq!(endpoints.find(address), None, "{address:?}");
         }

@@ -8,7 +8,7 @@
 
 extern char **environ;
 
-static int is_preloaded(void) { return getenv("SHM_FIFO_ENDPOINT") != NULL; }
+static int is_preloaded(void) { return getenv("SHM_FIFO_ENDPOINTS") != NULL; }
 
 /* Sends an inline command and reads the one line that answers it. */
 static void ask(int fd, const char *command, char *answer, size_t size) {
