@@ -65,6 +65,7 @@ impl Connection {
             if self.kept_bytes.load(Relaxed) > 0 {
                 let count = self.read_kept(spans, skip, peek);
                 if count > 0 {
+                    self.settle();
                     return Served::Done(Ok(count));
                 }
             }
