@@ -380,6 +380,7 @@ impl Epoll {
                 if state.is_exposed {
                     self.wake(&mut state);
                 }
+                drop(self.settle(state));
                 return Ok(found);
             }
             state = wait.sleep(state)?;
