@@ -40,6 +40,7 @@ mod sys;
 #[doc(hidden)]
 pub mod wire {
     pub use crate::handshake::{FdSocket, PROTOCOL_VERSION, open_command, start_command};
+    pub use crate::reply::{ReplyScanner, Scanned};
 }
 #[cfg(any(test, feature = "test-utils"))]
 #[doc(hidden)]

@@ -8,6 +8,7 @@
 mod buffer;
 mod head;
 mod push;
+mod scanner;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use buffer::ReadBuffer;
 use head::{AggregateKind, BulkKind, Head, max_line_bytes};
 use redis::Value;
 use std::io;
+
+pub use scanner::{ReplyScanner, Scanned};
 
 /// Aggregates inside each other; redis-rs' own limit.
 const MAX_DEPTH: usize = 100;
@@ -38,7 +41,7 @@ pub enum ReplyError {
     #[error("the server sent a line of more than {0} bytes; is this a Redis server?")]
     LineTooLong(usize),
     /// Too many aggregates inside each other.
-    #[error("the server sent values nested more than {MAX_DEPTH} deep")]
+    #[error("the server sent values nested more deeply than any reply is")]
     TooDeep,
 }
 

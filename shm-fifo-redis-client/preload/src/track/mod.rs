@@ -4,16 +4,22 @@
 //! At anything that is not understood, or that makes replies come otherwise than
 //! one for each request, the connection is given up: it stays where it is.
 
-mod replies;
 mod requests;
 
-pub(crate) use replies::{ReplyScanner, Scanned};
 use requests::{Request, RequestScanner};
+use shm_fifo_redis_client::ReplyError;
+pub(crate) use shm_fifo_redis_client::wire::{ReplyScanner, Scanned};
 use std::collections::VecDeque;
 
 /// Nothing more can be said of this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GivenUp;
+
+impl From<ReplyError> for GivenUp {
+    fn from(_: ReplyError) -> Self {
+        Self
+    }
+}
 
 /// How often a server is asked that refuses for the moment.
 const MAX_ATTEMPTS: u32 = 3;
