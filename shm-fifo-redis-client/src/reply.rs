@@ -55,7 +55,6 @@ pub(crate) struct ReplyReader {
     bulk: Option<Bulk>,
     /// The aggregates that are not complete, outermost first.
     open: Vec<Aggregate>,
-    consumed_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -100,11 +99,6 @@ impl ReplyReader {
         self.open.is_empty() && self.bulk.is_none() && self.buffer.unread().is_empty()
     }
 
-    /// How many bytes became values or parts of them, since the beginning.
-    pub(crate) fn consumed_bytes(&self) -> usize {
-        self.consumed_bytes
-    }
-
     /// The next value that is no aggregate with something in it.
     fn next_whole(&mut self) -> Result<Option<Value>, ReplyError> {
         loop {
@@ -135,7 +129,7 @@ impl ReplyReader {
         }
         let head = Head::parse(kind, &unread[1..length])?;
         self.scanned = 0;
-        self.consume(length + 2);
+        self.buffer.consume(length + 2);
         Ok(Some(head))
     }
 
@@ -159,7 +153,7 @@ impl ReplyReader {
         let Some(bulk) = &mut self.bulk else { return Ok(None) };
         let taken = bulk.append(self.buffer.unread());
         let complete = bulk.missing == 0;
-        self.consume(taken);
+        self.buffer.consume(taken);
         if !complete || !self.take_line_end()? {
             return Ok(None);
         }
@@ -171,7 +165,7 @@ impl ReplyReader {
         match self.buffer.unread() {
             [] | [b'\r'] => Ok(false),
             [b'\r', b'\n', ..] => {
-                self.consume(2);
+                self.buffer.consume(2);
                 Ok(true)
             }
             _ => Err(ReplyError::Malformed("the end of a bulk")),
@@ -192,11 +186,6 @@ impl ReplyReader {
             self.open.pop();
         }
         Ok(Some(value))
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.buffer.consume(count);
-        self.consumed_bytes = self.consumed_bytes.wrapping_add(count);
     }
 }
 
