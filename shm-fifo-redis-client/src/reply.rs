@@ -99,6 +99,13 @@ impl ReplyReader {
         self.open.is_empty() && self.bulk.is_none() && self.buffer.unread().is_empty()
     }
 
+    /// What was received and is in no value yet, of those that [`ReplyReader::next`] has
+    /// begun.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.buffer.unread()
+    }
+
     /// The next value that is no aggregate with something in it.
     fn next_whole(&mut self) -> Result<Option<Value>, ReplyError> {
         loop {

@@ -268,7 +268,7 @@ impl Stream {
 
     /// Puts bytes that were read behind those kept before: the reader gets them
     /// before anything else.
-    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+    pub(crate) fn keep<'b>(&mut self, bytes: impl IntoIterator<Item = &'b u8>) {
         self.kept.extend(bytes);
     }
 

@@ -279,7 +279,7 @@ impl Handshake {
         }
         take_doorbells(bytes)?;
         self.stage = Stage::Moved;
-        Ok(Event::Moved(RingAnswer { left: OK }))
+        Ok(Event::Moved(RingAnswer::default()))
     }
 }
 
@@ -311,6 +311,12 @@ fn reason_in(answer: &[u8]) -> Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingAnswer {
     left: &'static [u8],
+}
+
+impl Default for RingAnswer {
+    fn default() -> Self {
+        Self { left: OK }
+    }
 }
 
 impl RingAnswer {
