@@ -104,6 +104,11 @@ static inline shm_fifo_redis_parts redisShmParts(redisContext *c) {
     return parts;
 }
 
+static inline void redisShmTell(const char *text, char *reason, size_t reason_bytes) {
+    if (reason != NULL && reason_bytes > 0)
+        snprintf(reason, reason_bytes, "%s", text);
+}
+
 /*
  * Moves a blocking context to shared memory if that is possible, within its command
  * timeout if it has one.
@@ -117,6 +122,8 @@ static inline int redisShmInitiate(redisContext *c, char *reason, size_t reason_
         shm_fifo_redis_parts parts = redisShmParts(c);
         redisContextFuncs funcs = redisShmFuncs(c);
         shm_fifo_redis_context_move(&parts, &funcs, sizeof(funcs), reason, reason_bytes);
+    } else {
+        redisShmTell(c->errstr, reason, reason_bytes);
     }
     return c->err ? REDIS_ERR : REDIS_OK;
 }
@@ -157,8 +164,7 @@ static inline int redisShmInitiateAsync(redisAsyncContext *ac, redisCallbackFn *
         shm_fifo_redis_context_free(c->privctx);
         obstacle = "the context is about to be closed";
     }
-    if (reason != NULL && reason_bytes > 0)
-        snprintf(reason, reason_bytes, "%s", obstacle);
+    redisShmTell(obstacle, reason, reason_bytes);
     return REDIS_ERR;
 }
 

@@ -104,6 +104,11 @@ static inline shm_fifo_redis_parts valkeyShmParts(valkeyContext *c) {
     return parts;
 }
 
+static inline void valkeyShmTell(const char *text, char *reason, size_t reason_bytes) {
+    if (reason != NULL && reason_bytes > 0)
+        snprintf(reason, reason_bytes, "%s", text);
+}
+
 /*
  * Moves a blocking context to shared memory if that is possible, within its command
  * timeout if it has one.
@@ -117,6 +122,8 @@ static inline int valkeyShmInitiate(valkeyContext *c, char *reason, size_t reaso
         shm_fifo_redis_parts parts = valkeyShmParts(c);
         valkeyContextFuncs funcs = valkeyShmFuncs(c);
         shm_fifo_redis_context_move(&parts, &funcs, sizeof(funcs), reason, reason_bytes);
+    } else {
+        valkeyShmTell(c->errstr, reason, reason_bytes);
     }
     return c->err ? VALKEY_ERR : VALKEY_OK;
 }
@@ -157,8 +164,7 @@ static inline int valkeyShmInitiateAsync(valkeyAsyncContext *ac, valkeyCallbackF
         shm_fifo_redis_context_free(c->privctx);
         obstacle = "the context is about to be closed";
     }
-    if (reason != NULL && reason_bytes > 0)
-        snprintf(reason, reason_bytes, "%s", obstacle);
+    valkeyShmTell(obstacle, reason, reason_bytes);
     return VALKEY_ERR;
 }
 

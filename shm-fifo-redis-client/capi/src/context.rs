@@ -3,7 +3,7 @@
 //!
 //! A context calls its functions through a table. One that moves gets a table of its own,
 //! in which those that carry bytes are [`hooks`]. They are this library's, so a context is
-//! known as moved whoever moved it, and is served when he is unloaded.
+//! known as moved whichever part of a program moved it, also when that is unloaded.
 //!
 //! Invariants: a context with one of the hooks has a [`Context`] as its table and as its
 //! `privctx`, until [`shm_fifo_redis_context_free`]. No reference to a [`Context`] lives

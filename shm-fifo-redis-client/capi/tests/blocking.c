@@ -174,6 +174,7 @@ static void what_cannot_move_stays_and_says_why(redisContext *other) {
     redisFree(c);
     c = redisConnect("127.0.0.1", 1); /* nobody listens there */
     CHECK(redisShmInitiate(c, reason, sizeof(reason)) == REDIS_ERR && c->err != 0);
+    CHECK_TEXT(reason, c->errstr);
     CHECK(!redisIsOnShm(c) && redisShmConnection(c) == NULL);
     redisFree(c);
 }

@@ -179,6 +179,31 @@ static void it_moves_after_its_login_and_not_before_or_twice(void) {
     CHECK(scene.answered == COMMANDS && scene.disconnected == 1);
 }
 
+static void on_goodbye(redisAsyncContext *ac, void *reply, void *unused) {
+    char reason[SHM_FIFO_REDIS_REASON_BYTES];
+    Scene *scene = ac->data;
+    (void)unused;
+    CHECK(reply != NULL);
+    redisAsyncDisconnect(ac);
+    CHECK(redisShmInitiateAsync(ac, NULL, NULL, reason, sizeof(reason)) == REDIS_ERR);
+    CHECK(strstr(reason, "about to be closed") != NULL);
+    scene->answered++;
+}
+
+static void say_goodbye(CONNECTED redisAsyncContext *connected, int status) {
+    redisAsyncContext *ac = (redisAsyncContext *)connected;
+    CHECK(status == REDIS_OK);
+    CHECK(redisAsyncCommand(ac, on_goodbye, NULL, "PING") == REDIS_OK);
+}
+
+static void nor_when_it_is_closed(void) {
+    Scene scene = scene_of(NULL, UNTOLD);
+    on_connect = say_goodbye;
+    act(&scene);
+    on_connect = on_connected;
+    CHECK(scene.answered == 1 && scene.disconnected == 1);
+}
+
 /* Messages may come at any time, and in RESP2 they look like replies. */
 static void on_subscribed(redisAsyncContext *ac, void *reply, void *unused) {
     char reason[SHM_FIFO_REDIS_REASON_BYTES];
@@ -198,7 +223,7 @@ static void subscribe(CONNECTED redisAsyncContext *connected, int status) {
     CHECK(redisAsyncCommand(ac, on_subscribed, NULL, "SUBSCRIBE news") == REDIS_OK);
 }
 
-static void it_does_not_move_while_it_is_subscribed(void) {
+static void nor_while_it_is_subscribed(void) {
     Scene scene = scene_of(NULL, UNTOLD);
     on_connect = subscribe;
     act(&scene);
@@ -332,7 +357,8 @@ int main(int count, char **arguments) {
     disconnected_while_it_moves_it_answers_what_was_asked();
     a_stopped_server_is_given_up_after_the_timeout();
     it_moves_after_its_login_and_not_before_or_twice();
-    it_does_not_move_while_it_is_subscribed();
+    nor_when_it_is_closed();
+    nor_while_it_is_subscribed();
     what_is_not_connected_does_not_begin();
     refused_it_goes_on_over_its_socket(connect_unix);
     refused_it_goes_on_over_its_socket(connect_tcp);
