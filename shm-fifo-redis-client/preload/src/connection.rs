@@ -112,6 +112,8 @@ pub(crate) struct Connection {
     pub(crate) sleepers: Mutex<Sleepers>,
     policy: Mutex<SpinPolicy>,
     watchers: Mutex<Vec<Watcher>>,
+    /// One of them is watched by another instance.
+    is_far: AtomicBool,
     stays: Mutex<Option<Reason>>,
 }
 
@@ -151,6 +153,7 @@ impl Connection {
             sleepers: Mutex::new(Sleepers::default()),
             policy: Mutex::new(SpinPolicy::default()),
             watchers: Mutex::new(Vec::new()),
+            is_far: AtomicBool::new(false),
             stays: Mutex::new(None),
         };
         connection.stays(Reason::Short);

@@ -341,3 +341,11 @@ pub(crate) fn set_signal_mask(mask: u64) {
         )
     };
 }
+
+/// A number that no other thread of this process has.
+pub(crate) fn thread() -> u64 {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr() as u64)
+}

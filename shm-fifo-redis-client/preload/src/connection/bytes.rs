@@ -82,6 +82,7 @@ impl Connection {
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
+                    self.was_read();
                     return Served::Done(result);
                 }
             }
