@@ -270,7 +270,7 @@ impl Connection {
         }
         if self.phase() == Phase::Shared && self.reading_has_ended() {
             ready |= events & READ_HANG_UP;
-            if self.has_hung_up() && (events & READABLE == 0 || self.is_at_end()) {
+            if self.has_hung_up() {
                 ready |= HANG_UP;
             }
         }
@@ -280,13 +280,9 @@ impl Connection {
     /// Whether nothing goes in either direction. A TCP connection can still be written to
     /// when its peer has ended.
     fn has_hung_up(&self) -> bool {
-        let is_open = || !self.write_shut.load(Relaxed) && !self.lost_a_write.load(Relaxed);
-        self.has_ended() && !(self.is_tcp && is_open())
-    }
-
-    /// Whether the peer has ended and nothing of it is left to be read.
-    fn is_at_end(&self) -> bool {
-        self.kept_bytes.load(Relaxed) == 0 && self.ring().is_some_and(Duplex::is_at_end)
+        let write_shut = self.write_shut.load(Relaxed);
+        let is_open = || self.is_tcp && !write_shut && !self.lost_a_write.load(Relaxed);
+        self.read_shut.load(Relaxed) && write_shut || self.has_ended() && !is_open()
     }
 
     /// Whether nothing more comes to be read, by whichever side's doing.
@@ -299,6 +295,11 @@ impl Connection {
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.ring().is_some_and(|ring| ring.is_ready(NOTHING) || ring.peer_closed())
+    }
+
+    /// Whether the server has been asked, and not answered.
+    pub(crate) fn is_being_asked(&self) -> bool {
+        matches!(self.phase(), Phase::Opening | Phase::Starting)
     }
 
     /// Whether it is the kernel's again, as soon as it is settled.

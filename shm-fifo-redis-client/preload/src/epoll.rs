@@ -94,6 +94,11 @@ impl Epoll {
         self.epfd.load(Relaxed)
     }
 
+    /// Whether the program has a descriptor of it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.epfd() >= 0
+    }
+
     // Evidence.
 
     /// Whether it watches connections, or ever has.
@@ -549,13 +554,17 @@ impl Epoll {
         state
     }
 
-    /// Long enough for one that is being woken; it never blocks for good.
+    /// Who waits for the state may have to be given this CPU first, to take it.
     fn let_contenders_pass(&self) {
-        for _ in 0..1000 {
-            if self.contenders.load(Relaxed) == 0 {
-                return;
+        const TRIES: u32 = 8;
+        for tries in 0..TRIES {
+            for _ in 0..200 {
+                if self.contenders.load(Relaxed) == 0 {
+                    return;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            sys::nap(10_000 << tries);
         }
     }
 }

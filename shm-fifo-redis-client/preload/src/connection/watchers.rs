@@ -18,6 +18,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
+    /// Whether the program has it still.
+    pub(super) fn is_alive(&self) -> bool {
+        self.epoll.upgrade().is_some_and(|epoll| epoll.is_open())
+    }
+
     /// Whether it has been waited in, by calls that are served alone, since it was told.
     pub(super) fn is_served(&self) -> bool {
         self.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(self.waits))

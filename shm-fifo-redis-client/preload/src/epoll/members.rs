@@ -327,8 +327,12 @@ impl State {
                 self.turn = (self.turn + step) % hot;
                 break;
             };
-            if self[index].connection.is_to_be_settled() {
-                let connection = Arc::clone(&self[index].connection);
+            let connection = &self[index].connection;
+            // An answer of the server may have replies behind it.
+            if connection.is_being_asked() && connection.attend_quietly()
+                || connection.is_to_be_settled()
+            {
+                let connection = Arc::clone(connection);
                 self.attended.push(connection);
                 continue;
             }
