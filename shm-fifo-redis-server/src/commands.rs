@@ -136,10 +136,9 @@ fn try_start(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refu
         Taken::WrongToken => return Err(Refusal::WrongToken),
         Taken::NoOffer => return Err(Refusal::NoOffer),
     };
-    vfd::start(client.fd, region.into_endpoint(), client.id).map_err(Refusal::Start)?;
-    // The server writes this reply to the connection, which has moved: it is the
-    // first thing in the ring.
-    Ok(RedisValue::SimpleStringStatic("OK"))
+    // The reply is in the ring before anybody looks at what the client has written there.
+    vfd::start(client.fd, region.into_endpoint(), client.id, OK_REPLY).map_err(Refusal::Start)?;
+    Ok(RedisValue::NoReply)
 }
 
 /// The name that follows `FDSOCKET`, if any.
