@@ -186,6 +186,15 @@ impl Connection {
         loop {
             let result = match self.phase() {
                 Phase::Shared => self.write_ring(sources, written),
+                // What the server has said meanwhile may be its end.
+                Phase::Starting
+                    if {
+                        self.attend(None);
+                        self.phase() != Phase::Starting
+                    } =>
+                {
+                    continue;
+                }
                 Phase::Starting => match self.write_early(sources, written) {
                     Some(result) => result,
                     None => continue,
