@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 
-from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress
+from glide import Batch, GlideClient, GlideClientConfiguration, Logger, LogLevel, NodeAddress
 
 sys.stdout.reconfigure(line_buffering=True)
 LARGE = bytes(range(256)) * 12288  # 3 MiB
+
+Logger.set_logger_config(LogLevel.OFF)
 
 
 async def connect():
