@@ -14,11 +14,13 @@
 
 mod alerts;
 mod bytes;
+mod fate;
 mod moving;
 mod watchers;
 
 use crate::errno::Errno;
 use crate::mover::Mover;
+use crate::report::Reason;
 use crate::settings::Settings;
 use crate::sleepers::Sleepers;
 use crate::track::Tracker;
@@ -109,6 +111,7 @@ pub(crate) struct Connection {
     pub(crate) sleepers: Mutex<Sleepers>,
     policy: Mutex<SpinPolicy>,
     watchers: Mutex<Vec<Watcher>>,
+    stays: Mutex<Option<Reason>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -119,7 +122,7 @@ const MODE_NONBLOCKING: u8 = 2;
 
 impl Connection {
     pub(crate) fn new(fd: RawFd, is_tcp: bool, settings: &Settings) -> Self {
-        Self {
+        let connection = Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             phase: AtomicU8::new(Phase::Socket as u8),
             fd: AtomicI32::new(fd),
@@ -147,7 +150,10 @@ impl Connection {
             sleepers: Mutex::new(Sleepers::default()),
             policy: Mutex::new(SpinPolicy::default()),
             watchers: Mutex::new(Vec::new()),
-        }
+            stays: Mutex::new(None),
+        };
+        connection.stays(Reason::Short);
+        connection
     }
 
     #[inline]
@@ -203,7 +209,9 @@ impl Connection {
         match self.phase() {
             Phase::Shared => self.is_ring_ready(interest),
             Phase::Starting => {
-                let has_space = || self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true);
+                let has_space = || {
+                    self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true)
+                };
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
             }
@@ -223,12 +231,13 @@ impl Connection {
         if interest.readable && self.read_shut.load(Relaxed) {
             return true;
         }
-        ring.is_ready(interest) && (!self.has_too_little(ring) || {
-            // Something else than bytes, or enough of them.
-            ring.is_ready(NOTHING)
-                || ring.peer_closed()
-                || interest.writable && ring.is_ready(Interest::WRITABLE)
-        })
+        ring.is_ready(interest)
+            && (!self.has_too_little(ring) || {
+                // Something else than bytes, or enough of them.
+                ring.is_ready(NOTHING)
+                    || ring.peer_closed()
+                    || interest.writable && ring.is_ready(Interest::WRITABLE)
+            })
     }
 
     /// Whether there are some bytes, but fewer than the program wants to hear of.
@@ -312,7 +321,7 @@ impl Connection {
 
     /// `SO_RCVLOWAT`. Returns whether the kernel is to know it: not once doorbells wake.
     pub(crate) fn set_least_bytes(self: &Arc<Self>, bytes: usize) -> bool {
-        if self.give_up() {
+        if self.give_up(Reason::Watched) {
             return true;
         }
         self.least_bytes.store(bytes.max(1), Relaxed);

@@ -166,9 +166,7 @@ impl Epoll {
         let mut state = self.lock();
         let known = state.find(connection.id, fd).filter(|&index| state[index].is_watched);
         let changed = match (operation, known, event) {
-            (libc::EPOLL_CTL_ADD, None, Some(event)) => {
-                self.add(&mut state, fd, event, connection)
-            }
+            (libc::EPOLL_CTL_ADD, None, Some(event)) => self.add(&mut state, fd, event, connection),
             (libc::EPOLL_CTL_MOD, Some(index), Some(event)) => {
                 self.change(&mut state, index, event)
             }
@@ -193,6 +191,7 @@ impl Epoll {
     ) -> Result<(), Errno> {
         self.begin(state)?;
         if connection.is_virtual() {
+            self.expose_late(state)?;
             state.watch_socket(connection, fd)?;
         } else {
             sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
@@ -433,13 +432,36 @@ impl Epoll {
         self.lock().private.as_ref().map_or(fd, Private::fd)
     }
 
-    /// Another instance watches this one, by the private one from now on. Returns that.
+    /// Another instance is going to watch this one: by the private one, where a connection has
+    /// moved. Returns that; `None` if its own will do, and none of its connections moves.
     pub(crate) fn expose(&self) -> Option<RawFd> {
         let mut state = self.lock();
-        let fd = state.private.as_ref().map(Private::fd)?;
+        let has_moved = state.is_exposed || state.len() > state.on_socket;
+        let fd = state.private.as_ref().map(Private::fd).filter(|_| has_moved)?;
         state.is_exposed = true;
         self.wake(&mut state);
         Some(fd)
+    }
+
+    /// A connection that has moved is going to be watched by this instance, which another one
+    /// watches: by the private one from now on.
+    fn expose_late(&self, state: &mut State) -> Result<(), Errno> {
+        if state.is_exposed {
+            return Ok(());
+        }
+        let epfd = self.epfd();
+        let (outer, event) = match table::watch(epfd) {
+            table::Watch::Nobody => return Ok(()),
+            table::Watch::Once(outer, event) => (outer.upgrade(), event),
+            table::Watch::Unclear => (None, epoll_event { events: 0, u64: 0 }),
+        };
+        // Who would have to be told of the other instance is not known.
+        let outer = outer.ok_or(Errno(libc::EPERM))?;
+        let private = state.private.as_ref().ok_or(Errno(libc::EPERM))?;
+        sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_ADD, private.fd(), Some(event))?;
+        sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_DEL, epfd, None).ok();
+        state.is_exposed = true;
+        Ok(())
     }
 
     /// Who waited for the instance itself was woken: takes doorbells.
@@ -495,9 +517,9 @@ impl<'a> Wait<'a> {
         let is_last = self.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns);
         let mut count = 0;
         if !state.take_rings_turn(events) {
-            if !state.kernel_had_events
-                && (state.kernel_is_due(now_ns) || is_last && !self.has_asked)
-            {
+            // Also where the program's own instance always has something.
+            let has_none = !state.kernel_had_events && is_last && !self.has_asked;
+            if state.kernel_is_due(now_ns) || has_none {
                 let news = state.ask_private(Some(0), self.mask)?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;

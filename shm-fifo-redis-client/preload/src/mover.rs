@@ -43,10 +43,14 @@ pub(crate) enum Refusal {
     NoModule,
     /// This user may not use it.
     NoPermission,
+    /// Nobody may, who has not logged in.
+    NotLoggedIn,
     /// A limit is reached, or it was not the moment.
     NotNow,
-    /// The answer came without the memory, or that could not be mapped.
-    NoMemory,
+    /// The answer came without the memory's descriptor.
+    NoDescriptor,
+    /// The memory could not be mapped.
+    NotAttached,
     /// The socket ended, or what came on it was no answer.
     Broken,
 }
@@ -200,26 +204,27 @@ impl Mover {
     fn answered(&mut self, answer: &[u8], socket: RawFd) -> Outcome {
         match self.stage {
             Stage::Opening if answer == b"+OK\r\n" => match self.region() {
-                Some(region) => {
+                Ok(region) => {
                     self.stage = Stage::Offered(region);
                     self.keep_rest();
                     Outcome::Offered
                 }
-                None => self.refused(Refusal::NoMemory, socket),
+                Err(refusal) => self.refused(refusal, socket),
             },
             Stage::Opening => self.refused(refusal_of(answer), socket),
             _ => self.refused(Refusal::NotNow, socket),
         }
     }
 
-    /// The offered memory; `None` where a proxy strips descriptors, or nothing more can be
-    /// mapped.
-    fn region(&mut self) -> Option<Region> {
+    /// The offered memory.
+    fn region(&mut self) -> Result<Region, Refusal> {
         let fd = match &self.fd_socket {
             Some(fd_socket) => fd_socket.take_fd(),
             None => self.received_fd.take(),
         };
-        Region::attach(fd?).ok()
+        // Proxies strip descriptors.
+        let fd = fd.ok_or(Refusal::NoDescriptor)?;
+        Region::attach(fd).map_err(|_| Refusal::NotAttached)
     }
 
     /// The server has moved. Its answer is the first thing in the ring.
@@ -288,8 +293,10 @@ fn refusal_of(answer: &[u8]) -> Refusal {
     };
     if begins_with(b"-ERR unknown command") {
         Refusal::NoModule
-    } else if begins_with(b"-NOPERM") || begins_with(b"-NOAUTH") {
+    } else if begins_with(b"-NOPERM") {
         Refusal::NoPermission
+    } else if begins_with(b"-NOAUTH") {
+        Refusal::NotLoggedIn
     } else {
         Refusal::NotNow
     }
@@ -304,7 +311,7 @@ mod tests {
         for (answer, refusal) in [
             (&b"-ERR unknown command 'SHM.OPEN', with args\r\n"[..], Refusal::NoModule),
             (b"-NOPERM this user has no permissions\r\n", Refusal::NoPermission),
-            (b"-NOAUTH Authentication required.\r\n", Refusal::NoPermission),
+            (b"-NOAUTH Authentication required.\r\n", Refusal::NotLoggedIn),
             (b"-ERR SHM.OPEN: 64 offers wait\r\n", Refusal::NotNow),
             (b"-LOADING Redis is loading\r\n", Refusal::NotNow),
         ] {

@@ -6,8 +6,8 @@ use crate::epoll::{Epoll, Timeout};
 use crate::errno::Errno;
 use crate::table::{self, Entry};
 use crate::{signals, spin, sys};
-use shm_fifo::Interest;
 use libc::{pollfd, sigset_t, timespec};
+use shm_fifo::Interest;
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::ptr::null;
@@ -202,7 +202,8 @@ impl Poll {
             }
             asked_ns = now_ns;
             // What is there is found again by the sleep that follows.
-            signals::is_waiting() || sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
+            signals::is_waiting()
+                || sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
         };
         spin::until(&mut policy, || self.any_ready(entries), interrupt)
     }

@@ -117,9 +117,7 @@ pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     let mut byte = 0_u8;
     let nobody = null::<libc::sockaddr>();
     // SAFETY: one writable byte, and no address asked for.
-    unsafe {
-        call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody)
-    }?;
+    unsafe { call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody) }?;
     Ok(())
 }
 
@@ -237,21 +235,12 @@ pub(crate) fn epoll_wait(
 ) -> Result<usize, Errno> {
     let capacity = c_int::try_from(events.len()).unwrap_or(c_int::MAX);
     // Rounded up, so that a wait never spins on the last fraction.
-    let timeout_ms = timeout_ns.map_or(-1, |ns| {
-        c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX)
-    });
+    let timeout_ms =
+        timeout_ns.map_or(-1, |ns| c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX));
     let first = events.as_mut_ptr();
     // SAFETY: a live slice of so many events, and the caller's signal mask.
     counted(unsafe {
-        call!(
-            libc::SYS_epoll_pwait,
-            epfd,
-            first,
-            capacity,
-            timeout_ms,
-            mask,
-            KERNEL_SIGSET_BYTES,
-        )
+        call!(libc::SYS_epoll_pwait, epfd, first, capacity, timeout_ms, mask, KERNEL_SIGSET_BYTES,)
     })
 }
 
@@ -335,8 +324,7 @@ pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
     let (process, thread) = (process.unwrap_or(0), thread.unwrap_or(0));
     let info = std::ptr::from_ref(info);
     // SAFETY: a live siginfo, which the kernel copies.
-    let _result =
-        unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
+    let _result = unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
 }
 
 /// Sets this thread's signal mask.

@@ -1,8 +1,10 @@
 //! A connection's way to shared memory and back, and its end, which may come at any
 //! moment of it.
 
+use super::fate::reason_of;
 use super::{Connection, Phase, lock};
 use crate::mover::{self, Mover, Outcome, Refusal};
+use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
 use crate::{sys, table};
@@ -37,8 +39,7 @@ impl Connection {
     /// before the kernel returns.
     pub(crate) fn enter_to_send(&self) -> bool {
         self.sending.fetch_add(1, SeqCst);
-        let may_enter =
-            self.enter_if(|phase| !matches!(phase, Phase::Starting | Phase::Shared));
+        let may_enter = self.enter_if(|phase| !matches!(phase, Phase::Starting | Phase::Shared));
         if !may_enter {
             self.sending.fetch_sub(1, SeqCst);
         }
@@ -78,13 +79,13 @@ impl Connection {
             *tracker = None;
             drop(tracker);
             // Not while an answer is on its way, which is to be taken out of the stream.
-            self.give_up();
+            self.give_up(Reason::NotUnderstood);
         }
     }
 
     /// Leaves it on its socket for good: it is none of our business any more. Returns
     /// whether it could: not once the server has been asked, and not answered.
-    pub(crate) fn give_up(self: &Arc<Self>) -> bool {
+    pub(crate) fn give_up(self: &Arc<Self>, reason: Reason) -> bool {
         {
             // Whoever begins a step of a move holds the mover.
             let mut mover = lock(&self.mover);
@@ -99,6 +100,7 @@ impl Connection {
             table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
         }
         self.leave_watchers();
+        self.stays(reason);
         true
     }
 
@@ -108,23 +110,25 @@ impl Connection {
         if self.phase() != Phase::Socket {
             return;
         }
-        let (is_quiet, may_ask) = match lock(&self.tracker).as_ref() {
-            Some(tracker) => (tracker.is_quiet(), tracker.may_ask()),
-            None => return,
+        let (may_ask, known_refusal) = match lock(&self.tracker).as_ref() {
+            Some(tracker) if tracker.is_quiet() => (tracker.may_ask(), tracker.known_refusal()),
+            _ => return,
         };
-        if !is_quiet {
+        let is_offered = lock(&self.mover).as_ref().is_some_and(Mover::is_offered);
+        if !is_offered && !may_ask {
             return;
         }
-        let is_offered = lock(&self.mover).as_ref().is_some_and(Mover::is_offered);
-        if (is_offered || may_ask) && self.is_seen_waiting() {
+        if !self.is_seen_waiting() {
+            self.stays(Reason::NotSeenWaiting);
+        } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
             // A child may use the socket too; or it was closed where we could not see it.
-            if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
-                self.give_up();
-            } else if is_offered {
-                self.start();
-            } else {
-                self.open();
-            }
+            self.give_up(Reason::SharedWithChild);
+        } else if is_offered {
+            self.start();
+        } else if let Some(refusal) = known_refusal {
+            self.stays(reason_of(refusal));
+        } else {
+            self.open();
         }
     }
 
@@ -241,6 +245,7 @@ impl Connection {
                     sys::shut_down_writing(self.fd());
                 }
                 self.see_again(&unread, &unseen, Some(refusal));
+                self.stays(reason_of(refusal));
                 Phase::Returning
             }
         };
@@ -278,7 +283,7 @@ impl Connection {
             self.is_unproven(&ring);
         }
         self.ring.set(ring).ok();
-        crate::report::moved();
+        self.has_moved();
     }
 
     /// Back to the kernel, once what was kept has been read.
@@ -292,7 +297,7 @@ impl Connection {
         }
         let is_understood = lock(&self.tracker).is_some();
         if !is_understood {
-            self.give_up();
+            self.give_up(Reason::NotUnderstood);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Connection, Phase, lock};
 use crate::epoll::Epoll;
+use crate::report::Reason;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -94,7 +95,7 @@ impl Connection {
         }
         // The kernel keeps the program's registration, which nobody can change any more.
         if self.phase() == Phase::Socket {
-            self.give_up();
+            self.give_up(Reason::Watched);
             return;
         }
         for epoll in self.watchers() {

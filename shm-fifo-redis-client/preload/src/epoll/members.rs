@@ -23,7 +23,7 @@ pub(super) struct State {
     places: BTreeMap<(u64, RawFd), usize>,
     /// The hot ones, in no order.
     hot: Vec<usize>,
-    on_socket: usize,
+    pub(super) on_socket: usize,
     /// Where the next turn begins, so that the first has no advantage.
     turn: usize,
     pub(super) sleeping: u32,

@@ -5,6 +5,7 @@
 use super::{length, read, write};
 use crate::errno::{self, Errno, untouched};
 use crate::real;
+use crate::report::Reason;
 use crate::table::{self, Entry};
 use libc::{c_int, c_uint, off_t, size_t, ssize_t};
 
@@ -15,7 +16,7 @@ const AT_ONCE: usize = 64 * 1024;
 /// given up for that.
 pub(super) fn kernel_may_copy(fd: c_int) -> bool {
     match table::entry(fd) {
-        Some(Entry::Connection(connection)) => untouched(|| connection.give_up()),
+        Some(Entry::Connection(connection)) => untouched(|| connection.give_up(Reason::Watched)),
         Some(Entry::Inherited) => false,
         Some(Entry::Epoll(_)) | None => true,
     }
@@ -116,7 +117,11 @@ pub(super) unsafe extern "C" fn splice(
     }
     let dont_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
     // SAFETY: takes no pointer but to what it makes.
-    if to_kernel { unsafe { drain(source, target, size) } } else { unsafe { feed(source, target, size, dont_wait) } }
+    if to_kernel {
+        unsafe { drain(source, target, size) }
+    } else {
+        unsafe { feed(source, target, size, dont_wait) }
+    }
 }
 
 /// From a moved connection to a pipe.
@@ -157,9 +162,8 @@ unsafe fn feed(pipe: c_int, target: c_int, size: size_t, dont_wait: bool) -> ssi
     let mut written = 0;
     while written < count {
         // SAFETY: so many bytes of the buffer. All of it, or it would be lost.
-        let more = unsafe {
-            write::write(target, buffer[written..].as_ptr().cast(), count - written)
-        };
+        let more =
+            unsafe { write::write(target, buffer[written..].as_ptr().cast(), count - written) };
         match size_t::try_from(more) {
             Ok(more) => written += more,
             Err(_) if errno::get() == libc::EAGAIN => {

@@ -6,8 +6,8 @@
 use super::files::returned;
 use crate::real;
 use libc::{
-    DIR, FILE, c_char, c_int, c_uint, c_void, mode_t, pid_t, sigset_t,
-    sockaddr, socklen_t, termios, winsize,
+    DIR, FILE, c_char, c_int, c_uint, c_void, mode_t, pid_t, sigset_t, sockaddr, socklen_t,
+    termios, winsize,
 };
 
 /// Functions that return one descriptor.

@@ -6,6 +6,7 @@ use super::poll::after_timespec;
 use crate::connection::Connection;
 use crate::epoll::{Epoll, Timeout};
 use crate::errno::{self, untouched};
+use crate::report::Reason;
 use crate::table::{self, Entry, Watch};
 use crate::{real, settings};
 use libc::{c_int, epoll_event, sigset_t, timespec};
@@ -71,7 +72,7 @@ unsafe fn control_nested(
 /// so the connection stays on its socket; `None`. One that has moved already is served there
 /// as everywhere.
 fn stranger(epfd: c_int, connection: &Arc<Connection>) -> Option<Arc<Epoll>> {
-    if untouched(|| connection.give_up()) {
+    if untouched(|| connection.give_up(Reason::Watched)) {
         return None;
     }
     let epoll = Arc::new(Epoll::new(epfd));

@@ -54,9 +54,9 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
         Watch::Nobody => true,
         Watch::Unclear => false,
         // Told of it before it was connected.
-        Watch::Once(epoll, event) => epoll
-            .upgrade()
-            .is_none_or(|epoll| epoll.enlist_late(fd, event, &connection)),
+        Watch::Once(epoll, event) => {
+            epoll.upgrade().is_none_or(|epoll| epoll.enlist_late(fd, event, &connection))
+        }
     };
     if is_served {
         table::change_watch(fd, |watch| *watch = Watch::Nobody);

@@ -6,6 +6,7 @@ use super::length;
 use crate::connection::{Connection, Manner, Served};
 use crate::errno::{Errno, untouched};
 use crate::real;
+use crate::report::Reason;
 use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
 use libc::{
@@ -79,7 +80,7 @@ fn discard(
     mut real: impl FnMut() -> ssize_t,
 ) -> ssize_t {
     const MAX_BYTES: usize = 64 * 1024;
-    if untouched(|| connection.give_up()) {
+    if untouched(|| connection.give_up(Reason::NotUnderstood)) {
         return real();
     }
     let mut bytes = vec![0_u8; wanted.min(MAX_BYTES)];
@@ -160,7 +161,12 @@ pub(super) unsafe fn read_spans(
 /// # Safety
 /// As `recv(2)`.
 #[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn recv(
+    fd: c_int,
+    buffer: *mut c_void,
+    size: size_t,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::recv(fd, buffer, size, flags) };
     let Some(entry) = table::entry(fd) else { return real() };

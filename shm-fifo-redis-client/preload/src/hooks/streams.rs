@@ -6,6 +6,7 @@ use super::files::{self, release, returned};
 use super::{read, write};
 use crate::errno::untouched;
 use crate::real::{self, CookieFunctions};
+use crate::report::Reason;
 use crate::table;
 use libc::{FILE, c_char, c_int, c_void, off64_t, size_t, ssize_t};
 
@@ -16,8 +17,8 @@ use libc::{FILE, c_char, c_int, c_void, off64_t, size_t, ssize_t};
 /// As `fdopen(3)`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
-    let is_moved =
-        table::connection(fd).is_some_and(|connection| !untouched(|| connection.give_up()));
+    let is_moved = table::connection(fd)
+        .is_some_and(|connection| !untouched(|| connection.give_up(Reason::NotUnderstood)));
     // SAFETY: the caller's own arguments.
     unsafe {
         if is_moved {

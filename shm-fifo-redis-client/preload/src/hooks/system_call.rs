@@ -74,18 +74,11 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             libc::SYS_write => byte_count(write::write(fd, at(b), size(c))),
             libc::SYS_writev => byte_count(write::writev(fd, at(b), int(c))),
             libc::SYS_pwritev2 => byte_count(aliases::pwritev2(fd, at(b), int(c), d, int(f))),
-            libc::SYS_sendto => byte_count(write::sendto(
-                fd,
-                at(b),
-                size(c),
-                int(d),
-                at(e),
-                int(f).cast_unsigned(),
-            )),
-            libc::SYS_sendmsg => byte_count(write::sendmsg(fd, at(b), int(c))),
-            libc::SYS_sendmmsg => {
-                plain(write::sendmmsg(fd, at(b), int(c).cast_unsigned(), int(d)))
+            libc::SYS_sendto => {
+                byte_count(write::sendto(fd, at(b), size(c), int(d), at(e), int(f).cast_unsigned()))
             }
+            libc::SYS_sendmsg => byte_count(write::sendmsg(fd, at(b), int(c))),
+            libc::SYS_sendmmsg => plain(write::sendmmsg(fd, at(b), int(c).cast_unsigned(), int(d))),
             libc::SYS_sendfile => byte_count(copies::sendfile(fd, int(b), at(c), size(d))),
             libc::SYS_splice => byte_count(copies::splice(
                 fd,
@@ -105,9 +98,7 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             }
             libc::SYS_epoll_create1 => plain(files::epoll_create1(fd)),
             libc::SYS_epoll_ctl => plain(epoll::epoll_ctl(fd, int(b), int(c), at(d))),
-            libc::SYS_epoll_pwait => {
-                plain(epoll::epoll_pwait(fd, at(b), int(c), int(d), at(e)))
-            }
+            libc::SYS_epoll_pwait => plain(epoll::epoll_pwait(fd, at(b), int(c), int(d), at(e))),
             libc::SYS_epoll_pwait2 => plain(epoll::epoll_pwait2(fd, at(b), int(c), at(d), at(e))),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_create => plain(files::epoll_create(fd)),
@@ -116,11 +107,9 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             libc::SYS_connect => plain(files::connect(fd, at(b), int(c).cast_unsigned())),
             libc::SYS_shutdown => plain(files::shutdown(fd, int(b))),
             libc::SYS_close => plain(close(fd)),
-            libc::SYS_close_range => plain(close_range(
-                fd.cast_unsigned() as c_uint,
-                int(b).cast_unsigned(),
-                int(c),
-            )),
+            libc::SYS_close_range => {
+                plain(close_range(fd.cast_unsigned() as c_uint, int(b).cast_unsigned(), int(c)))
+            }
             libc::SYS_dup => plain(files::dup(fd)),
             libc::SYS_dup3 => plain(files::dup3(fd, int(b), int(c))),
             #[cfg(target_arch = "x86_64")]
@@ -168,7 +157,10 @@ fn makes_descriptor(number: c_long) -> bool {
     #[cfg(target_arch = "x86_64")]
     if matches!(
         number,
-        libc::SYS_open | libc::SYS_creat | libc::SYS_eventfd | libc::SYS_signalfd
+        libc::SYS_open
+            | libc::SYS_creat
+            | libc::SYS_eventfd
+            | libc::SYS_signalfd
             | libc::SYS_inotify_init
     ) {
         return true;

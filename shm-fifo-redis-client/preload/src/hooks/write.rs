@@ -7,9 +7,7 @@ use crate::errno::{Errno, untouched};
 use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
 use crate::{real, sys};
-use libc::{
-    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t,
-};
+use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 /// Serves a write to the connection behind `entry`; `real` is the call itself, for
 /// as long as the kernel has the bytes.
@@ -91,7 +89,12 @@ pub(super) unsafe fn write_spans(
 /// # Safety
 /// As `send(2)`.
 #[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, size: size_t, flags: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn send(
+    fd: c_int,
+    buffer: *const c_void,
+    size: size_t,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::send(fd, buffer, size, flags) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -122,7 +125,11 @@ pub(super) unsafe extern "C" fn sendto(
 /// # Safety
 /// As `sendmsg(2)`.
 #[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn sendmsg(
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::sendmsg(fd, message, flags) };
     let Some(entry) = table::entry(fd) else { return real() };

@@ -139,7 +139,12 @@ impl Tracker {
             Wanted::From(ns) => sys::monotonic_ns() >= ns,
             Wanted::No => false,
         };
-        is_wanted && self.answered >= self.after_commands && refusals::may_ask(self.user)
+        is_wanted && self.answered >= self.after_commands
+    }
+
+    /// What the server has said already to another connection of this user.
+    pub(crate) fn known_refusal(&self) -> Option<Refusal> {
+        refusals::known(self.user)
     }
 
     /// The server was asked.
@@ -154,7 +159,11 @@ impl Tracker {
             Refusal::NotNow | Refusal::NoModule => {
                 Wanted::From(sys::monotonic_ns() + pause_ns(self.attempts))
             }
-            Refusal::NoPermission | Refusal::NoMemory | Refusal::Broken => Wanted::No,
+            Refusal::NoPermission
+            | Refusal::NotLoggedIn
+            | Refusal::NoDescriptor
+            | Refusal::NotAttached
+            | Refusal::Broken => Wanted::No,
         };
         refusals::note(refusal, self.user);
     }

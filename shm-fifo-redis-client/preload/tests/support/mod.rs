@@ -35,7 +35,7 @@ pub(crate) fn watched(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The module; `redis-shm` and the preloaded library are beside it.
+/// The module; `redis-shm` and the library that it preloads are beside it.
 fn module() -> PathBuf {
     let path = env::var_os("SHM_FIFO_MODULE").expect(
         "SHM_FIFO_MODULE names libshm_fifo_redis_server.so; make test builds it and sets it",
@@ -47,12 +47,18 @@ fn module() -> PathBuf {
 
 /// `redis-shm`, as it is shipped.
 pub(crate) fn redis_shm() -> PathBuf {
-    let program = module().with_file_name("redis-shm");
-    let library = module().with_file_name("libshm_fifo_redis_preload.so");
-    for file in [&program, &library] {
-        assert!(file.is_file(), "there is no {}; build it with: make module", file.display());
-    }
-    program
+    beside_module("redis-shm")
+}
+
+/// What it preloads.
+pub(crate) fn library() -> PathBuf {
+    beside_module("libshm_fifo_redis_preload.so")
+}
+
+fn beside_module(name: &str) -> PathBuf {
+    let file = module().with_file_name(name);
+    assert!(file.is_file(), "there is no {}; build it with: make module", file.display());
+    file
 }
 
 /// A program of `programs/`, compiled once.
