@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a program of a test: what it says last is compared")]
 
 use futures_util::StreamExt;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::aio::{
+    ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
+};
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisResult, cmd};
 use std::fs;
 use std::io::{Read, Seek, Write};
@@ -17,8 +19,11 @@ const LARGE_BYTES: usize = 3 << 20;
 async fn main() -> RedisResult<()> {
     let endpoint = std::env::args().nth(1).unwrap();
     let is_port = endpoint.parse::<u16>().is_ok();
-    let address =
-        if is_port { format!("redis://127.0.0.1:{endpoint}") } else { format!("unix://{endpoint}") };
+    let address = if is_port {
+        format!("redis://127.0.0.1:{endpoint}")
+    } else {
+        format!("unix://{endpoint}")
+    };
     let client = Client::open(address)?;
 
     let mut connection = connect(&client).await?;

@@ -11,10 +11,10 @@
 //! | `check` | looks that client up in `SHM.LIST`: on a socket it must not be there, by `exec` it must |
 //! | `kill` | `CLIENT KILL`s it, and answers whoever connects next |
 //! | `restart` | ends the server, starts another one there, and answers likewise |
-//! | `terminate` | sends SIGTERM to the process, and no answer: the signal has to end the wait |
-//! | `terminate-and-answer` | sends SIGTERM and an answer, for languages whose handlers wait for the call to end |
+//! | `terminate` | sends SIGTERM to the process, and no answer: the signal ends the wait |
+//! | `terminate-and-answer` | sends both, where a handler is called when the command has ended |
 
-use crate::support::Server;
+use crate::support::{Server, redis_shm};
 use redis::{Commands, Connection};
 use std::collections::HashMap;
 use std::env;
@@ -68,14 +68,46 @@ impl Program {
         Self::new(packages().join("python/bin/python3")).word(source(name))
     }
 
-    /// The program for Node, by a Node of that major version.
-    pub(crate) fn node(version: u8) -> Self {
-        let node = packages().join(format!("node_modules/node{version}/bin/node"));
-        Self::new(node).word(source("node.js")).with_node_packages()
+    /// Node's program, by the Node of that package.
+    pub(crate) fn node(package: &str) -> Self {
+        let node = packages().join("node_modules").join(package).join("bin/node");
+        Self::new(node).with_node(source("node.js"))
     }
 
-    pub(crate) fn with_node_packages(self) -> Self {
-        self.variable("NODE_PATH", packages().join("node_modules"))
+    /// The same by Bun, whose connections may stay on their sockets.
+    pub(crate) fn bun(library: &str) -> Self {
+        let bun = packages().join("node_modules/bun/bin/bun");
+        let program = Self::new(bun).with_node(source("node.js")).word(library);
+        Self { may_stay: true, ..program }
+    }
+
+    /// A program of Node's with what was installed for it.
+    pub(crate) fn with_node(mut self, program: PathBuf) -> Self {
+        self.environment.push(("NODE_PATH", packages().join("node_modules").into()));
+        self.word(program)
+    }
+
+    /// An example of this crate, which make builds: cargo puts it beside the tests.
+    pub(crate) fn redis_rs() -> Self {
+        let test = env::current_exe().expect("this test has a path");
+        let program = test.parent().unwrap().with_file_name("examples").join("redis_rs");
+        assert!(program.is_file(), "there is no {}; make clients builds it", program.display());
+        Self::new(program)
+    }
+
+    /// A program in C or C++.
+    pub(crate) fn compiled(name: &str, options: &[&str]) -> Self {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("");
+        let compiler = if name.ends_with(".c") { "cc" } else { "c++" };
+        let status = Command::new(compiler)
+            .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(&program)
+            .arg(source(name))
+            .args(options)
+            .status()
+            .expect("a compiler runs; install it with: apt-get install build-essential");
+        assert!(status.success(), "{name} does not compile");
+        Self::new(program)
     }
 
     pub(crate) fn word(mut self, word: impl Into<OsString>) -> Self {
@@ -83,20 +115,9 @@ impl Program {
         self
     }
 
-    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
-        self.environment.push((name, value.into()));
-        self
-    }
-
     /// Its address is a port of loopback, not a path.
     pub(crate) fn by_tcp(mut self) -> Self {
         self.by_tcp = true;
-        self
-    }
-
-    /// Whether its connections move is not said: only that it works.
-    pub(crate) fn may_stay(mut self) -> Self {
-        self.may_stay = true;
         self
     }
 
@@ -123,17 +144,28 @@ impl Program {
     }
 
     fn command(&self, server: &Server, transport: Transport) -> Command {
-        let mut command = match (transport, self.by_tcp) {
-            (Transport::Socket, _) => Command::new(&self.words[0]),
-            (Transport::SharedMemory, false) => server.exec(16),
-            (Transport::SharedMemory, true) => server.exec_tcp(16),
+        let port = server.port.to_string();
+        let mut command = match transport {
+            Transport::Socket => Command::new(&self.words[0]),
+            Transport::SharedMemory => {
+                let mut exec = Command::new(redis_shm());
+                // What has moved, and why the rest has not, is in the message of a failure.
+                exec.args(["exec", "--verbose"]);
+                if self.by_tcp {
+                    exec.args(["-h", "127.0.0.1", "-p", &port]);
+                } else {
+                    exec.arg("-s").arg(server.socket());
+                }
+                if !self.may_stay {
+                    exec.arg("--strict");
+                }
+                exec.arg("--").arg(&self.words[0]);
+                exec
+            }
         };
-        if transport == Transport::SharedMemory {
-            command.arg(&self.words[0]);
-        }
         command.args(&self.words[1..]);
         if self.by_tcp {
-            command.arg(server.port.to_string());
+            command.arg(port);
         } else {
             command.arg(server.socket());
         }
