@@ -26,9 +26,10 @@ if ($what != '') {
     $id = $redis->rawCommand('CLIENT', 'ID');
     $redis->rPush('asked', "$what $id " . getmypid());
     try {
-        $served .= ' ' . $redis->blPop(["answer:$id"], 0)[1];
+        $redis->blPop(["answer:$id"], 0);
     } catch (RedisException $e) {
-        $served .= ' ended'; // this was asked for
+        // Its connection was ended while it waited, and not before.
     }
+    $served .= ' asked';
 }
 echo $served;
