@@ -14,6 +14,7 @@
 
 mod alerts;
 mod bytes;
+mod evidence;
 mod fate;
 mod moving;
 mod watchers;
@@ -95,8 +96,8 @@ pub(crate) struct Connection {
     write_shut: AtomicBool,
     /// A write found too little space: the space that comes is news.
     wants_space: AtomicBool,
-    /// The program was seen waiting for the reply to what it wrote last.
-    was_awaited: AtomicBool,
+    /// What is known of how the program waits for it: see `evidence`.
+    evidence: AtomicU8,
     /// It was never seen that it waits; reading in blocking mode alone is no proof.
     waits_unseen: AtomicBool,
     /// When the socket's end was looked for last.
@@ -140,7 +141,7 @@ impl Connection {
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
             wants_space: AtomicBool::new(false),
-            was_awaited: AtomicBool::new(false),
+            evidence: AtomicU8::new(0),
             looked_ns: AtomicU64::new(0),
             least_bytes: AtomicUsize::new(1),
             alerts: AtomicU8::new(0),

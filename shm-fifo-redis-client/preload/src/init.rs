@@ -10,7 +10,6 @@ extern "C" fn initialise() {
     report::prepare(settings::read());
     if settings::get().is_some() {
         table::prepare();
-        leave_io_uring();
     }
 }
 
@@ -19,13 +18,6 @@ extern "C" fn initialise() {
 #[cfg(not(test))]
 #[unsafe(link_section = ".init_array")]
 static INITIALISE: extern "C" fn() = initialise;
-
-/// libuv registers sockets in its epoll instance by io_uring, where that is new enough,
-/// which is not seen: such a connection would stay on its socket. This is its switch.
-fn leave_io_uring() {
-    // SAFETY: two C strings, before the program has a thread.
-    unsafe { libc::setenv(c"UV_USE_IO_URING".as_ptr(), c"0".as_ptr(), 0) };
-}
 
 /// Called at `exit(3)`.
 extern "C" fn finish() {

@@ -247,7 +247,7 @@ impl Watched {
             Source::Connection(_) if self.listening.get() => ask_kernel(entry.fd, entry.events),
             Source::Connection(connection) => {
                 if asked.revents & libc::POLLIN != 0 {
-                    connection.note_awaited(true);
+                    connection.is_awaited();
                 }
                 asked.revents
             }

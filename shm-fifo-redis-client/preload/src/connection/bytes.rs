@@ -295,7 +295,11 @@ impl Connection {
     }
 
     pub(crate) fn forget_mode(&self) {
-        self.blocking.store(MODE_UNKNOWN, Relaxed);
+        let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
+        let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();
+        if before != MODE_UNKNOWN && is_changed {
+            self.waits_anew();
+        }
     }
 
     /// Whether the file descriptor is in non-blocking mode.

@@ -49,7 +49,7 @@ impl Connection {
     /// The program sent the first `count` bytes of `spans` on the socket.
     pub(crate) fn note_sent(self: &Arc<Self>, spans: Spans<'_>, count: usize) {
         if count > 0 {
-            self.was_awaited.store(false, Relaxed);
+            self.is_to_be_awaited();
         }
         self.note(|tracker| {
             let is_last = self.sending.fetch_sub(1, SeqCst) == 1;

@@ -4,7 +4,6 @@ use super::{Connection, Phase, lock};
 use crate::epoll::Epoll;
 use crate::report::Reason;
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 /// One of them.
@@ -18,6 +17,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
+    /// Whether it has been waited in, by calls that are served alone, since it was told.
+    pub(super) fn is_served(&self) -> bool {
+        self.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(self.waits))
+    }
+
     fn is(&self, epoll: &Arc<Epoll>, fd: RawFd) -> bool {
         self.fd == fd && std::ptr::eq(self.epoll.as_ptr(), Arc::as_ptr(epoll))
     }
@@ -33,7 +37,12 @@ impl Connection {
 
     /// `epoll` is told of it as `fd` no more.
     pub(crate) fn unwatched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
-        lock(&self.watchers).retain(|other| !other.is(epoll, fd));
+        let mut watchers = lock(&self.watchers);
+        // Some event loops do so whenever they have been told of something.
+        if watchers.iter().any(|other| other.is(epoll, fd) && other.is_served()) {
+            self.is_awaited();
+        }
+        watchers.retain(|other| !other.is(epoll, fd));
     }
 
     /// The number, once, of each instance that watches it.
@@ -46,35 +55,6 @@ impl Connection {
             }
         }
         found
-    }
-
-    /// Whether it was seen that the program waits for it by calls that are served: else it
-    /// may wait in some way that a moved connection does not wake.
-    ///
-    /// Evidence is each epoll instance that watches it, made in our sight and waited in
-    /// since it does; or else a blocking call, or `poll` and its like, that has waited for
-    /// the last reply.
-    pub(super) fn is_seen_waiting(&self) -> bool {
-        let watchers = lock(&self.watchers);
-        if watchers.is_empty() {
-            return self.was_awaited.load(Relaxed);
-        }
-        let is_served = watchers.iter().all(|watcher| {
-            watcher.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(watcher.waits))
-        });
-        if is_served {
-            self.waits_unseen.store(false, Relaxed);
-        }
-        is_served
-    }
-
-    /// The program waits for it by a call that is served; or, not `surely`, it would, where
-    /// there is nothing to read.
-    pub(crate) fn note_awaited(&self, surely: bool) {
-        self.was_awaited.store(true, Relaxed);
-        if surely {
-            self.waits_unseen.store(false, Relaxed);
-        }
     }
 
     /// Something has changed that may be news to those who watch it, but `except`, who

@@ -8,6 +8,7 @@ use crate::settings::{Endpoint, Settings};
 use crate::table::{self, Entry, Watch};
 use crate::{real, settings, sys};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -72,6 +73,7 @@ pub(super) fn release(fd: RawFd) {
 /// `fd` is new: whatever was behind it has been closed, by whomever.
 #[inline]
 pub(super) fn returned(fd: RawFd) {
+    MADE_EPOLL.set(false);
     if fd >= 0 && table::is_known(fd) {
         replaced(fd);
     }
@@ -124,9 +126,23 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
     });
 }
 
+thread_local! {
+    /// The last descriptor that this thread has made is an epoll instance.
+    static MADE_EPOLL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is libuv, about to make the io_uring by which it changes the epoll instance
+/// that it has just made: out of our sight, so that nothing of it could move. It does
+/// without, where there is none. Every other io_uring is let be.
+pub(super) fn is_ring_of_event_loop(entries: c_uint) -> bool {
+    const LIBUV_ENTRIES: c_uint = 256;
+    entries == LIBUV_ENTRIES && MADE_EPOLL.get() && settings::get().is_some()
+}
+
 /// An epoll instance was made: what it watches, and who waits in it, is known from now on.
 fn created(epfd: RawFd) -> c_int {
     returned(epfd);
+    MADE_EPOLL.set(epfd >= 0);
     if epfd >= 0 && settings::get().is_some() {
         untouched(|| {
             if table::is_own_process() {

@@ -4,7 +4,7 @@
 use super::files::returned;
 use super::length;
 use crate::connection::{Connection, Manner, Served};
-use crate::errno::{Errno, untouched};
+use crate::errno::{self, Errno, untouched};
 use crate::real;
 use crate::report::Reason;
 use crate::spans::{MAX_SPANS, Spans, span};
@@ -48,6 +48,9 @@ fn serve(
             Served::Done(result) => return length(result),
             Served::ByKernel if connection.enter() => {
                 let count = real();
+                if count < 0 && errno::get() == libc::EAGAIN {
+                    connection.waits_anew();
+                }
                 untouched(|| note(connection, spans, manner, count));
                 return count;
             }
@@ -66,7 +69,7 @@ fn note(connection: &Arc<Connection>, spans: Spans<'_>, manner: Manner, count: s
     connection.leave();
     if count > 0 {
         if connection.may_wait(manner) {
-            connection.note_awaited(false);
+            connection.would_be_awaited();
         }
         connection.proceed();
     }

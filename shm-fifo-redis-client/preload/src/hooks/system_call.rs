@@ -122,6 +122,9 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             libc::SYS_pipe => plain(creators::pipe(at(a))),
             libc::SYS_pipe2 => plain(creators::pipe2(at(a), int(b))),
             libc::SYS_socketpair => plain(creators::socketpair(fd, int(b), int(c), at(d))),
+            libc::SYS_io_uring_setup if files::is_ring_of_event_loop(int(a).cast_unsigned()) => {
+                Some(fail(Errno(libc::ENOSYS)))
+            }
             _ if makes_descriptor(number) => {
                 let result = sys::outcome(sys::raw([number, a, b, c, d, e, f]));
                 if let Ok(fd) = result {
