@@ -33,7 +33,7 @@ module:
 	$(CARGO) build --release --locked \
 		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
 
-.PHONY: install uninstall test-c test-netns bench-clients
+.PHONY: install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
 CAPI := shm-fifo-redis-client/capi
 # A program is linked by the first name, and runs with the second one: .so.0.
@@ -111,6 +111,10 @@ test-c: module
 	@.ci/setup test-c
 	$(CARGO) build --release --locked -p shm-fifo-redis-capi
 	shm-fifo-redis-client/capi/tests/run $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
+
+## headers: make the C interface's headers anew from their sources
+headers:
+	SHM_FIFO_UPDATE_HEADERS=1 $(CARGO) test --locked -p shm-fifo-redis-capi --test header
 
 # As root, since it makes a network namespace.
 ## test-netns: a cluster of which one node is on another network (root)

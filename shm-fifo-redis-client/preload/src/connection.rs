@@ -222,7 +222,8 @@ impl Connection {
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            Phase::Returning => interest.readable || interest.writable,
+            // Nothing is kept, and the kernel is to have it.
+            Phase::Returning => false,
         }
     }
 
@@ -295,6 +296,11 @@ impl Connection {
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.ring().is_some_and(|ring| ring.is_ready(NOTHING) || ring.peer_closed())
+    }
+
+    /// Whether it is the kernel's again, as soon as it is settled.
+    pub(crate) fn is_to_be_settled(&self) -> bool {
+        self.phase() == Phase::Returning && self.kept_bytes.load(Relaxed) == 0
     }
 
     /// A number that changes when bytes have come.

@@ -149,7 +149,7 @@ impl Epoll {
         if let Ok(state) = self.state.try_lock()
             && let Some(private) = &state.private
         {
-            sys::close(private.fd());
+            private.close();
         }
     }
 
@@ -266,6 +266,10 @@ impl Epoll {
             // socket until something comes on it.
             state.cool(index);
             state[index].is_watched = false;
+            if state.is_exposed {
+                state.unwatch_socket(index);
+                state.take(index);
+            }
         }
         Ok(())
     }
@@ -347,8 +351,10 @@ impl Epoll {
     fn wake(&self, state: &mut State) {
         // Who waits for the private instance itself is told until it is looked into.
         let is_waited_for = state.is_exposed && !state.park_all();
-        if state.sleeping > 0 || is_waited_for {
-            private::kick();
+        if let Some(private) =
+            state.private.as_ref().filter(|_| state.sleeping > 0 || is_waited_for)
+        {
+            private.kick();
         }
     }
 
@@ -374,6 +380,7 @@ impl Epoll {
                 if state.is_exposed {
                     self.wake(&mut state);
                 }
+                drop(self.settle(state));
                 return Ok(found);
             }
             state = wait.sleep(state)?;

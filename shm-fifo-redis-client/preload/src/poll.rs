@@ -65,6 +65,7 @@ impl Poll {
     ) -> Result<usize, Errno> {
         let deadline_ns = timeout.deadline_ns();
         loop {
+            self.watched.iter().filter_map(Watched::shared).for_each(Connection::settle);
             if self.any_ready(entries) {
                 return self.look(entries, mask);
             }
@@ -219,11 +220,15 @@ impl Watched {
         Some(Self { index, source, listening: Cell::new(false) })
     }
 
-    fn connection(&self) -> Option<&Connection> {
+    fn shared(&self) -> Option<&Arc<Connection>> {
         match &self.source {
             Source::Connection(connection) => Some(connection),
             _ => None,
         }
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        self.shared().map(Arc::as_ref)
     }
 
     fn is_ready(&self, entry: &pollfd) -> bool {
@@ -231,7 +236,9 @@ impl Watched {
             Source::Connection(connection) => {
                 connection.is_virtual() && connection.ready_events(events_of(entry)) != 0
             }
-            Source::Epoll(epoll) => entry.events & libc::POLLIN != 0 && epoll.has_news(),
+            Source::Epoll(epoll) => {
+                entry.events & (libc::POLLIN | libc::POLLRDNORM) != 0 && epoll.has_news()
+            }
             Source::Inherited => true,
         }
     }
@@ -252,7 +259,7 @@ impl Watched {
                 asked.revents
             }
             Source::Epoll(epoll) => {
-                let readable = entry.events & libc::POLLIN;
+                let readable = entry.events & (libc::POLLIN | libc::POLLRDNORM);
                 if epoll.has_news() {
                     readable
                 } else {

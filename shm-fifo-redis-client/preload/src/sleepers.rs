@@ -105,7 +105,9 @@ impl Connection {
             }
             Phase::Shared => false,
             Phase::Socket => true,
-            Phase::Opening | Phase::Starting | Phase::Returning => !self.is_ready(interest),
+            Phase::Opening | Phase::Starting => !self.is_ready(interest),
+            // It is to be settled first, or has something to read.
+            Phase::Returning => false,
         };
         if may_sleep {
             sleepers.add(interest);

@@ -30,6 +30,18 @@ enum AsyncCarrier {
     Shared(Box<Shared>),
 }
 
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Self { carrier: AsyncCarrier::Tcp(socket), kept: VecDeque::new() }
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Self { carrier: AsyncCarrier::Unix(socket), kept: VecDeque::new() }
+    }
+}
+
 impl Stream {
     /// The same connection, for the current runtime.
     ///
@@ -52,6 +64,22 @@ impl Stream {
             Carrier::Shared(channel) => AsyncCarrier::Shared(Box::new(Shared::new(*channel)?)),
         };
         Ok(Self { carrier, kept })
+    }
+
+    /// The same connection, for no runtime.
+    pub(super) fn into_std(self) -> io::Result<crate::Stream> {
+        let mut stream = match self.carrier {
+            AsyncCarrier::Tcp(socket) => crate::Stream::from(socket.into_std()?),
+            AsyncCarrier::Unix(socket) => crate::Stream::from(socket.into_std()?),
+            AsyncCarrier::Shared(shared) => crate::Stream::from(shared.into_channel()),
+        };
+        stream.keep(&self.kept);
+        Ok(stream)
+    }
+
+    /// Puts bytes that were read behind those kept before.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend(bytes);
     }
 
     /// What carries this stream.

@@ -65,6 +65,7 @@ impl Connection {
             if self.kept_bytes.load(Relaxed) > 0 {
                 let count = self.read_kept(spans, skip, peek);
                 if count > 0 {
+                    self.settle();
                     return Served::Done(Ok(count));
                 }
             }
@@ -142,7 +143,11 @@ impl Connection {
     }
 
     /// Bytes that can be read without waiting; `None` if the kernel knows.
-    pub(crate) fn available_bytes(&self) -> Option<usize> {
+    pub(crate) fn available_bytes(self: &Arc<Self>) -> Option<usize> {
+        if matches!(self.phase(), Phase::Opening | Phase::Starting) {
+            self.attend(None);
+        }
+        self.settle();
         let kept = self.kept_bytes.load(Relaxed);
         match self.phase() {
             Phase::Socket => None,

@@ -308,6 +308,11 @@ impl State {
                 self.turn = (self.turn + step) % hot;
                 break;
             };
+            if self[index].connection.is_to_be_settled() {
+                let connection = Arc::clone(&self[index].connection);
+                self.attended.push(connection);
+                continue;
+            }
             let member = &mut self[index];
             let (news, seen) = member.look();
             if news != 0 {

@@ -27,6 +27,9 @@ const FIRST_NUMBER: RawFd = 512;
 #[derive(Debug)]
 pub(super) struct Private {
     fd: RawFd,
+    /// An eventfd that wakes who sleeps. Nobody reads it: it is registered edge-triggered, so
+    /// each signal is an event of its own.
+    kick: RawFd,
 }
 
 /// What the kernel has to say.
@@ -52,11 +55,24 @@ impl News {
 impl Private {
     /// Beside the instance `epfd`, which it watches.
     pub(super) fn new(epfd: RawFd) -> Result<Self, Errno> {
-        let private = Self { fd: sys::epoll_create(FIRST_NUMBER)? };
-        remember(private.fd);
+        let kick = sys::eventfd(FIRST_NUMBER)?;
+        let fd = sys::epoll_create(FIRST_NUMBER).inspect_err(|_| sys::close(kick))?;
+        let private = Self { fd, kick };
+        [fd, kick].into_iter().for_each(remember);
         private.add(epfd, READABLE, PROGRAMS)?;
-        private.add(kick_fd()?, READABLE | EDGE, KICKED)?;
+        private.add(kick, READABLE | EDGE, KICKED)?;
         Ok(private)
+    }
+
+    /// Wakes who sleeps; or who looks next, where nobody does.
+    pub(super) fn kick(&self) {
+        sys::signal_eventfd(self.kick);
+    }
+
+    /// In a forked child: what the parent sleeps in is none of its own.
+    pub(super) fn close(&self) {
+        sys::close(self.fd);
+        sys::close(self.kick);
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -113,45 +129,13 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        forget(self.fd);
-        sys::close(self.fd);
+        [self.fd, self.kick].into_iter().for_each(forget);
+        self.close();
     }
 }
 
-/// An eventfd that wakes who sleeps in any private instance. Nobody reads it: it is
-/// registered edge-triggered, so each signal is an event of its own in each instance, and
-/// those that it was not for look once in vain.
-static KICK: AtomicI32 = AtomicI32::new(-1);
-
-fn kick_fd() -> Result<RawFd, Errno> {
-    let known = KICK.load(Acquire);
-    if known >= 0 {
-        return Ok(known);
-    }
-    let fresh = sys::eventfd(FIRST_NUMBER)?;
-    match KICK.compare_exchange(-1, fresh, AcqRel, Acquire) {
-        Ok(_) => {
-            remember(fresh);
-            Ok(fresh)
-        }
-        Err(first) => {
-            sys::close(fresh);
-            Ok(first)
-        }
-    }
-}
-
-/// Wakes all who sleep.
-pub(super) fn kick() {
-    sys::signal_eventfd(KICK.load(Acquire));
-}
-
-/// In a forked child: what the parent sleeps in is none of ours.
+/// In a forked child: it has none yet.
 pub(crate) fn forked_child() {
-    let kick = KICK.swap(-1, AcqRel);
-    if kick >= 0 {
-        sys::close(kick);
-    }
     for place in &NUMBERS {
         place.store(-1, Relaxed);
     }

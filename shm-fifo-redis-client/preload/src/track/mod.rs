@@ -4,20 +4,25 @@
 //! At anything that is not understood, or that makes replies come otherwise than
 //! one for each request, the connection is given up: it stays where it is.
 
-mod replies;
 mod requests;
-
-pub(crate) use replies::{ReplyScanner, Scanned};
 
 use crate::mover::Refusal;
 use crate::refusals::{self, User};
 use crate::sys;
 use requests::{Request, RequestScanner};
+use shm_fifo_redis_client::ReplyError;
+pub(crate) use shm_fifo_redis_client::wire::{ReplyScanner, Scanned};
 use std::collections::VecDeque;
 
 /// Nothing more can be said of this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GivenUp;
+
+impl From<ReplyError> for GivenUp {
+    fn from(_: ReplyError) -> Self {
+        Self
+    }
+}
 
 /// How long a server is left alone that has refused so many times: from a tenth of a
 /// second to a minute.
