@@ -14,7 +14,7 @@
 //! | `terminate` | sends SIGTERM to the process, and no answer: the signal ends the wait |
 //! | `terminate-and-answer` | sends both, where a handler is called when the command has ended |
 
-use crate::support::{Server, redis_shm};
+use crate::support::{Server, redis_shm, watched};
 use redis::{Commands, Connection};
 use std::collections::HashMap;
 use std::env;
@@ -27,8 +27,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Far beyond what any program takes on a busy machine.
-const WATCHDOG: Duration = Duration::from_secs(120);
+/// Far beyond what any program takes on a busy machine, and before a test's own watchdog.
+const WATCHDOG: Duration = Duration::from_secs(55);
 
 /// Where `make clients` has installed packages of Python and Node.
 pub(crate) fn packages() -> PathBuf {
@@ -122,10 +122,12 @@ impl Program {
     }
 
     /// Runs it both ways and compares what it says.
-    pub(crate) fn compare(&self) {
-        let by_socket = self.run(Transport::Socket);
-        let by_memory = self.run(Transport::SharedMemory);
-        assert_eq!(by_memory, by_socket, "{self} says something else in shared memory");
+    pub(crate) fn compare(self) {
+        watched(move || {
+            let by_socket = self.run(Transport::Socket);
+            let by_memory = self.run(Transport::SharedMemory);
+            assert_eq!(by_memory, by_socket, "{self} says something else in shared memory");
+        });
     }
 
     fn run(&self, transport: Transport) -> String {
@@ -257,9 +259,7 @@ impl<'program> Test<'program> {
 fn connect(server: &Server) -> Connection {
     let address = format!("unix://{}", server.socket().display());
     let connection = redis::Client::open(address).and_then(|client| client.get_connection());
-    let connection = connection.expect("the server is connected to");
-    connection.set_read_timeout(Some(WATCHDOG)).expect("a timeout is set");
-    connection
+    connection.expect("the server is connected to")
 }
 
 fn command<T: redis::FromRedisValue>(connection: &mut Connection, words: &[&str]) -> T {
