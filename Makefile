@@ -212,7 +212,7 @@ NATIVE_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 loom mutants: export CARGO_PROFILE_DEV_OPT_LEVEL := 2
 loom mutants: export CARGO_PROFILE_DEV_DEBUG := 0
 
-## proof: loom, its mutants, the spin model and, where there is a nightly, Miri
+## proof: loom, its mutants, the spin models and, where there is a nightly, Miri
 proof:
 	@.ci/setup proof
 	@$(MAKE) --no-print-directory loom mutants model
@@ -233,7 +233,7 @@ MUTANTS ?=
 mutants:
 	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/mutants/run $(MUTANTS)
 
-## model: explore shm-fifo/models/waiting.pml with spin, whole and with faults
+## model: explore shm-fifo/models/*.pml with spin, whole and with faults
 model:
 	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/models/check
 

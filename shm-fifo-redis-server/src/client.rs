@@ -61,6 +61,11 @@ impl Client {
             return Err(Unsuitable::InTransaction);
         }
         let id = client_id(context).ok_or(Unsuitable::NoClient)?;
+        Self::with_id(context, id)
+    }
+
+    /// The client with this id, if it is connected.
+    pub(crate) fn with_id(context: &Context, id: u64) -> Result<Self, Unsuitable> {
         let info_flags = client_info_flags(id).ok_or(Unsuitable::NoClient)?;
         if info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_SSL) != 0 {
             return Err(Unsuitable::Encrypted);
@@ -70,17 +75,18 @@ impl Client {
         Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
     }
 
-    /// Refuses clients whose byte stream cannot change its way just now.
-    pub(crate) fn check_movable(&self) -> Result<(), Unsuitable> {
+    /// Whether earlier replies, or pushes, have not been sent yet, or only in part.
+    pub(crate) fn has_unsent_replies(&self) -> bool {
+        self.unsent > 0
+    }
+
+    /// Refuses clients that must not be moved, wherever they are in their stream.
+    pub(crate) fn check_place(&self) -> Result<(), Unsuitable> {
         if self.is_replica_or_monitor {
             return Err(Unsuitable::ReplicaOrMonitor);
         }
         if self.transport == Transport::Remote {
             return Err(Unsuitable::Remote);
-        }
-        // A reply in the ring would overtake those.
-        if self.unsent > 0 {
-            return Err(Unsuitable::UnsentReplies);
         }
         Ok(())
     }
