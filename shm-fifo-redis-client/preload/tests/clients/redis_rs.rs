@@ -50,7 +50,7 @@ async fn main() -> RedisResult<()> {
     println!("manager {}", commands(&mut manager, "key", 50).await?);
     for what in ["check", "kill", "restart"] {
         let answer = ask(&mut manager, what).await?;
-        while !manager.get::<_, Option<u64>>("counter").await.is_ok() {}
+        while manager.get::<_, Option<u64>>("counter").await.is_err() {}
         let total = commands(&mut manager, "key", 50).await?;
         println!("{what} {answer} {total} {}", ask(&mut manager, "check").await?);
     }

@@ -13,6 +13,7 @@
 //! | `restart` | ends the server, starts another one there, and answers likewise |
 //! | `terminate` | sends SIGTERM to the process, and no answer: the signal ends the wait |
 //! | `terminate-and-answer` | sends both, where a handler is called when the command has ended |
+#![allow(dead_code, reason = "each test file uses its own part of it")]
 
 use crate::support::{Server, redis_shm, watched};
 use redis::{Commands, Connection};
@@ -130,7 +131,8 @@ impl Program {
         });
     }
 
-    fn run(&self, transport: Transport) -> String {
+    /// What it said, and how many of its connections it had looked at.
+    fn run(&self, transport: Transport) -> (String, usize) {
         let mut test = Test::new(self, transport);
         let ended = test.serve();
         let Test { mut running, server, checked, .. } = test;
@@ -142,7 +144,7 @@ impl Program {
         }
         assert!(checked > 0, "{said}and let no connection be checked");
         assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
-        stdout
+        (stdout, checked)
     }
 
     fn command(&self, server: &Server, transport: Transport) -> Command {
