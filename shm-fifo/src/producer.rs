@@ -230,6 +230,15 @@ impl<'m> Producer<'m> {
         self.header.producer.closed.store(1, Release);
     }
 
+    /// Copies bytes that were published and are still in the ring, from `position` on.
+    ///
+    /// # Panics
+    /// If `target` is longer than the ring.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn copy_published(&self, position: u64, target: &mut [u8]) {
+        self.bytes.copy_out(position, target);
+    }
+
     /// The view that pollers use.
     #[must_use]
     pub fn watch(&self) -> SpaceWatch<'m> {

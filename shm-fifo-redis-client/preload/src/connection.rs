@@ -1,19 +1,22 @@
-//! One connection to the endpoint, wherever its bytes travel at the moment.
+//! One connection to an endpoint, wherever its bytes travel at the moment.
 //!
-//! | Phase | Bytes travel | The file descriptor's readiness is |
-//! |---|---|---|
-//! | socket | on the socket; they are tracked | the kernel's |
-//! | moving | what the program writes waits in the mover; what it may read is kept | ours |
-//! | shared | in the rings | ours |
-//! | returning | on the socket again, once what was kept is read | ours |
+//! | Phase | What the program writes | What it reads | The file descriptor's readiness is |
+//! |---|---|---|---|
+//! | socket | on the socket; it is tracked | from the socket | the kernel's |
+//! | opening | on the socket, behind `SHM.OPEN` | what is kept, then nothing before the answer | ours |
+//! | starting | into the ring | what is kept, then nothing before the answer | ours |
+//! | shared | into the ring | from the ring | ours |
+//! | returning | on the socket | what is kept, then from the socket | ours |
 //!
-//! Locks are taken in the order sleepers, mover, tracker; an epoll instance's before
-//! the sleepers'.
+//! An offer of the server is held in phase socket, until there is a quiet moment to start.
+//!
+//! Locks are taken in the order epoll instance, sleepers, mover, tracker.
 
+mod alerts;
 mod bytes;
 mod moving;
+mod watchers;
 
-use crate::epoll::Epoll;
 use crate::errno::Errno;
 use crate::mover::Mover;
 use crate::settings::Settings;
@@ -24,15 +27,17 @@ use shm_fifo::{Duplex, Interest, SpinPolicy};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use watchers::Watcher;
 
 /// Where a connection's bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Socket,
-    Moving,
+    Opening,
+    Starting,
     Shared,
     Returning,
 }
@@ -59,6 +64,8 @@ pub(crate) struct Manner {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// A number that no other connection has, or had.
+    pub(crate) id: u64,
     phase: AtomicU8,
     /// Of the file descriptors that are this connection, one; -1 once all are closed.
     /// Changes with the sleepers locked: who takes something off the socket holds that.
@@ -86,24 +93,39 @@ pub(crate) struct Connection {
     write_shut: AtomicBool,
     /// A write found too little space: the space that comes is news.
     wants_space: AtomicBool,
+    /// The program was seen waiting for the reply to what it wrote last.
+    was_awaited: AtomicBool,
+    /// It was never seen that it waits; reading in blocking mode alone is no proof.
+    waits_unseen: AtomicBool,
+    /// When the socket's end was looked for last.
+    looked_ns: AtomicU64,
+    /// `SO_RCVLOWAT`: fewer bytes are nothing to read.
+    least_bytes: AtomicUsize,
+    /// Why its peer is always to ring.
+    alerts: AtomicU8,
+    /// A TCP socket accepts one write after its peer's end.
+    lost_a_write: AtomicBool,
     blocking: AtomicU8,
     pub(crate) sleepers: Mutex<Sleepers>,
     policy: Mutex<SpinPolicy>,
-    watchers: Mutex<Vec<(Weak<Epoll>, RawFd)>>,
+    watchers: Mutex<Vec<Watcher>>,
 }
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 const MODE_UNKNOWN: u8 = 0;
 const MODE_BLOCKING: u8 = 1;
 const MODE_NONBLOCKING: u8 = 2;
 
 impl Connection {
-    pub(crate) fn new(fd: RawFd, settings: &Settings) -> Self {
+    pub(crate) fn new(fd: RawFd, is_tcp: bool, settings: &Settings) -> Self {
         Self {
+            id: NEXT_ID.fetch_add(1, Relaxed),
             phase: AtomicU8::new(Phase::Socket as u8),
             fd: AtomicI32::new(fd),
             fds: Mutex::new(vec![fd]),
             identity: sys::identity(fd),
-            is_tcp: settings.is_tcp(),
+            is_tcp,
             forks: table::forks(),
             in_kernel: AtomicU32::new(0),
             sending: AtomicU32::new(0),
@@ -115,6 +137,12 @@ impl Connection {
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
             wants_space: AtomicBool::new(false),
+            was_awaited: AtomicBool::new(false),
+            looked_ns: AtomicU64::new(0),
+            least_bytes: AtomicUsize::new(1),
+            alerts: AtomicU8::new(0),
+            waits_unseen: AtomicBool::new(true),
+            lost_a_write: AtomicBool::new(false),
             blocking: AtomicU8::new(MODE_UNKNOWN),
             sleepers: Mutex::new(Sleepers::default()),
             policy: Mutex::new(SpinPolicy::default()),
@@ -124,13 +152,14 @@ impl Connection {
 
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
-        // ORDERING, SeqCst: pairs with `enter` and `begin_move`: a call that goes to
+        // ORDERING, SeqCst: pairs with `enter` and `quietly`: a call that goes to
         // the kernel and a move that begins see each other. What a phase needs is
         // published by it.
         match self.phase.load(SeqCst) {
             0 => Phase::Socket,
-            1 => Phase::Moving,
-            2 => Phase::Shared,
+            1 => Phase::Opening,
+            2 => Phase::Starting,
+            3 => Phase::Shared,
             _ => Phase::Returning,
         }
     }
@@ -143,7 +172,7 @@ impl Connection {
 
     /// Whether the server has been asked: what is on the socket is not the program's.
     pub(crate) fn is_moved(&self) -> bool {
-        matches!(self.phase(), Phase::Moving | Phase::Shared)
+        matches!(self.phase(), Phase::Opening | Phase::Starting | Phase::Shared)
     }
 
     #[inline]
@@ -172,19 +201,46 @@ impl Connection {
             return true;
         }
         match self.phase() {
-            Phase::Shared => {
+            Phase::Shared => self.is_ring_ready(interest),
+            Phase::Starting => {
+                let has_space = || self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true);
                 interest.readable && self.read_shut.load(Relaxed)
-                    || self.ring().is_some_and(|ring| ring.is_ready(interest))
+                    || interest.writable && (self.write_shut.load(Relaxed) || has_space())
             }
-            Phase::Moving => {
-                let has_room = || lock(&self.mover).as_ref().is_some_and(Mover::has_room);
-                interest.readable && self.read_shut.load(Relaxed)
-                    || interest.writable && (self.write_shut.load(Relaxed) || has_room())
+            // So little is on its way that there is space.
+            Phase::Opening => {
+                interest.readable && self.read_shut.load(Relaxed) || interest.writable
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
             Phase::Returning => interest.readable || interest.writable,
         }
+    }
+
+    #[inline]
+    fn is_ring_ready(&self, interest: Interest) -> bool {
+        let Some(ring) = self.ring() else { return false };
+        if interest.readable && self.read_shut.load(Relaxed) {
+            return true;
+        }
+        ring.is_ready(interest) && (!self.has_too_little(ring) || {
+            // Something else than bytes, or enough of them.
+            ring.is_ready(NOTHING)
+                || ring.peer_closed()
+                || interest.writable && ring.is_ready(Interest::WRITABLE)
+        })
+    }
+
+    /// Whether there are some bytes, but fewer than the program wants to hear of.
+    #[inline]
+    fn has_too_little(&self, ring: &Duplex) -> bool {
+        let least = self.least_bytes.load(Relaxed);
+        least > 1 && ring.available_bytes() < least
+    }
+
+    /// What is done with the ring while the server has not answered `SHM.START`.
+    fn with_early_ring<T>(&self, work: impl FnOnce(&Duplex) -> T) -> Option<T> {
+        lock(&self.mover).as_ref().and_then(Mover::ring).map(work)
     }
 
     /// What `poll` and `epoll` report of it, of the `events` that are asked for. The
@@ -200,11 +256,18 @@ impl Connection {
         }
         if self.phase() == Phase::Shared && self.reading_has_ended() {
             ready |= events & READ_HANG_UP;
-            if self.has_ended() && (events & READABLE == 0 || self.is_at_end()) {
+            if self.has_hung_up() && (events & READABLE == 0 || self.is_at_end()) {
                 ready |= HANG_UP;
             }
         }
         ready
+    }
+
+    /// Whether nothing goes in either direction. A TCP connection can still be written to
+    /// when its peer has ended.
+    fn has_hung_up(&self) -> bool {
+        let is_open = || !self.write_shut.load(Relaxed) && !self.lost_a_write.load(Relaxed);
+        self.has_ended() && !(self.is_tcp && is_open())
     }
 
     /// Whether the peer has ended and nothing of it is left to be read.
@@ -239,6 +302,29 @@ impl Connection {
         self.wants_space.store(false, Relaxed);
     }
 
+    /// Up to where bytes are none that the program wants to hear of.
+    pub(crate) fn noticed(&self) -> Option<u64> {
+        let ring = self.ring()?;
+        // Before the look: what comes during it is behind them.
+        let arrivals = ring.arrivals();
+        self.has_too_little(ring).then_some(arrivals)
+    }
+
+    /// `SO_RCVLOWAT`. Returns whether the kernel is to know it: not once doorbells wake.
+    pub(crate) fn set_least_bytes(self: &Arc<Self>, bytes: usize) -> bool {
+        if self.give_up() {
+            return true;
+        }
+        self.least_bytes.store(bytes.max(1), Relaxed);
+        self.tell_watchers(None);
+        false
+    }
+
+    /// The same, as it was set for a moved connection.
+    pub(crate) fn least_bytes(&self) -> Option<usize> {
+        self.is_moved().then(|| self.least_bytes.load(Relaxed))
+    }
+
     // File descriptors.
 
     /// The program duplicated it.
@@ -246,55 +332,30 @@ impl Connection {
         let mut fds = lock(&self.fds);
         fds.push(fd);
         // A move looks at `fds` once it has its ring.
-        if self.ring().is_some() {
+        if self.is_moved() {
             sys::close_on_exec(fd);
         }
     }
 
-    /// The program is closing one of its file descriptors.
-    pub(crate) fn lose_fd(self: &Arc<Self>, fd: RawFd) {
+    /// The program is closing one of its file descriptors, which `is_open`; or it has, where
+    /// nobody saw it, and the number may be somebody else's.
+    pub(crate) fn lose_fd(self: &Arc<Self>, fd: RawFd, is_open: bool) {
         let left = {
             let mut fds = lock(&self.fds);
             fds.retain(|&other| other != fd);
             fds.first().copied()
         };
-        let is_watched = self.watchers().iter().any(|&(_, watched)| watched == fd);
-        // A duplicate keeps the program's registration in the kernel, and nobody can
-        // change that any more.
-        if is_watched && left.is_some() && self.give_up() {
-            return;
-        }
-        for (epoll, watched) in self.watchers() {
-            if watched == fd {
-                epoll.forget(fd);
-            }
+        match left {
+            Some(left) => self.renumber_watched(fd, left),
+            None => self.leave_watchers(),
         }
         // The number may be another connection's in a moment: a thread that sleeps here
         // must take nothing off that.
         let _sleepers = lock(&self.sleepers);
-        if left.is_none() {
-            self.end(fd);
-        }
         self.fd.store(left.unwrap_or(-1), Relaxed);
-    }
-
-    // Who watches it.
-
-    /// `epoll` has been told of it as `fd`.
-    pub(crate) fn watched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
-        let mut watchers = lock(&self.watchers);
-        watchers.retain(|(other, _)| other.strong_count() > 0);
-        let known = |(other, watched): &(Weak<Epoll>, RawFd)| {
-            *watched == fd && std::ptr::eq(other.as_ptr(), Arc::as_ptr(epoll))
-        };
-        if !watchers.iter().any(known) {
-            watchers.push((Arc::downgrade(epoll), fd));
+        if left.is_none() {
+            self.end(if is_open { fd } else { -1 });
         }
-    }
-
-    fn watchers(&self) -> Vec<(Arc<Epoll>, RawFd)> {
-        let watchers = lock(&self.watchers);
-        watchers.iter().filter_map(|(epoll, fd)| Some((epoll.upgrade()?, *fd))).collect()
     }
 }
 

@@ -1,39 +1,49 @@
-//! One epoll instance of the program, as far as it watches tracked connections.
+//! One epoll instance of the program, as far as it watches connections.
 //!
-//! While a connection is on its socket, the kernel has the program's registration.
-//! From the moment it moves, the socket is registered for doorbells alone, with a
-//! tag of ours in place of the program's data, and what the program is told comes
-//! from the rings. Such a registration stays when the program removes its own, in
-//! case that it comes back: event loops change what they wait for all the time.
+//! While a connection is on its socket, the kernel has the program's registration, with
+//! the program's data. From the moment it moves that registration is taken out, and a
+//! *private* epoll instance, beside the program's, watches the socket for doorbells.
+//! The private one also watches the program's. So a thread that waits sleeps in the
+//! private instance and is woken by either, and the program's own instance never holds
+//! anything that is not the program's.
+//!
+//! A moved connection is *hot*, and looked at in each turn, for as long as something comes
+//! on it; then it is *parked*: its peer is told to ring, and it costs nothing until that
+//! does. What a thread does that waits costs as much as there is of hot ones.
 
 mod members;
+mod private;
 
-use crate::connection::{Connection, Phase, lock};
+use crate::connection::{Connection, lock};
 use crate::errno::Errno;
 use crate::{signals, spin, sys, table};
 use libc::{c_int, epoll_event, sigset_t};
-use members::{InKernel, Member, State};
-use shm_fifo::Interest;
-use std::hash::{BuildHasher, RandomState};
+use members::{Member, Place, State};
+use private::{News, Private};
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI32, AtomicU32};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub(crate) use private::{forked_child, is_private, private_between};
 
 /// The kernel is asked this often while rings keep the loop busy.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
 const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
-const DOORBELLS: u32 = libc::EPOLLIN.cast_unsigned();
-/// A socket can always be written to: it wakes who sleeps in the epoll instance.
-const WAKE_UP: u32 = libc::EPOLLOUT.cast_unsigned();
 
 #[derive(Debug)]
 pub(crate) struct Epoll {
     /// Of the file descriptors that are this instance, one.
     epfd: AtomicI32,
     fds: Mutex<Vec<RawFd>>,
+    /// How often a thread has begun to wait here, by a call that is served.
+    waits: AtomicU64,
+    has_watched: AtomicBool,
+    members: AtomicUsize,
+    /// Threads that wait in the program's instance alone, because nothing had moved.
+    outside: AtomicU32,
     /// Threads that wait for `state` while a spinning thread holds it.
     contenders: AtomicU32,
     state: Mutex<State>,
@@ -64,14 +74,15 @@ impl Timeout {
     }
 }
 
-/// Connections for which a thread is announced as asleep, and what for.
-pub(crate) type Joined = Vec<(Arc<Connection>, Interest)>;
-
 impl Epoll {
     pub(crate) fn new(epfd: RawFd) -> Self {
         Self {
             epfd: AtomicI32::new(epfd),
             fds: Mutex::new(vec![epfd]),
+            waits: AtomicU64::new(0),
+            has_watched: AtomicBool::new(false),
+            members: AtomicUsize::new(0),
+            outside: AtomicU32::new(0),
             contenders: AtomicU32::new(0),
             state: Mutex::new(State::default()),
         }
@@ -81,6 +92,36 @@ impl Epoll {
         self.epfd.load(Relaxed)
     }
 
+    // Evidence.
+
+    /// Whether it watches connections, or ever has.
+    pub(crate) fn has_watched(&self) -> bool {
+        self.has_watched.load(Relaxed)
+    }
+
+    /// How often a thread has begun to wait here.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Relaxed)
+    }
+
+    /// Whether it has been waited in since it had been `waits` times, and by nobody in a way
+    /// that a moved connection does not wake.
+    pub(crate) fn is_served_since(&self, waits: u64) -> bool {
+        // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the members.
+        self.waits() > waits
+            && self.outside.load(SeqCst) == 0
+            && table::strangers(&lock(&self.fds)) == 0
+            && !self.is_nested()
+    }
+
+    /// Whether another instance watches this one: it would not be told.
+    fn is_nested(&self) -> bool {
+        let fds = lock(&self.fds);
+        fds.iter().any(|&fd| !matches!(table::watch(fd), table::Watch::Nobody))
+    }
+
+    // File descriptors.
+
     /// The program duplicated it.
     pub(crate) fn add_fd(&self, fd: RawFd) {
         lock(&self.fds).push(fd);
@@ -88,25 +129,31 @@ impl Epoll {
 
     /// The program is closing one of its file descriptors.
     pub(crate) fn lose_fd(&self, fd: RawFd) {
-        let mut fds = lock(&self.fds);
-        fds.retain(|&other| other != fd);
-        self.epfd.store(fds.first().copied().unwrap_or(-1), Relaxed);
+        let left = {
+            let mut fds = lock(&self.fds);
+            fds.retain(|&other| other != fd);
+            fds.first().copied()
+        };
+        let mut state = self.lock();
+        self.epfd.store(left.unwrap_or(-1), Relaxed);
+        match (left, &state.private) {
+            (Some(left), Some(private)) => private.renumber_program(fd, left),
+            (Some(_), None) => {}
+            (None, _) => state.dissolve(),
+        }
     }
 
-    /// Another instance is going to watch this one. What waits for that one cannot be
-    /// known, so the connections in here stay on their sockets, and this instance is
-    /// the kernel's. `false` if one of them has moved already.
-    pub(crate) fn leave_to_kernel(&self) -> bool {
-        let connections = self.lock().connections();
-        if connections.iter().any(|connection| !connection.give_up()) {
-            return false;
+    /// Closes what a forked child has of the parent's private instance. The child has one
+    /// thread, and nobody drops this.
+    pub(crate) fn close_private(&self) {
+        if let Ok(state) = self.state.try_lock()
+            && let Some(private) = &state.private
+        {
+            sys::close(private.fd());
         }
-        for fd in lock(&self.fds).drain(..) {
-            table::clear(fd);
-            table::note_watched(fd);
-        }
-        true
     }
+
+    // What it watches.
 
     /// `epoll_ctl(2)` for a tracked connection.
     pub(crate) fn control(
@@ -116,291 +163,258 @@ impl Epoll {
         event: Option<epoll_event>,
         connection: &Arc<Connection>,
     ) -> Result<(), Errno> {
-        if operation == libc::EPOLL_CTL_ADD {
-            connection.watched_by(self, fd);
-        }
         let mut state = self.lock();
-        let watched = state
-            .member(fd)
-            .is_some_and(|member| member.is_watched && Arc::ptr_eq(&member.connection, connection));
-        match (operation, watched, event) {
-            (libc::EPOLL_CTL_ADD, false, Some(event)) => {
+        let known = state.find(connection.id, fd).filter(|&index| state[index].is_watched);
+        let changed = match (operation, known, event) {
+            (libc::EPOLL_CTL_ADD, None, Some(event)) => {
                 self.add(&mut state, fd, event, connection)
             }
-            (libc::EPOLL_CTL_MOD, true, Some(event)) => self.change(&mut state, fd, event),
-            (libc::EPOLL_CTL_DEL, true, _) => self.remove(&mut state, fd),
+            (libc::EPOLL_CTL_MOD, Some(index), Some(event)) => {
+                self.change(&mut state, index, event)
+            }
+            (libc::EPOLL_CTL_DEL, Some(index), _) => self.remove(&mut state, index),
             // The kernel says what is wrong with it.
             _ if !connection.is_virtual() => sys::epoll_ctl(self.epfd(), operation, fd, event),
-            (libc::EPOLL_CTL_ADD, true, _) => Err(Errno(libc::EEXIST)),
+            (libc::EPOLL_CTL_ADD, Some(_), Some(_)) => Err(Errno(libc::EEXIST)),
             (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(Errno(libc::EFAULT)),
-            (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, false, _) => Err(Errno(libc::ENOENT)),
+            (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, None, _) => Err(Errno(libc::ENOENT)),
             _ => Err(Errno(libc::EINVAL)),
-        }
+        };
+        self.members.store(state.len(), SeqCst);
+        changed
     }
 
     fn add(
-        &self,
+        self: &Arc<Self>,
         state: &mut State,
         fd: RawFd,
         event: epoll_event,
         connection: &Arc<Connection>,
     ) -> Result<(), Errno> {
-        let known =
-            state.member(fd).is_some_and(|member| Arc::ptr_eq(&member.connection, connection));
-        let in_kernel = if !connection.is_virtual() {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
-            InKernel::Programs
+        self.begin(state)?;
+        if connection.is_virtual() {
+            state.watch_socket(connection, fd)?;
         } else {
-            if !known {
-                self.register_ours(libc::EPOLL_CTL_ADD, fd, DOORBELLS)?;
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
+        }
+        self.enlist(state, fd, event, connection);
+        Ok(())
+    }
+
+    fn enlist(
+        self: &Arc<Self>,
+        state: &mut State,
+        fd: RawFd,
+        event: epoll_event,
+        connection: &Arc<Connection>,
+    ) {
+        connection.watched_by(self, fd);
+        let is_ours = connection.is_virtual();
+        state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
+        if is_ours {
+            self.wake(state);
+        }
+    }
+
+    /// The connection behind `fd` was no connection yet when this instance was told of it.
+    /// Returns whether it is a member now.
+    pub(crate) fn enlist_late(
+        self: &Arc<Self>,
+        fd: RawFd,
+        event: epoll_event,
+        connection: &Arc<Connection>,
+    ) -> bool {
+        let mut state = self.lock();
+        let begun = self.begin(&mut state).is_ok();
+        if begun {
+            self.enlist(&mut state, fd, event, connection);
+            self.members.store(state.len(), SeqCst);
+        }
+        begun
+    }
+
+    /// From the first connection on, threads sleep in a private instance.
+    fn begin(&self, state: &mut State) -> Result<(), Errno> {
+        if state.private.is_none() {
+            state.private = Some(Private::new(self.epfd())?);
+            self.has_watched.store(true, Relaxed);
+            table::begins_to_watch(&lock(&self.fds));
+        }
+        Ok(())
+    }
+
+    fn change(&self, state: &mut State, index: usize, event: epoll_event) -> Result<(), Errno> {
+        let is_ours = state[index].place != Place::OnSocket;
+        if !is_ours {
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, state[index].fd, Some(event))?;
+        }
+        state[index].rearm(event);
+        if is_ours {
+            state.heat(index);
+            self.wake(state);
+        }
+        Ok(())
+    }
+
+    fn remove(self: &Arc<Self>, state: &mut State, index: usize) -> Result<(), Errno> {
+        let fd = state[index].fd;
+        if state[index].place == Place::OnSocket {
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+            let member = state.take(index);
+            member.connection.unwatched_by(self, fd);
+        } else {
+            // Event loops change their minds all the time: the private instance keeps the
+            // socket until something comes on it.
+            state.cool(index);
+            state[index].is_watched = false;
+        }
+        Ok(())
+    }
+
+    /// The connection's readiness is ours to tell from now on.
+    pub(crate) fn adopt(&self, connection: &Arc<Connection>) {
+        let mut state = self.lock();
+        for index in state.all_of(connection.id) {
+            let fd = state[index].fd;
+            if state[index].place == Place::OnSocket && state.watch_socket(connection, fd).is_ok() {
+                // Where the program closed the epoll instance, nobody is to be told.
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
+                state.take_over(index);
             }
-            if self.has_sleepers(state) {
-                self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | WAKE_UP)?;
+        }
+        self.wake(&mut state);
+    }
+
+    /// The connection goes on over its socket: the kernel's again.
+    pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let mut state = self.lock();
+        for index in state.all_of(connection.id) {
+            if state[index].place == Place::OnSocket {
+                continue;
             }
-            InKernel::Ours
-        };
-        state.put(Member {
-            fd,
-            connection: Arc::clone(connection),
-            events: event.events,
-            data: event.u64,
-            is_watched: true,
-            is_armed: true,
-            in_kernel,
-            is_silenced: false,
-            told: None,
-        });
-        Ok(())
-    }
-
-    fn change(&self, state: &mut State, fd: RawFd, event: epoll_event) -> Result<(), Errno> {
-        let sleeping = self.has_sleepers(state);
-        let Some(member) = state.member_mut(fd) else { return Err(Errno(libc::ENOENT)) };
-        if member.in_kernel == InKernel::Programs {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, fd, Some(event))?;
-        } else if sleeping {
-            self.register_ours(libc::EPOLL_CTL_MOD, fd, DOORBELLS | WAKE_UP)?;
+            state.cool(index);
+            state.unwatch_socket(index);
+            let (fd, event) = (state[index].fd, state[index].registration());
+            if state[index].is_watched
+                && sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok()
+            {
+                state.hand_over(index);
+            } else {
+                state.take(index);
+                connection.unwatched_by(self, fd);
+            }
         }
-        member.events = event.events;
-        member.data = event.u64;
-        member.is_armed = true;
-        member.told = None;
-        Ok(())
+        self.members.store(state.len(), SeqCst);
     }
 
-    fn remove(&self, state: &mut State, fd: RawFd) -> Result<(), Errno> {
-        let Some(member) = state.member_mut(fd) else { return Err(Errno(libc::ENOENT)) };
-        if member.in_kernel == InKernel::Ours {
-            member.is_watched = false;
-            return Ok(());
-        }
-        sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
-        state.take(fd);
-        Ok(())
-    }
-
-    /// The connection behind `fd` is moving: its readiness is ours to tell.
-    pub(crate) fn adopt(&self, fd: RawFd, connection: &Arc<Connection>) {
+    /// The connection with this number is none of our business any more.
+    pub(crate) fn forget(&self, connection: u64) {
         let mut state = self.lock();
-        let wake_up = if self.has_sleepers(&state) { WAKE_UP } else { 0 };
-        let Some(member) = state.member_mut(fd) else { return };
-        let is_it = Arc::ptr_eq(&member.connection, connection);
-        if is_it && member.in_kernel == InKernel::Programs {
-            // Where the program closed the epoll instance, nobody is to be told.
-            self.replace(fd, epoll_event { events: DOORBELLS | wake_up, u64: tag_of(fd) });
-            member.in_kernel = InKernel::Ours;
-            member.told = None;
+        for index in state.all_of(connection) {
+            if state[index].place != Place::OnSocket {
+                state.cool(index);
+                state.unwatch_socket(index);
+            }
+            state.take(index);
         }
+        self.members.store(state.len(), SeqCst);
     }
 
-    /// The connection behind `fd` goes on over its socket: the kernel's again.
-    pub(crate) fn give_back(&self, fd: RawFd) {
+    /// The connection is watched by the number `fd`, which is being closed: as the kernel
+    /// keeps what was registered, so does this, by the number that is `left`.
+    pub(crate) fn renumber(&self, connection: &Arc<Connection>, fd: RawFd, left: RawFd) {
         let mut state = self.lock();
-        let Some(member) = state.member_mut(fd) else { return };
-        if member.in_kernel == InKernel::Programs {
-            return;
-        }
-        if !member.is_watched {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
-            state.take(fd);
-            return;
-        }
-        // As the kernel disarms a one-shot registration: nothing but its flags.
-        let disarmed = member.events & (EDGE | ONE_SHOT);
-        let events = if member.is_armed { member.events } else { disarmed };
-        let event = epoll_event { events, u64: member.data };
-        self.replace(fd, event);
-        member.in_kernel = InKernel::Programs;
-    }
-
-    fn has_sleepers(&self, state: &State) -> bool {
-        state.sleeping > 0 || table::strangers(self.epfd()) > 0
-    }
-
-    /// Changes whose registration it is. One with `EPOLLEXCLUSIVE` cannot be changed,
-    /// nor be changed into.
-    fn replace(&self, fd: RawFd, event: epoll_event) {
-        let epfd = self.epfd();
-        if sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, fd, Some(event)).is_err() {
-            sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, None).ok();
-            sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, Some(event)).ok();
+        if let Some(index) = state.find(connection.id, fd) {
+            state.unwatch_socket(index);
+            let mut member = state.take(index);
+            member.fd = left;
+            let is_ours = member.place != Place::OnSocket;
+            if state.watch_socket(connection, left).is_ok() {
+                state.put(member, is_ours);
+            }
         }
     }
 
-    /// `fd` is being closed, or none of our business any more.
-    pub(crate) fn forget(&self, fd: RawFd) {
+    /// Something has changed about the connection that may be news.
+    pub(crate) fn look_at(&self, connection: &Connection) {
         let mut state = self.lock();
-        if state.take(fd).is_some_and(|member| member.in_kernel == InKernel::Ours) {
-            // A duplicate would keep it registered.
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
+        for index in state.all_of(connection.id) {
+            state.heat(index);
+        }
+        self.wake(&mut state);
+    }
+
+    /// Wakes who sleeps: there may be news, or other things to sleep for.
+    fn wake(&self, state: &mut State) {
+        // Who waits for the private instance itself is told until it is looked into.
+        let is_waited_for = state.is_exposed && !state.park_all();
+        if state.sleeping > 0 || is_waited_for {
+            private::kick();
         }
     }
+
+    // Waiting.
 
     /// `epoll_pwait(2)`.
     pub(crate) fn wait(
-        &self,
+        self: &Arc<Self>,
         events: &mut [epoll_event],
         timeout: Timeout,
         mask: *const sigset_t,
     ) -> Result<usize, Errno> {
-        let found = self.wait_for_news(events, timeout, mask)?;
-        if found > 0 && table::strangers(self.epfd()) > 0 {
-            self.recruit();
-        }
-        Ok(found)
-    }
-
-    /// The kernel had `count` events for a stranger, who knows this instance now: the
-    /// program's share of them, and what the rings have.
-    pub(crate) fn welcome(&self, events: &mut [epoll_event], count: usize) -> usize {
-        self.gather(&mut self.lock(), events, count)
-    }
-
-    /// The thread that knows of the rings leaves with news. A stranger is woken to wait
-    /// in its place: no ring rings for those.
-    fn recruit(&self) {
-        let state = self.lock();
-        let ours = state.members.iter().find(|member| member.in_kernel == InKernel::Ours);
-        if let Some(member) = ours.filter(|_| state.sleeping == 0) {
-            self.register_ours(libc::EPOLL_CTL_MOD, member.fd, DOORBELLS | WAKE_UP).ok();
-        }
-    }
-
-    fn wait_for_news(
-        &self,
-        events: &mut [epoll_event],
-        timeout: Timeout,
-        mask: *const sigset_t,
-    ) -> Result<usize, Errno> {
-        let mut now_ns = sys::monotonic_ns();
+        self.waits.fetch_add(1, Relaxed);
         let deadline_ns = timeout.deadline_ns();
-        let is_look = matches!(timeout, Timeout::After { ns: 0 });
+        if let Some(result) = self.wait_outside(events, deadline_ns, mask) {
+            return result;
+        }
+        let mut wait = Wait { epoll: self, deadline_ns, mask, has_asked: false };
         let mut state = self.lock();
         loop {
-            if std::mem::take(&mut state.has_returned) {
-                let returned = state.returned();
-                drop(state);
-                returned.iter().for_each(|connection| connection.settle());
-                state = self.lock();
-            }
-            let mut count = 0;
-            let ask_kernel = !state.take_rings_turn(events) && state.kernel_is_due(now_ns);
-            if ask_kernel {
-                count = sys::epoll_wait(self.epfd(), state.room_in(events), 0, mask)?;
-                state.note_kernel_poll(count, now_ns);
-            }
-            let mut found = self.gather(&mut state, events, count);
-            if found == 0 && is_look && !ask_kernel {
-                count = sys::epoll_wait(self.epfd(), events, 0, mask)?;
-                state.note_kernel_poll(count, now_ns);
-                found = self.gather(&mut state, events, count);
-            }
-            if found > 0 || is_look {
+            state = self.settle(state);
+            if let Some(found) = wait.look(&mut state, events)? {
+                if state.is_exposed {
+                    self.wake(&mut state);
+                }
                 return Ok(found);
             }
-            if let Some(count) = self.spin(&mut state, events) {
-                now_ns = sys::monotonic_ns();
-                let found = self.gather(&mut state, events, count);
-                if found > 0 {
-                    return Ok(found);
-                }
-                if self.contenders.load(Relaxed) > 0 {
-                    drop(state);
-                    self.let_contenders_pass();
-                    state = self.lock();
-                    continue;
-                }
-            }
-            let left_ms = deadline_ns.map_or(-1, |deadline_ns| ms_between(now_ns, deadline_ns));
-            if left_ms == 0 {
-                return Ok(0);
-            }
-            let Some(joined) = state.join_all() else {
-                now_ns = sys::monotonic_ns();
-                continue;
-            };
-            state.sleeping += 1;
-            drop(state);
-            let epfd = self.epfd();
-            let woken = signals::let_in(|| sys::epoll_wait(epfd, events, left_ms, mask));
-            for (connection, interest) in joined {
-                connection.part(interest, false);
-            }
-            state = self.lock();
-            state.sleeping -= 1;
-            let found = self.gather(&mut state, events, woken?);
-            if found > 0 {
-                return Ok(found);
-            }
-            now_ns = sys::monotonic_ns();
+            state = wait.sleep(state)?;
         }
     }
 
-    /// The program's share of `count` kernel events, and after it the ready rings.
-    fn gather(
+    /// Waits in the program's instance alone, as long as it watches no connection.
+    fn wait_outside(
         &self,
-        state: &mut MutexGuard<'_, State>,
         events: &mut [epoll_event],
-        count: usize,
-    ) -> usize {
-        let kept = self.translate(state, events, count);
-        kept + state.collect(&mut events[kept..])
+        deadline_ns: Option<u64>,
+        mask: *const sigset_t,
+    ) -> Option<Result<usize, Errno>> {
+        if self.members.load(SeqCst) > 0 {
+            return None;
+        }
+        self.outside.fetch_add(1, SeqCst);
+        // ORDERING, SeqCst: pairs with `is_served_since`. A connection that is enlisted after
+        // this look does not move while somebody is outside.
+        let result = (self.members.load(SeqCst) == 0).then(|| {
+            let left_ns = left_ns(deadline_ns);
+            signals::let_in(|| sys::epoll_wait(self.epfd(), events, left_ns, mask))
+                .unwrap_or(Err(Errno(libc::EINTR)))
+        });
+        self.outside.fetch_sub(1, SeqCst);
+        result
     }
 
-    /// Keeps the program's own events, in front, and acts on ours. Returns how many
-    /// were kept.
-    fn translate(&self, state: &mut State, events: &mut [epoll_event], count: usize) -> usize {
-        let mut kept = 0;
-        for index in 0..count {
-            let event = events[index];
-            match fd_of_tag(event.u64) {
-                Some(fd) => self.heard(state, fd, event.events),
-                None => {
-                    state.note_one_shot(event.u64);
-                    events[kept] = event;
-                    kept += 1;
-                }
-            }
+    /// Gives back what goes on over its socket, which takes other locks.
+    fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.attended.is_empty() {
+            return state;
         }
-        kept
-    }
-
-    /// Something came on the socket of `fd`, or the thread asleep is woken by it.
-    fn heard(&self, state: &mut State, fd: RawFd, events: u32) {
-        let Some(member) = state.member_mut(fd) else { return };
-        let connection = Arc::clone(&member.connection);
-        if events & !WAKE_UP != 0 {
-            connection.attend();
+        let attended = std::mem::take(&mut state.attended);
+        drop(state);
+        for connection in attended {
+            connection.settle();
+            connection.tell_watchers(Some(self));
         }
-        // The end of a socket is reported for ever; having heard it is enough. A change of
-        // the registration would report it again.
-        let has_ended = connection.has_ended();
-        if events & WAKE_UP != 0 || has_ended && !member.is_silenced {
-            member.is_silenced = has_ended;
-            let wanted = if has_ended { EDGE } else { DOORBELLS };
-            self.register_ours(libc::EPOLL_CTL_MOD, fd, wanted).ok();
-        }
-        state.has_returned |= connection.phase() == Phase::Returning;
+        self.lock()
     }
 
     /// Whether waiting would return at once, by its rings.
@@ -408,43 +422,33 @@ impl Epoll {
         self.lock().has_news()
     }
 
-    /// Announces that a thread is about to sleep on the epoll instance itself.
-    pub(crate) fn join(&self) -> Option<Joined> {
-        self.lock().join_all()
+    /// Lets somebody sleep for the instance itself; `false` if it has news already.
+    pub(crate) fn park(&self) -> bool {
+        self.lock().park_all()
     }
 
-    /// A thread that slept on the epoll instance found it readable: takes doorbells.
+    /// What the kernel is to be asked for by who waits for the instance itself, which has the
+    /// number `fd`.
+    pub(crate) fn waited_for_by(&self, fd: RawFd) -> RawFd {
+        self.lock().private.as_ref().map_or(fd, Private::fd)
+    }
+
+    /// Another instance watches this one, by the private one from now on. Returns that.
+    pub(crate) fn expose(&self) -> Option<RawFd> {
+        let mut state = self.lock();
+        let fd = state.private.as_ref().map(Private::fd)?;
+        state.is_exposed = true;
+        self.wake(&mut state);
+        Some(fd)
+    }
+
+    /// Who waited for the instance itself was woken: takes doorbells.
     pub(crate) fn attend(&self) {
-        let connections = self.lock().connections();
-        for connection in connections {
-            connection.attend();
-            connection.settle();
+        let mut state = self.lock();
+        if let Ok(news) = state.ask_private(Some(0), std::ptr::null()) {
+            state.hear(&news);
         }
-    }
-
-    fn register_ours(&self, operation: c_int, fd: RawFd, events: u32) -> Result<(), Errno> {
-        let event = epoll_event { events, u64: tag_of(fd) };
-        sys::epoll_ctl(self.epfd(), operation, fd, Some(event))
-    }
-
-    /// Spins for the rings, asking the kernel now and then; how many events that
-    /// had. `None` if spinning does not pay.
-    fn spin(&self, state: &mut State, events: &mut [epoll_event]) -> Option<usize> {
-        let State { members, kernel_polled_ns, kernel_had_events, .. } = state;
-        let watched = || members.iter().filter(|member| member.is_told_by_us());
-        let mut policy = watched().find_map(|member| member.connection.spinning())?;
-        let mut count = 0;
-        let interrupt = |now_ns: u64| {
-            if now_ns.saturating_sub(*kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS {
-                *kernel_polled_ns = now_ns;
-                count = sys::epoll_wait(self.epfd(), events, 0, std::ptr::null()).unwrap_or(0);
-            }
-            // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-            count > 0 || self.contenders.load(Relaxed) > 0
-        };
-        spin::until(&mut policy, || watched().any(|member| member.news() != 0), interrupt);
-        *kernel_had_events |= count > 0;
-        Some(count)
+        drop(self.settle(state));
     }
 
     /// Takes the state, telling a spinning holder that somebody waits.
@@ -470,30 +474,113 @@ impl Epoll {
     }
 }
 
-/// The event data of our own registrations: a random number that is this
-/// process's own above the file descriptor.
-fn tag_of(fd: RawFd) -> u64 {
-    u64::from(tag()) << 32 | u64::from(fd.cast_unsigned())
+/// One call that waits.
+struct Wait<'a> {
+    epoll: &'a Epoll,
+    deadline_ns: Option<u64>,
+    mask: *const sigset_t,
+    /// The kernel was asked what there is, and had nothing to say.
+    has_asked: bool,
 }
 
-/// The file descriptor of one of our own registrations.
-fn fd_of_tag(data: u64) -> Option<RawFd> {
-    let [high, low] = [data >> 32, data & u64::from(u32::MAX)];
-    let low = u32::try_from(low).ok()?;
-    (high == u64::from(tag())).then_some(low.cast_signed())
+impl<'a> Wait<'a> {
+    /// Finds what there is now: the kernel's events in front, then those of rings. `None` if
+    /// there is nothing and it is not yet time to return.
+    fn look(
+        &mut self,
+        state: &mut State,
+        events: &mut [epoll_event],
+    ) -> Result<Option<usize>, Errno> {
+        let now_ns = sys::monotonic_ns();
+        let is_last = self.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns);
+        let mut count = 0;
+        if !state.take_rings_turn(events) {
+            if !state.kernel_had_events
+                && (state.kernel_is_due(now_ns) || is_last && !self.has_asked)
+            {
+                let news = state.ask_private(Some(0), self.mask)?;
+                state.hear(&news);
+                state.kernel_polled_ns = now_ns;
+                self.has_asked = true;
+            }
+            if state.kernel_had_events {
+                let room = state.room_in(events);
+                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), self.mask)?;
+                state.kernel_had_events = count > 0;
+                state.note_one_shots(&events[..count]);
+            }
+        }
+        count += state.collect(&mut events[count..], now_ns);
+        state.park_silent(now_ns);
+        let is_over = is_last && self.has_asked && state.attended.is_empty();
+        Ok((count > 0 || is_over).then_some(count))
+    }
+
+    /// Spins, if that may pay, or sleeps until there may be news.
+    fn sleep(&mut self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, Errno> {
+        if !state.attended.is_empty() {
+            return Ok(state);
+        }
+        if self.spin(&mut state) {
+            let is_wanted = self.epoll.contenders.load(Relaxed) > 0;
+            if is_wanted || signals::is_waiting() {
+                drop(state);
+                signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR))?;
+                self.epoll.let_contenders_pass();
+                state = self.epoll.lock();
+            }
+            return Ok(state);
+        }
+        let Some(private) = state.private.as_ref().map(Private::fd) else {
+            return Err(Errno(libc::EBADF));
+        };
+        if state.kernel_had_events || !state.park_all() {
+            return Ok(state);
+        }
+        state.sleeping += 1;
+        drop(state);
+        let left_ns = left_ns(self.deadline_ns);
+        let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
+        let mut state = self.epoll.lock();
+        state.sleeping -= 1;
+        let news: News = woken.unwrap_or(Err(Errno(libc::EINTR)))?;
+        state.hear(&news);
+        self.has_asked = true;
+        Ok(state)
+    }
+
+    /// Spins for the rings, asking the kernel now and then. Returns whether to look again;
+    /// not if spinning does not pay.
+    fn spin(&mut self, state: &mut State) -> bool {
+        let mut asked_ns = state.kernel_polled_ns;
+        let mut heard = None;
+        let mut is_wanted = false;
+        let won = {
+            let state = &*state;
+            let Some(mut policy) = state.spinning() else { return false };
+            let interrupt = |now_ns: u64| {
+                if private::is_due(asked_ns, now_ns) {
+                    asked_ns = now_ns;
+                    let news = state.ask_private(Some(0), std::ptr::null());
+                    heard = news.ok().filter(News::has_some);
+                }
+                // ORDERING, Relaxed: a hint; the mutex orders the state itself.
+                is_wanted = self.epoll.contenders.load(Relaxed) > 0 || signals::is_waiting();
+                heard.is_some() || is_wanted
+            };
+            spin::until(&mut policy, || state.has_news(), interrupt)
+        };
+        state.kernel_polled_ns = asked_ns;
+        if let Some(news) = &heard {
+            state.hear(news);
+        }
+        won || is_wanted || heard.is_some()
+    }
 }
 
-fn tag() -> u32 {
-    static TAG: OnceLock<u32> = OnceLock::new();
-    *TAG.get_or_init(|| {
-        let random = RandomState::new().hash_one("shm-fifo").to_ne_bytes();
-        u32::from_ne_bytes([random[0], random[1], random[2], random[3]]) | 1
+fn left_ns(deadline_ns: Option<u64>) -> Option<u64> {
+    deadline_ns.map(|deadline_ns| match deadline_ns {
+        0 => 0,
+        _ => deadline_ns.saturating_sub(sys::monotonic_ns()),
     })
-}
-
-/// Milliseconds until `deadline_ns`, rounded up so that a wait never spins on
-/// the last fraction.
-fn ms_between(now_ns: u64, deadline_ns: u64) -> c_int {
-    let left_ms = deadline_ns.saturating_sub(now_ns).div_ceil(1_000_000);
-    c_int::try_from(left_ms).unwrap_or(c_int::MAX)
 }

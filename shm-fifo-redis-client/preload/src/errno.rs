@@ -12,10 +12,6 @@ pub(crate) struct Errno(pub(crate) c_int);
 impl Errno {
     pub(crate) const AGAIN: Self = Self(libc::EAGAIN);
     pub(crate) const PIPE: Self = Self(libc::EPIPE);
-
-    pub(crate) fn last() -> Self {
-        Self(get())
-    }
 }
 
 impl From<io::Error> for Errno {
@@ -31,8 +27,13 @@ impl From<io::Error> for Errno {
 
 /// Runs `work`, which is none of the program's business, leaving `errno` alone.
 pub(crate) fn untouched<T>(work: impl FnOnce() -> T) -> T {
+    untouched_by(|| signals::put_off(work))
+}
+
+/// The same for `work` that is the program's business, but not what this call is about.
+pub(crate) fn untouched_by<T>(work: impl FnOnce() -> T) -> T {
     let before = get();
-    let result = signals::put_off(work);
+    let result = work();
     set(before);
     result
 }

@@ -1,13 +1,16 @@
 //! What is done before the program begins, and when it exits.
 #![allow(unsafe_code)]
 
-use crate::{errno, settings, table};
+use crate::{alloc, real, report, settings, table};
 
 /// Called by the dynamic linker once all libraries are there.
 extern "C" fn initialise() {
-    settings::read();
+    alloc::prepare();
+    real::resolve_all();
+    report::prepare(settings::read());
     if settings::get().is_some() {
         table::prepare();
+        leave_io_uring();
     }
 }
 
@@ -17,12 +20,16 @@ extern "C" fn initialise() {
 #[unsafe(link_section = ".init_array")]
 static INITIALISE: extern "C" fn() = initialise;
 
-/// Called at `exit(3)`. The kernel sends what was written to a socket even if nobody closes
-/// it: so does this.
+/// libuv registers sockets in its epoll instance by io_uring, where that is new enough,
+/// which is not seen: such a connection would stay on its socket. This is its switch.
+fn leave_io_uring() {
+    // SAFETY: two C strings, before the program has a thread.
+    unsafe { libc::setenv(c"UV_USE_IO_URING".as_ptr(), c"0".as_ptr(), 0) };
+}
+
+/// Called at `exit(3)`.
 extern "C" fn finish() {
-    if !table::is_empty() && table::is_own_process() {
-        errno::untouched(|| table::connections().iter().for_each(|connection| connection.finish()));
-    }
+    report::print();
 }
 
 #[used]

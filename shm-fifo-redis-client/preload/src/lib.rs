@@ -13,6 +13,7 @@
 // The tests' own program must not call these hooks, so it has none.
 #![cfg_attr(test, allow(dead_code, unused_imports, reason = "the hooks use it"))]
 
+mod alloc;
 mod connection;
 mod epoll;
 mod errno;
@@ -22,6 +23,8 @@ mod init;
 mod mover;
 mod poll;
 mod real;
+mod refusals;
+mod report;
 mod settings;
 mod signals;
 mod sleepers;

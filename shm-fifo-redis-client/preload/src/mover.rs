@@ -1,10 +1,11 @@
 //! Moving a connection while the program uses it: `docs/protocol.md`, as a machine
 //! that never waits.
 //!
-//! Begun while no reply is outstanding, it takes what the server answers whenever
-//! it comes. What the program writes meanwhile is held back, up to a limit; what
-//! arrives for the program (pushes) is kept for it. Until the server has answered
-//! `SHM.START` with a doorbell the connection can go back to its socket.
+//! `SHM.OPEN` is sent while no reply is outstanding. What the program writes meanwhile
+//! goes on over the socket, behind it; its answer is the next reply and is taken out of
+//! the stream. `SHM.START` is sent when again no reply is outstanding; from that moment
+//! on the program's bytes go into the ring, where the server finds them when it has
+//! started. So nothing that the program has written ever waits for its next call.
 
 use crate::errno::Errno;
 use crate::sys;
@@ -12,53 +13,54 @@ use crate::track::{ReplyScanner, Scanned};
 use shm_fifo::doorbell::DOORBELL;
 use shm_fifo::{Duplex, Region, fd_passing};
 use shm_fifo_redis_client::wire::{FdSocket, open_command, start_command};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
-/// Bytes that are held back at most: fewer than any ring holds.
-const MAX_HELD_BACK_BYTES: usize = 4096;
-/// Bytes that may come during a move: two short answers, and pushes.
+/// Bytes that may come before an answer: itself, and pushes.
 const MAX_RECEIVED_BYTES: usize = 1 << 20;
+/// The server drops an offer that is not started within five seconds.
+const MAX_OFFER_AGE_NS: u64 = 4_000_000_000;
 
-/// How far a move is.
+/// What an answer comes to.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one for each connection, taken apart at once")]
 pub(crate) enum Outcome {
     /// The server has not answered.
     Waiting,
+    /// It made an offer, which is to be started at the next quiet moment.
+    Offered,
     /// Everything goes on in here.
     Moved(Duplex),
-    /// Everything goes on over the socket.
-    Refused(Refusal),
+    /// Everything goes on over the socket: first of all these bytes, which the server has
+    /// not seen.
+    Refused(Refusal, Vec<u8>),
 }
 
 /// Why a connection stays on its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The server cannot do it: nothing will change that.
-    Permanent,
-    /// It said no; another user may be told otherwise.
-    OfThisUser,
-    /// It was not the moment, or the offer was lost: the next time it may be.
-    Transient,
-}
-
-impl Refusal {
-    pub(crate) fn is_permanent(self) -> bool {
-        self == Self::Permanent
-    }
-
-    pub(crate) fn may_be_retried(self) -> bool {
-        self == Self::Transient
-    }
+    /// The server does not know the command.
+    NoModule,
+    /// This user may not use it.
+    NoPermission,
+    /// A limit is reached, or it was not the moment.
+    NotNow,
+    /// The answer came without the memory, or that could not be mapped.
+    NoMemory,
+    /// The socket ended, or what came on it was no answer.
+    Broken,
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each connection")]
 enum Stage {
     /// `SHM.OPEN` was sent.
     Opening,
+    /// It was answered.
+    Offered(Region),
     /// `SHM.START` was sent.
-    Starting(Region),
+    Starting(Duplex),
+    Over,
 }
 
 #[derive(Debug)]
@@ -73,15 +75,16 @@ pub(crate) struct Mover {
     /// How much of it has been looked at.
     scanned: usize,
     received_bytes: usize,
+    /// What came for the program.
     kept: Vec<u8>,
-    /// How many bytes at the end of `kept` are from behind a refusal.
+    /// How many of the last bytes of `kept` came behind an answer.
     unseen_bytes: usize,
-    held_back: Vec<u8>,
+    opened_ns: u64,
 }
 
 impl Mover {
     /// Asks the server; `None` if it cannot be asked now.
-    pub(crate) fn begin(socket: RawFd, is_tcp: bool) -> Option<Self> {
+    pub(crate) fn open(socket: RawFd, is_tcp: bool) -> Option<Self> {
         let fd_socket = if is_tcp { Some(FdSocket::bind().ok()?) } else { None };
         let command = open_command(fd_socket.as_ref());
         // The socket is idle: so few bytes go whole or not at all.
@@ -98,8 +101,36 @@ impl Mover {
             received_bytes: 0,
             kept: Vec::new(),
             unseen_bytes: 0,
-            held_back: Vec::new(),
+            opened_ns: sys::monotonic_ns(),
         })
+    }
+
+    /// Whether an offer waits to be started.
+    pub(crate) fn is_offered(&self) -> bool {
+        matches!(self.stage, Stage::Offered(_))
+    }
+
+    /// Whether the server has dropped the offer by now.
+    pub(crate) fn is_stale(&self) -> bool {
+        sys::monotonic_ns().saturating_sub(self.opened_ns) > MAX_OFFER_AGE_NS
+    }
+
+    /// Accepts the offer. Returns whether it could.
+    pub(crate) fn start(&mut self, socket: RawFd) -> bool {
+        let Stage::Offered(region) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return false;
+        };
+        let command = start_command(region.token());
+        self.stage = Stage::Starting(Duplex::new_unstarted(region.into_endpoint()));
+        sys::send(socket, &command) == Ok(command.len())
+    }
+
+    /// The ring that the program writes into, once the server was told to start.
+    pub(crate) fn ring(&self) -> Option<&Duplex> {
+        match &self.stage {
+            Stage::Starting(ring) => Some(ring),
+            _ => None,
+        }
     }
 
     /// Takes what has come on the socket, without waiting.
@@ -109,7 +140,7 @@ impl Mover {
                 Ok(true) => {}
                 Ok(false) => return Outcome::Waiting,
                 // The program will hear of it on the socket.
-                Err(_) => return self.refused(Refusal::Permanent),
+                Err(_) => return self.refused(Refusal::Broken, socket),
             }
             match self.understand(socket) {
                 Outcome::Waiting => {}
@@ -118,63 +149,10 @@ impl Mover {
         }
     }
 
-    /// What came for the program.
-    pub(crate) fn take_kept(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.kept)
-    }
-
-    /// How many of the last bytes that were kept followed a refusal: they may end in the
-    /// middle of a value.
-    pub(crate) fn unseen_bytes(&self) -> usize {
-        self.unseen_bytes
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.held_back.len() < MAX_HELD_BACK_BYTES
-    }
-
-    /// Holds back what there is room for; how many bytes.
-    pub(crate) fn hold_back(&mut self, sources: &[IoSlice<'_>]) -> usize {
-        let before = self.held_back.len();
-        for source in sources {
-            let room = MAX_HELD_BACK_BYTES - self.held_back.len();
-            self.held_back.extend_from_slice(&source[..source.len().min(room)]);
-        }
-        self.held_back.len() - before
-    }
-
-    pub(crate) fn take_held_back(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held_back)
-    }
-
-    /// Sends what was held back. It is little and the socket was idle, so it does
-    /// not wait in any case that is known.
-    pub(crate) fn flush_to_socket(&self, socket: RawFd) {
-        flush(socket, &self.held_back);
-    }
-
-    /// Whether something that the program wrote waits in here.
-    pub(crate) fn holds_back(&self) -> bool {
-        !self.held_back.is_empty()
-    }
-
-    /// The program goes while the server has not answered: what was held back is for
-    /// the server all the same, which reads all that was sent before the end.
-    pub(crate) fn hand_over(self, socket: RawFd) {
-        if self.held_back.is_empty() {
-            return;
-        }
-        match self.stage {
-            Stage::Opening => flush(socket, &self.held_back),
-            Stage::Starting(region) => {
-                // Nothing may follow on the socket, not even a doorbell. The server
-                // finds it in the ring when it starts.
-                const NOWHERE: RawFd = -1;
-                let ring = Duplex::new(region.into_endpoint());
-                drop(ring.write(NOWHERE, &[IoSlice::new(&self.held_back)]));
-                ring.close_writing(NOWHERE);
-            }
-        }
+    /// What came for the program, and how many of its last bytes came behind the answer:
+    /// they are replies, and may end in the middle of one.
+    pub(crate) fn take_kept(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.kept), std::mem::take(&mut self.unseen_bytes))
     }
 
     /// Receives some bytes; whether there were any.
@@ -189,6 +167,7 @@ impl Mover {
         };
         self.received_bytes += count;
         if count == 0 || self.received_bytes > MAX_RECEIVED_BYTES {
+            self.inbox.extend_from_slice(&chunk[..count]);
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.inbox.extend_from_slice(&chunk[..count]);
@@ -206,57 +185,50 @@ impl Mover {
             }
             let Ok(Scanned { taken, value }) = self.replies.next(&self.inbox[self.scanned..])
             else {
-                return self.refused(Refusal::Permanent);
+                return self.refused(Refusal::Broken, socket);
             };
             self.scanned += taken;
             let Some(kind) = value else { return Outcome::Waiting };
             let value: Vec<u8> = self.inbox.drain(..std::mem::take(&mut self.scanned)).collect();
-            let decided = match kind {
-                b'>' | b'|' | b'*' => {
-                    self.kept.extend(value);
-                    continue;
-                }
-                _ => self.answered(&value, socket),
-            };
-            match decided {
-                Ok(()) => {}
-                Err(refusal) => return self.refused(refusal),
+            match kind {
+                b'>' | b'|' | b'*' => self.kept.extend(value),
+                _ => return self.answered(&value, socket),
             }
         }
     }
 
-    fn answered(&mut self, answer: &[u8], socket: RawFd) -> Result<(), Refusal> {
+    fn answered(&mut self, answer: &[u8], socket: RawFd) -> Outcome {
         match self.stage {
-            Stage::Opening if answer == b"+OK\r\n" => self.start(socket),
-            Stage::Opening => Err(refusal_of(answer)),
-            Stage::Starting(_) => Err(Refusal::Transient),
+            Stage::Opening if answer == b"+OK\r\n" => match self.region() {
+                Some(region) => {
+                    self.stage = Stage::Offered(region);
+                    self.keep_rest();
+                    Outcome::Offered
+                }
+                None => self.refused(Refusal::NoMemory, socket),
+            },
+            Stage::Opening => self.refused(refusal_of(answer), socket),
+            _ => self.refused(Refusal::NotNow, socket),
         }
     }
 
-    /// The offer has come: accepts it.
-    fn start(&mut self, socket: RawFd) -> Result<(), Refusal> {
+    /// The offered memory; `None` where a proxy strips descriptors, or nothing more can be
+    /// mapped.
+    fn region(&mut self) -> Option<Region> {
         let fd = match &self.fd_socket {
             Some(fd_socket) => fd_socket.take_fd(),
             None => self.received_fd.take(),
         };
-        // Where a proxy strips descriptors, or nothing more can be mapped.
-        let region =
-            Region::attach(fd.ok_or(Refusal::Permanent)?).map_err(|_| Refusal::Permanent)?;
-        let command = start_command(region.token());
-        self.stage = Stage::Starting(region);
-        if sys::send(socket, &command) != Ok(command.len()) {
-            return Err(Refusal::Permanent);
-        }
-        Ok(())
+        Region::attach(fd?).ok()
     }
 
     /// The server has moved. Its answer is the first thing in the ring.
     fn enter(&mut self, socket: RawFd) -> Outcome {
         const ANSWER: &[u8] = b"+OK\r\n";
-        let Stage::Starting(region) = std::mem::replace(&mut self.stage, Stage::Opening) else {
-            return self.refused(Refusal::Permanent);
+        let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return self.refused(Refusal::Broken, socket);
         };
-        let ring = Duplex::new(region.into_endpoint());
+        ring.enter();
         let mut answer = [0; ANSWER.len()];
         let read = ring.read(socket, &mut answer).unwrap_or(0);
         if answer[..read] != *ANSWER || self.inbox.iter().any(|&byte| byte != DOORBELL) {
@@ -267,14 +239,35 @@ impl Mover {
     }
 
     /// Back to the socket, with all that came and was no answer.
-    fn refused(&mut self, refusal: Refusal) -> Outcome {
+    fn refused(&mut self, refusal: Refusal, socket: RawFd) -> Outcome {
+        self.keep_rest();
+        let mut unread = Vec::new();
+        if let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) {
+            let taken_back = ring.take_back(|bytes| {
+                unread.extend_from_slice(bytes);
+                Ok(bytes.len())
+            });
+            if taken_back.is_err() {
+                // It has read what it refused to: not our protocol.
+                ring.close(socket);
+                return Outcome::Refused(Refusal::Broken, Vec::new());
+            }
+        }
+        Outcome::Refused(refusal, unread)
+    }
+
+    fn keep_rest(&mut self) {
         self.unseen_bytes = self.inbox.len();
         self.kept.append(&mut self.inbox);
-        Outcome::Refused(refusal)
+        self.scanned = 0;
+        self.received_bytes = 0;
+        self.replies = ReplyScanner::default();
     }
 }
 
-fn flush(socket: RawFd, mut rest: &[u8]) {
+/// Sends it all. It is little and the socket was idle, so it does not wait in any case
+/// that is known.
+pub(crate) fn flush(socket: RawFd, mut rest: &[u8]) {
     while !rest.is_empty() {
         match sys::send(socket, rest) {
             Ok(sent) => rest = &rest[sent..],
@@ -294,10 +287,28 @@ fn refusal_of(answer: &[u8]) -> Refusal {
         answer.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
     };
     if begins_with(b"-ERR unknown command") {
-        Refusal::Permanent
-    } else if begins_with(b"-ERR SHM.OPEN:") {
-        Refusal::Transient
+        Refusal::NoModule
+    } else if begins_with(b"-NOPERM") || begins_with(b"-NOAUTH") {
+        Refusal::NoPermission
     } else {
-        Refusal::OfThisUser
+        Refusal::NotNow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_known_by_its_first_words() {
+        for (answer, refusal) in [
+            (&b"-ERR unknown command 'SHM.OPEN', with args\r\n"[..], Refusal::NoModule),
+            (b"-NOPERM this user has no permissions\r\n", Refusal::NoPermission),
+            (b"-NOAUTH Authentication required.\r\n", Refusal::NoPermission),
+            (b"-ERR SHM.OPEN: 64 offers wait\r\n", Refusal::NotNow),
+            (b"-LOADING Redis is loading\r\n", Refusal::NotNow),
+        ] {
+            assert_eq!(refusal_of(answer), refusal);
+        }
     }
 }

@@ -2,10 +2,11 @@
 //! some are tracked.
 
 use crate::connection::{Connection, interest_of};
-use crate::epoll::{Epoll, Joined, Timeout};
+use crate::epoll::{Epoll, Timeout};
 use crate::errno::Errno;
 use crate::table::{self, Entry};
 use crate::{signals, spin, sys};
+use shm_fifo::Interest;
 use libc::{pollfd, sigset_t, timespec};
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 /// The kernel is asked this often while rings are spun for.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// Connections for which this thread is announced as asleep, and what for.
+type Joined = Vec<(Arc<Connection>, Interest)>;
 
 /// One entry that is not just the kernel's.
 #[derive(Debug)]
@@ -102,7 +106,7 @@ impl Poll {
         for (connection, interest) in joined {
             connection.part(interest, false);
         }
-        result?;
+        result.unwrap_or(Err(Errno(libc::EINTR)))?;
         self.attend(&asked);
         Ok(self.report(entries, &asked))
     }
@@ -118,7 +122,8 @@ impl Poll {
             match &watched.source {
                 Source::Connection(_) if listening => entry.events = libc::POLLIN,
                 Source::Inherited => entry.fd = -1,
-                Source::Connection(_) | Source::Epoll(_) => {}
+                Source::Epoll(epoll) => entry.fd = epoll.waited_for_by(entry.fd),
+                Source::Connection(_) => {}
             }
         }
         asked
@@ -132,7 +137,7 @@ impl Poll {
             }
             match &watched.source {
                 Source::Connection(connection) => {
-                    connection.attend();
+                    connection.attend(None);
                     connection.settle();
                 }
                 Source::Epoll(epoll) => epoll.attend(),
@@ -164,19 +169,13 @@ impl Poll {
             let may_sleep = match &watched.source {
                 Source::Connection(connection) => {
                     let interest = interest_of(events_of(&entries[watched.index]));
-                    let may_sleep = connection.join(interest, None);
+                    let may_sleep = connection.join(interest);
                     if may_sleep {
                         joined.push((Arc::clone(connection), interest));
                     }
                     may_sleep
                 }
-                Source::Epoll(epoll) => match epoll.join() {
-                    Some(more) => {
-                        joined.extend(more);
-                        true
-                    }
-                    None => false,
-                },
+                Source::Epoll(epoll) => epoll.park(),
                 Source::Inherited => true,
             };
             if !may_sleep {
@@ -199,11 +198,11 @@ impl Poll {
         let mut asked_ns = sys::monotonic_ns();
         let interrupt = |now_ns: u64| {
             if !others || now_ns.saturating_sub(asked_ns) < KERNEL_POLL_INTERVAL_NS {
-                return false;
+                return signals::is_waiting();
             }
             asked_ns = now_ns;
             // What is there is found again by the sleep that follows.
-            sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
+            signals::is_waiting() || sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
         };
         spin::until(&mut policy, || self.any_ready(entries), interrupt)
     }
@@ -211,7 +210,7 @@ impl Poll {
 
 impl Watched {
     fn new((index, entry): (usize, &pollfd)) -> Option<Self> {
-        let source = match table::entry(entry.fd)? {
+        let source = match table::waited_for(entry.fd)? {
             Entry::Connection(connection) => Source::Connection(connection),
             Entry::Epoll(epoll) => Source::Epoll(epoll),
             Entry::Inherited => Source::Inherited,
@@ -245,17 +244,20 @@ impl Watched {
             // Back on its socket since the kernel was asked: what that saw was not the
             // program's.
             Source::Connection(_) if self.listening.get() => ask_kernel(entry.fd, entry.events),
-            Source::Connection(_) => asked.revents,
+            Source::Connection(connection) => {
+                if asked.revents & libc::POLLIN != 0 {
+                    connection.note_awaited(true);
+                }
+                asked.revents
+            }
             Source::Epoll(epoll) => {
                 let readable = entry.events & libc::POLLIN;
-                let own = asked.revents & !libc::POLLIN;
-                let readable = if epoll.has_news() {
+                if epoll.has_news() {
                     readable
                 } else {
                     // Its doorbells were taken.
                     ask_kernel(entry.fd, readable) & readable
-                };
-                own | readable
+                }
             }
             Source::Inherited => entry.events | libc::POLLHUP | libc::POLLERR,
         }

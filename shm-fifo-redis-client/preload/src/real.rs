@@ -4,8 +4,9 @@
 
 use crate::errno;
 use libc::{
-    c_int, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off_t,
-    pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
+    DIR, FILE, aiocb, c_char, c_int, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr,
+    mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd, sigaction as Action, sighandler_t,
+    sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval, winsize,
 };
 use std::ffi::CStr;
 use std::ptr::null_mut;
@@ -18,18 +19,11 @@ macro_rules! next_functions {
         /// As the C library's function of this name.
         #[inline]
         pub(crate) unsafe fn $name($($argument: $type),*) -> $result {
-            static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-            const NAME: &CStr = match CStr::from_bytes_with_nul(
-                concat!(stringify!($name), "\0").as_bytes()
-            ) {
-                Ok(name) => name,
-                Err(_) => panic!("a name has no zero byte"),
-            };
-            let next = resolved(&NEXT, NAME);
+            let next = resolved(&next::$name, name_of(concat!(stringify!($name), "\0")));
             if next.is_null() {
                 // Older C libraries do not have all of them.
                 errno::set(libc::ENOSYS);
-                return -1;
+                return <$result>::FAILED;
             }
             type Next = unsafe extern "C" fn($($type),*) -> $result;
             // SAFETY: the C library's function of this name has this type.
@@ -37,7 +31,58 @@ macro_rules! next_functions {
             // SAFETY: the caller's own arguments.
             unsafe { next($($argument),*) }
         }
-    )+};
+    )+
+        /// Where they are.
+        #[allow(non_upper_case_globals, reason = "they have the functions' names")]
+        mod next {
+            use super::{AtomicPtr, c_void, null_mut};
+
+            $(pub(super) static $name: AtomicPtr<c_void> = AtomicPtr::new(null_mut());)+
+        }
+
+        /// Looks for all of them: doing so in a signal handler could wait for ever.
+        pub(crate) fn resolve_all() {
+            $(resolve(&next::$name, name_of(concat!(stringify!($name), "\0")));)+
+        }
+    };
+}
+
+const fn name_of(name: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(name.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("a name has no zero byte"),
+    }
+}
+
+/// What a function returns where it fails.
+trait Fails {
+    const FAILED: Self;
+}
+
+impl Fails for c_int {
+    const FAILED: Self = -1;
+}
+
+impl Fails for ssize_t {
+    const FAILED: Self = -1;
+}
+
+impl Fails for sighandler_t {
+    const FAILED: Self = libc::SIG_ERR;
+}
+
+impl<T> Fails for *mut T {
+    const FAILED: Self = null_mut();
+}
+
+/// The functions of a stream that `fopencookie(3)` makes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CookieFunctions {
+    pub(crate) read: Option<unsafe extern "C" fn(*mut c_void, *mut c_char, size_t) -> ssize_t>,
+    pub(crate) write: Option<unsafe extern "C" fn(*mut c_void, *const c_char, size_t) -> ssize_t>,
+    pub(crate) seek: Option<unsafe extern "C" fn(*mut c_void, *mut off64_t, c_int) -> c_int>,
+    pub(crate) close: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
 }
 
 next_functions! {
@@ -79,6 +124,79 @@ next_functions! {
     fn epoll_wait(epfd: c_int, events: *mut epoll_event, capacity: c_int, timeout_ms: c_int) -> c_int;
     fn epoll_pwait(epfd: c_int, events: *mut epoll_event, capacity: c_int, timeout_ms: c_int, mask: *const sigset_t) -> c_int;
     fn epoll_pwait2(epfd: c_int, events: *mut epoll_event, capacity: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int;
+    fn accept4(fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int;
+    fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn __open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn __open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn __open_2(path: *const c_char, flags: c_int) -> c_int;
+    fn __open64_2(path: *const c_char, flags: c_int) -> c_int;
+    fn openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn openat64(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn __openat_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int;
+    fn __openat64_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int;
+    fn open_by_handle_at(mount: c_int, handle: *mut c_void, flags: c_int) -> c_int;
+    fn creat(path: *const c_char, mode: mode_t) -> c_int;
+    fn creat64(path: *const c_char, mode: mode_t) -> c_int;
+    fn mkstemp(template: *mut c_char) -> c_int;
+    fn mkstemp64(template: *mut c_char) -> c_int;
+    fn mkostemp(template: *mut c_char, flags: c_int) -> c_int;
+    fn mkostemp64(template: *mut c_char, flags: c_int) -> c_int;
+    fn mkstemps(template: *mut c_char, suffix: c_int) -> c_int;
+    fn mkstemps64(template: *mut c_char, suffix: c_int) -> c_int;
+    fn mkostemps(template: *mut c_char, suffix: c_int, flags: c_int) -> c_int;
+    fn mkostemps64(template: *mut c_char, suffix: c_int, flags: c_int) -> c_int;
+    fn shm_open(name: *const c_char, flags: c_int, mode: mode_t) -> c_int;
+    fn mq_open(name: *const c_char, flags: c_int, mode: mode_t, attributes: *mut c_void) -> c_int;
+    fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
+    fn eventfd(count: c_uint, flags: c_int) -> c_int;
+    fn timerfd_create(clock: c_int, flags: c_int) -> c_int;
+    fn signalfd(fd: c_int, mask: *const sigset_t, flags: c_int) -> c_int;
+    fn inotify_init() -> c_int;
+    fn inotify_init1(flags: c_int) -> c_int;
+    fn fanotify_init(flags: c_uint, event_flags: c_uint) -> c_int;
+    fn pidfd_open(process: pid_t, flags: c_uint) -> c_int;
+    fn pidfd_getfd(pidfd: c_int, fd: c_int, flags: c_uint) -> c_int;
+    fn posix_openpt(flags: c_int) -> c_int;
+    fn getpt() -> c_int;
+    fn fsopen(name: *const c_char, flags: c_uint) -> c_int;
+    fn fsmount(fd: c_int, flags: c_uint, attributes: c_uint) -> c_int;
+    fn fspick(directory: c_int, path: *const c_char, flags: c_uint) -> c_int;
+    fn open_tree(directory: c_int, path: *const c_char, flags: c_uint) -> c_int;
+    fn pipe(pair: *mut c_int) -> c_int;
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int;
+    fn pipe2(pair: *mut c_int, flags: c_int) -> c_int;
+    fn openpty(master: *mut c_int, slave: *mut c_int, name: *mut c_char, terminal: *const termios, size: *const winsize) -> c_int;
+    fn forkpty(master: *mut c_int, name: *mut c_char, terminal: *const termios, size: *const winsize) -> c_int;
+    fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE;
+    fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE;
+    fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE;
+    fn tmpfile() -> *mut FILE;
+    fn tmpfile64() -> *mut FILE;
+    fn opendir(path: *const c_char) -> *mut DIR;
+    fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE;
+    fn fopencookie(cookie: *mut c_void, mode: *const c_char, functions: CookieFunctions) -> *mut FILE;
+    fn fclose(stream: *mut FILE) -> c_int;
+    fn freopen(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE;
+    fn freopen64(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE;
+    fn epoll_create(size: c_int) -> c_int;
+    fn epoll_create1(flags: c_int) -> c_int;
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> c_int;
+    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int;
+    fn sigaction(signal: c_int, new: *const Action, old: *mut Action) -> c_int;
+    fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    fn bsd_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    fn ssignal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    fn sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    fn __sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    fn preadv2(fd: c_int, spans: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+    fn pwritev2(fd: c_int, spans: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+    fn aio_read(block: *mut aiocb) -> c_int;
+    fn aio_read64(block: *mut aiocb) -> c_int;
+    fn aio_write(block: *mut aiocb) -> c_int;
+    fn aio_write64(block: *mut aiocb) -> c_int;
 }
 
 #[inline]

@@ -1,17 +1,19 @@
-//! What is to be moved, and when: two variables of the environment.
+//! What is to be moved, and when: two variables of the environment, which
+//! `docs/preload.md` explains to those who set them.
 #![allow(unsafe_code)]
 
-use libc::{sockaddr, socklen_t};
-use std::ffi::OsString;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+mod endpoints;
+
+use endpoints::{Endpoints, MalformedEndpoint};
+use libc::{sockaddr, sockaddr_un, socklen_t};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-/// `unix:/path/of.sock`, or `tcp:127.0.0.1:6379,[::1]:6379`.
-const ENDPOINT: &str = "SHM_FIFO_ENDPOINT";
+/// The servers: `unix:/run/redis/redis.sock tcp:127.0.0.1:7000-7005`.
+const ENDPOINTS: &str = "SHM_FIFO_ENDPOINTS";
 /// After how many answered commands a connection moves.
 const AFTER_COMMANDS: &str = "SHM_FIFO_AFTER_COMMANDS";
 /// A connection that lived so long is worth the move's cost.
@@ -22,25 +24,35 @@ static SETTINGS: OnceLock<Settings> = OnceLock::new();
 /// What the environment said when the program started.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    endpoint: Endpoint,
+    endpoints: Endpoints,
     pub(crate) after_commands: u64,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Endpoint {
-    Unix(PathBuf),
-    Tcp(Vec<SocketAddr>),
+/// The kind of socket by which a connection to an endpoint is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Unix,
+    /// It can carry no file descriptors.
+    Tcp,
 }
 
-/// Reads the environment. Nothing is moved where it says nothing.
-pub(crate) fn read() {
-    let Some(endpoint) = std::env::var_os(ENDPOINT).and_then(Endpoint::parse) else { return };
-    let after_commands = std::env::var(AFTER_COMMANDS)
-        .ok()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(DEFAULT_AFTER_COMMANDS);
+/// Why nothing is moved.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    NoEndpoints,
+    Endpoint(MalformedEndpoint),
+    AfterCommands(OsString),
+}
+
+/// Reads the environment.
+///
+/// # Errors
+/// Nothing is moved where it says nothing, or says something that is not understood.
+pub(crate) fn read() -> Result<(), Unusable> {
+    let settings = Settings::new(env::var_os(ENDPOINTS), env::var_os(AFTER_COMMANDS))?;
     // Read once: whoever was first read the same.
-    SETTINGS.set(Settings { endpoint, after_commands }).ok();
+    SETTINGS.set(settings).ok();
+    Ok(())
 }
 
 /// The settings, if this program's connections are to be moved.
@@ -49,79 +61,62 @@ pub(crate) fn get() -> Option<&'static Settings> {
 }
 
 impl Settings {
-    /// Whether the endpoint's sockets can carry no file descriptors.
-    pub(crate) fn is_tcp(&self) -> bool {
-        matches!(self.endpoint, Endpoint::Tcp(_))
+    fn new(
+        endpoints: Option<OsString>,
+        after_commands: Option<OsString>,
+    ) -> Result<Self, Unusable> {
+        let endpoints = endpoints.as_deref().unwrap_or(OsStr::new(""));
+        let endpoints = Endpoints::parse(endpoints.as_bytes()).map_err(Unusable::Endpoint)?;
+        if endpoints.is_empty() {
+            return Err(Unusable::NoEndpoints);
+        }
+        let after_commands = match after_commands {
+            None => DEFAULT_AFTER_COMMANDS,
+            Some(text) => number(&text).ok_or(Unusable::AfterCommands(text))?,
+        };
+        Ok(Self { endpoints, after_commands })
     }
 
-    /// Whether connecting to this address is connecting to the endpoint.
+    /// Which kind of endpoint a connection to this address reaches; `None` if it is none.
+    ///
+    /// Allocates nothing and takes no lock: a signal handler may connect.
     ///
     /// # Safety
     /// `length` readable bytes, as for `connect(2)`.
-    pub(crate) unsafe fn is_endpoint(&self, address: *const sockaddr, length: socklen_t) -> bool {
-        let length = usize::try_from(length).unwrap_or(0);
+    pub(crate) unsafe fn endpoint(
+        &self,
+        address: *const sockaddr,
+        length: socklen_t,
+    ) -> Option<Endpoint> {
+        // No address of the kinds that are looked for is longer.
+        let length = usize::try_from(length).ok()?.min(size_of::<sockaddr_un>());
         if address.is_null() {
-            return false;
+            return None;
         }
         // SAFETY: the caller's contract.
         let bytes = unsafe { std::slice::from_raw_parts(address.cast::<u8>(), length) };
-        match &self.endpoint {
-            Endpoint::Unix(path) => unix_path(bytes).is_some_and(|other| is_same_file(path, other)),
-            Endpoint::Tcp(addresses) => {
-                tcp_address(bytes).is_some_and(|address| addresses.contains(&address))
+        self.endpoints.find(bytes)
+    }
+}
+
+fn number(text: &OsStr) -> Option<u64> {
+    text.to_str()?.trim().parse().ok()
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEndpoints => write!(
+                f,
+                "{ENDPOINTS} names no server; set it to one, as unix:/run/redis/redis.sock or \
+                 tcp:127.0.0.1:6379"
+            ),
+            Self::Endpoint(malformed) => write!(f, "{ENDPOINTS}: {malformed}"),
+            Self::AfterCommands(text) => {
+                write!(f, "{AFTER_COMMANDS}: {text:?} is no number of commands")
             }
         }
     }
-}
-
-impl Endpoint {
-    fn parse(text: OsString) -> Option<Self> {
-        if let Some(path) = text.as_bytes().strip_prefix(b"unix:") {
-            return Some(Self::Unix(OsString::from_vec(path.to_vec()).into()));
-        }
-        let addresses = text.to_str()?.strip_prefix("tcp:")?.split(',');
-        let addresses: Result<Vec<SocketAddr>, _> = addresses.map(str::parse).collect();
-        let canonical = |address: SocketAddr| canonical(address.ip(), address.port());
-        addresses.ok().map(|all| Self::Tcp(all.into_iter().map(canonical).collect()))
-    }
-}
-
-/// One socket file may have several names.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    one == other || identity(one).is_some_and(|file| identity(other) == Some(file))
-}
-
-fn family(bytes: &[u8]) -> Option<i32> {
-    Some(i32::from(u16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?])))
-}
-
-fn unix_path(bytes: &[u8]) -> Option<&Path> {
-    if family(bytes)? != libc::AF_UNIX {
-        return None;
-    }
-    let path = bytes[2..].split(|&byte| byte == 0).next().filter(|path| !path.is_empty())?;
-    Some(Path::new(std::ffi::OsStr::from_bytes(path)))
-}
-
-fn tcp_address(bytes: &[u8]) -> Option<SocketAddr> {
-    let port = u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]);
-    match family(bytes)? {
-        libc::AF_INET => {
-            let ip: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
-            Some(canonical(Ipv4Addr::from(ip).into(), port))
-        }
-        libc::AF_INET6 => {
-            let ip: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
-            Some(canonical(Ipv6Addr::from(ip).into(), port))
-        }
-        _ => None,
-    }
-}
-
-/// An IPv4 address has two forms.
-fn canonical(ip: IpAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.to_canonical(), port)
 }
 
 #[cfg(test)]
@@ -129,31 +124,56 @@ fn canonical(ip: IpAddr, port: u16) -> SocketAddr {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Option<Endpoint> {
-        Endpoint::parse(text.into())
+    fn settings(endpoints: &str, after: Option<&str>) -> Result<Settings, Unusable> {
+        Settings::new(Some(endpoints.into()), after.map(OsString::from))
+    }
+
+    fn find(settings: &Settings, address: &[u8]) -> Option<Endpoint> {
+        let length = socklen_t::try_from(address.len()).unwrap();
+        // SAFETY: the pointer and the length of a live slice.
+        unsafe { settings.endpoint(address.as_ptr().cast(), length) }
     }
 
     #[test]
-    fn an_endpoint_is_a_path_or_addresses() {
-        assert_eq!(parse("unix:/run/r,1.sock"), Some(Endpoint::Unix("/run/r,1.sock".into())));
-        let two = parse("tcp:127.0.0.1:7,[::ffff:127.0.0.2]:8").unwrap();
-        let addresses = ["127.0.0.1:7", "127.0.0.2:8"].map(|text| text.parse().unwrap());
-        assert_eq!(two, Endpoint::Tcp(addresses.to_vec()));
-        for text in ["", "tcp:", "tcp:localhost", "udp:127.0.0.1:1"] {
-            assert_eq!(parse(text), None, "{text}");
+    fn a_program_moves_to_what_is_named_after_so_many_commands() {
+        let settings = settings("tcp:127.0.0.1:80 unix:/r.sock", None).unwrap();
+        assert_eq!(settings.after_commands, DEFAULT_AFTER_COMMANDS);
+        assert_eq!(find(&settings, &[2, 0, 0, 80, 127, 0, 0, 1]), Some(Endpoint::Tcp));
+        assert_eq!(find(&settings, b"\x01\0/r.sock"), Some(Endpoint::Unix));
+        // SAFETY: null is allowed for.
+        assert_eq!(unsafe { settings.endpoint(std::ptr::null(), 16) }, None);
+    }
+
+    #[test]
+    fn an_address_is_no_longer_than_the_longest() {
+        let settings = settings("unix:/r.sock", None).unwrap();
+        // Of so many bytes, only those of an address may be looked at: no page follows.
+        let address = b"\x01\0/r.sock\0";
+        let mut page = [0; size_of::<sockaddr_un>()];
+        page[..address.len()].copy_from_slice(address);
+        // SAFETY: more bytes than an address has are not looked at.
+        let found = unsafe { settings.endpoint(page.as_ptr().cast(), socklen_t::MAX) };
+        assert_eq!(found, Some(Endpoint::Unix));
+    }
+
+    #[test]
+    fn after_how_many_is_a_number() {
+        let after = |text| settings("tcp:127.0.0.1:80", Some(text));
+        assert_eq!(after(" 3 ").unwrap().after_commands, 3);
+        for text in ["", "three", "-1", "99999999999999999999"] {
+            assert_eq!(after(text).unwrap_err(), Unusable::AfterCommands(text.into()), "{text}");
         }
     }
 
     #[test]
-    fn socket_addresses_are_read_as_the_kernel_does() {
-        let mut unix = vec![1, 0];
-        unix.extend(b"/r.sock\0rest");
-        assert_eq!(unix_path(&unix), Some(Path::new("/r.sock")));
-        assert_eq!(unix_path(&[1, 0, 0, b'a']), None);
-        assert_eq!(
-            tcp_address(&[2, 0, 0, 80, 127, 0, 0, 1]),
-            Some("127.0.0.1:80".parse().unwrap())
-        );
-        assert_eq!(tcp_address(&[2, 0, 0]), None);
+    fn what_cannot_be_used_says_which_variable_it_is() {
+        let reason = |endpoints, after| settings(endpoints, after).unwrap_err().to_string();
+        let nothing = reason(" ,", None);
+        assert!(nothing.starts_with("SHM_FIFO_ENDPOINTS names no server; "), "{nothing}");
+        assert_eq!(Settings::new(None, None).unwrap_err(), Unusable::NoEndpoints);
+        let malformed = reason("tcp:127.0.0.1:6379 redis.sock", None);
+        assert!(malformed.starts_with("SHM_FIFO_ENDPOINTS: redis.sock "), "{malformed}");
+        let after = reason("tcp:127.0.0.1:6379", Some("many"));
+        assert_eq!(after, "SHM_FIFO_AFTER_COMMANDS: \"many\" is no number of commands");
     }
 }

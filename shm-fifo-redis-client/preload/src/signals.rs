@@ -1,89 +1,211 @@
-//! Signal handlers, which may close a file descriptor at any moment.
+//! The program's signal handlers, which may call anything that is async-signal-safe
+//! (signal-safety(7)) at any moment: also in the middle of this library, whose locks and
+//! whose heap the interrupted thread may hold.
 //!
-//! `close` takes locks, and the handler may have interrupted the very thread that holds
-//! them: redis-cli closes its connection so, at Ctrl-C. Then the file descriptor is closed
-//! as soon as that thread has let go of them.
+//! So no handler runs there. This library stands before each handler that the program
+//! installs. While a thread is busy in here, a signal is kept, and all others are blocked,
+//! by changing the mask that the kernel restores when the handler returns. As soon as the
+//! thread has let go of everything, the signal is sent to it again and the mask restored:
+//! the kernel delivers it as it would have, some microseconds later.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
-use std::os::fd::RawFd;
+use crate::{real, sys};
+use libc::{c_int, c_void, sigaction as Action, siginfo_t, ucontext_t};
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{MaybeUninit, transmute};
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
-/// How many closes can be put off; nobody has seen more than one.
-const MAX_LATE: usize = 8;
+/// The largest number of a signal, plus one.
+const SIGNALS: usize = 65;
 
 thread_local! {
+    // Without a destructor, so that it is there in a handler at any moment of a thread.
     static THREAD: Thread = const { Thread::new() };
 }
 
-#[derive(Debug)]
 struct Thread {
     /// Whether it may be in the middle of something.
     is_busy: Cell<bool>,
-    late: Cell<[RawFd; MAX_LATE]>,
-    late_count: Cell<usize>,
+    /// A signal was kept; the two below are it, and what was blocked before.
+    has_late: Cell<bool>,
+    late: UnsafeCell<MaybeUninit<siginfo_t>>,
+    mask: Cell<u64>,
 }
 
-/// Runs `work`, which takes locks. What a signal handler closes meanwhile is closed
-/// afterwards.
+/// A signal came while a thread was about to sleep: the sleep ends with `EINTR`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interrupted;
+
+/// Runs `work`, which takes locks or allocates. The program's handlers run afterwards.
 #[inline]
 pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
     THREAD.with(|thread| {
         let was_busy = thread.is_busy.replace(true);
         let result = work();
         thread.is_busy.set(was_busy);
-        if !was_busy && thread.late_count.get() > 0 {
-            thread.close_late();
+        if !was_busy && thread.has_late.get() {
+            thread.deliver_late();
         }
         result
     })
 }
 
-/// Runs `sleep`, within `put_off`, while no lock is held: a signal handler may close what
-/// it likes.
-pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> T {
+/// Runs `sleep`, within `put_off`, while nothing is held: handlers may run. It does not
+/// sleep where one has just run.
+pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
     THREAD.with(|thread| {
         let was_busy = thread.is_busy.replace(false);
-        if thread.late_count.get() > 0 {
-            thread.close_late();
-        }
-        let result = sleep();
+        let result = if thread.has_late.get() {
+            thread.deliver_late();
+            Err(Interrupted)
+        } else {
+            Ok(sleep())
+        };
         thread.is_busy.set(was_busy);
         result
     })
 }
 
-/// Puts off closing `fd`, if this thread is in the middle of something.
-pub(crate) fn is_put_off(fd: RawFd) -> bool {
-    THREAD.with(|thread| thread.puts_off(fd))
+/// Whether this thread is in the middle of something: a call that it makes is our own.
+#[inline]
+pub(crate) fn is_busy() -> bool {
+    THREAD.with(|thread| thread.is_busy.get())
+}
+
+/// Whether a signal waits for this thread to let go.
+#[inline]
+pub(crate) fn is_waiting() -> bool {
+    THREAD.with(|thread| thread.has_late.get())
 }
 
 impl Thread {
     const fn new() -> Self {
         Self {
             is_busy: Cell::new(false),
-            late: Cell::new([-1; MAX_LATE]),
-            late_count: Cell::new(0),
+            has_late: Cell::new(false),
+            late: UnsafeCell::new(MaybeUninit::uninit()),
+            mask: Cell::new(0),
         }
     }
 
-    fn puts_off(&self, fd: RawFd) -> bool {
-        let count = self.late_count.get();
-        if !self.is_busy.get() || count == MAX_LATE {
-            return false;
-        }
-        let mut late = self.late.get();
-        late[count] = fd;
-        self.late.set(late);
-        self.late_count.set(count + 1);
-        true
+    /// In a handler: keeps the signal, and lets no other in.
+    fn keep(&self, info: &siginfo_t, context: &mut ucontext_t) {
+        // SAFETY: only this thread reaches it, and no handler interrupts this one's access:
+        // the next signal is kept only after this one was taken.
+        unsafe { (*self.late.get()).write(*info) };
+        let mask = (&raw mut context.uc_sigmask).cast::<u64>();
+        // SAFETY: the kernel's part of the mask in the live context that it passed.
+        let before = unsafe { mask.replace(!0) };
+        self.mask.set(before);
+        self.has_late.set(true);
     }
 
     #[cold]
-    fn close_late(&self) {
-        // It is not busy: from here on a signal handler closes by itself.
-        for &fd in &self.late.get()[..self.late_count.replace(0)] {
-            // SAFETY: the program's own call, some moments later. It is ours that is called.
-            unsafe { libc::close(fd) };
+    fn deliver_late(&self) {
+        self.has_late.set(false);
+        // SAFETY: `keep` wrote it. All signals are blocked until the mask is restored.
+        let info = unsafe { (*self.late.get()).assume_init_ref() };
+        sys::raise_again(info.si_signo, info);
+        sys::set_signal_mask(self.mask.get());
+    }
+}
+
+/// What the program installed for each signal. Read in handlers: no lock.
+static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+static FLAGS: [AtomicI32; SIGNALS] = [const { AtomicI32::new(0) }; SIGNALS];
+
+/// These are about the very instruction that raised them: they cannot wait.
+fn is_synchronous(info: &siginfo_t) -> bool {
+    let by_instruction = matches!(
+        info.si_signo,
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP | libc::SIGSYS
+    );
+    by_instruction && info.si_code > 0
+}
+
+/// Stands before the program's handlers.
+unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes both, for the time of this call.
+    let (known, interrupted) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
+    let kept = THREAD.with(|thread| {
+        let keeps = thread.is_busy.get() && !is_synchronous(known);
+        if keeps {
+            thread.keep(known, interrupted);
+        }
+        keeps
+    });
+    if kept {
+        return;
+    }
+    let Some(index) = index_of(signal) else { return };
+    let flags = FLAGS[index].load(Relaxed);
+    if flags & libc::SA_RESETHAND != 0 {
+        // SAFETY: a plain C struct, for which zeros are valid: SIG_DFL.
+        let default: Action = unsafe { std::mem::zeroed() };
+        // SAFETY: a live action to read.
+        unsafe { real::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+    }
+    match HANDLERS[index].load(Relaxed) {
+        libc::SIG_DFL | libc::SIG_IGN => {}
+        handler if flags & libc::SA_SIGINFO != 0 => {
+            type Informed = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+            // SAFETY: the program installed it as a function of this type.
+            let handler: Informed = unsafe { transmute(handler) };
+            // SAFETY: what the kernel passed.
+            unsafe { handler(signal, info, context) };
+        }
+        handler => {
+            // SAFETY: the program installed it as a function of this type.
+            let handler: unsafe extern "C" fn(c_int) = unsafe { transmute(handler) };
+            // SAFETY: what the kernel passed.
+            unsafe { handler(signal) };
         }
     }
+}
+
+fn index_of(signal: c_int) -> Option<usize> {
+    usize::try_from(signal).ok().filter(|&index| index > 0 && index < SIGNALS)
+}
+
+/// `sigaction(2)` as the program means it.
+///
+/// # Safety
+/// As `sigaction(2)`.
+pub(crate) unsafe fn install(signal: c_int, new: *const Action, old: *mut Action) -> c_int {
+    let Some(index) = index_of(signal) else {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::sigaction(signal, new, old) };
+    };
+    let before = (HANDLERS[index].load(Relaxed), FLAGS[index].load(Relaxed));
+    // SAFETY: null, or an action to read.
+    let mut ours = unsafe { new.as_ref() }.copied();
+    if let Some(action) = &mut ours {
+        let (handler, flags) = (action.sa_sigaction, action.sa_flags);
+        if handler != libc::SIG_DFL && handler != libc::SIG_IGN {
+            action.sa_sigaction = handle as *const () as usize;
+            // A signal that is kept comes twice: its handler is reset at the second time.
+            action.sa_flags = flags & !libc::SA_RESETHAND | libc::SA_SIGINFO;
+            FLAGS[index].store(flags, Relaxed);
+            // ORDERING, Release: with the flags; a handler that is being replaced while its
+            // signal comes may be called with either's, as on any system.
+            HANDLERS[index].store(handler, Release);
+        }
+    }
+    let new = ours.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: null or a live action; the caller's own place for the old one.
+    let result = unsafe { real::sigaction(signal, new, old) };
+    if result != 0 {
+        FLAGS[index].store(before.1, Relaxed);
+        HANDLERS[index].store(before.0, SeqCst);
+    // SAFETY: null, or the caller's place, which was written.
+    } else if let Some(old) = unsafe { old.as_mut() }
+        && old.sa_sigaction == handle as *const () as usize
+    {
+        const OF_THE_PROGRAM: c_int = libc::SA_SIGINFO | libc::SA_RESETHAND;
+        old.sa_sigaction = before.0;
+        old.sa_flags = old.sa_flags & !OF_THE_PROGRAM | before.1 & OF_THE_PROGRAM;
+    }
+    result
 }

@@ -1,17 +1,21 @@
-//! Threads that sleep until something comes on a connection's socket.
+//! Who sleeps until something comes on a connection's socket.
 //!
 //! A connection has one socket and one parked word for each direction, whatever the
-//! number of threads that sleep for it. So the last one to wake takes the doorbells
-//! off the socket (before that all are woken by them), and the last one that sleeps
-//! for a direction takes its announcement back.
+//! number of threads that sleep for it and of epoll instances in which it is parked. So
+//! the last who wants a direction takes its announcement back. A doorbell is taken off
+//! the socket by the last of the threads that sleep on it alone (before that all are
+//! woken by it), who then tells the epoll instances.
 
 use crate::connection::{Connection, Phase, lock};
+use crate::epoll::Epoll;
 use shm_fifo::Interest;
+use std::sync::Arc;
 
-/// How many threads sleep, and for what.
+/// How many want to be woken, and for what.
 #[derive(Debug, Default)]
 pub(crate) struct Sleepers {
-    total: u32,
+    /// Threads that sleep on the socket, not by way of an epoll instance.
+    threads: u32,
     data: u32,
     space: u32,
 }
@@ -23,60 +27,98 @@ impl Sleepers {
     }
 
     /// The part of `interest` that nobody sleeps for.
-    fn unwanted(&self, interest: Interest) -> Interest {
+    fn unwanted(&self, interest: Interest, is_alert: bool) -> Interest {
         Interest {
-            readable: interest.readable && self.data == 0,
+            readable: interest.readable && self.data == 0 && !is_alert,
             writable: interest.writable && self.space == 0,
         }
+    }
+
+    fn add(&mut self, interest: Interest) {
+        self.data += u32::from(interest.readable);
+        self.space += u32::from(interest.writable);
+    }
+
+    fn remove(&mut self, interest: Interest) {
+        self.data -= u32::from(interest.readable);
+        self.space -= u32::from(interest.writable);
     }
 }
 
 impl Connection {
-    /// Announces that this thread is about to sleep for `interest`. Returns whether
-    /// it may: `false`, nothing announced, if that is there. Whoever has noticed
-    /// the bytes up to `noticed`, and left them, sleeps for those behind.
+    /// Announces that this thread is about to sleep for `interest`, on the socket. Returns
+    /// whether it may: `false`, nothing announced, if that is there.
     #[must_use = "on false it is there: do not sleep"]
-    pub(crate) fn join(&self, interest: Interest, noticed: Option<u64>) -> bool {
+    pub(crate) fn join(&self, interest: Interest) -> bool {
         let mut sleepers = lock(&self.sleepers);
+        let may_sleep = self.announce(&mut sleepers, interest, self.noticed());
+        sleepers.threads += u32::from(may_sleep);
+        may_sleep
+    }
+
+    /// This thread, having joined for `interest`, is awake. `rung` says whether
+    /// something is on the socket.
+    pub(crate) fn part(self: &Arc<Self>, interest: Interest, rung: bool) {
+        let has_news = {
+            let mut sleepers = lock(&self.sleepers);
+            sleepers.threads -= 1;
+            self.withdraw(&mut sleepers, interest);
+            rung && sleepers.threads == 0 && self.attend_alone()
+        };
+        if has_news {
+            self.tell_watchers(None);
+        }
+    }
+
+    /// It is parked in an epoll instance for `interest`. Returns whether it may be, as
+    /// [`Connection::join`]. Whoever has noticed the bytes up to `noticed`, and left them,
+    /// waits for those behind.
+    #[must_use = "on false it is there: do not sleep"]
+    pub(crate) fn park(&self, interest: Interest, noticed: Option<u64>) -> bool {
+        self.announce(&mut lock(&self.sleepers), interest, noticed.or_else(|| self.noticed()))
+    }
+
+    /// It is no more.
+    pub(crate) fn unpark(&self, interest: Interest) {
+        self.withdraw(&mut lock(&self.sleepers), interest);
+    }
+
+    /// Something may be on the socket: takes it, unless there are threads asleep, who are
+    /// woken by it. Other epoll instances than `except` hear of it.
+    pub(crate) fn attend(self: &Arc<Self>, except: Option<&Epoll>) {
+        if self.attend_quietly() {
+            self.tell_watchers(except);
+        }
+    }
+
+    /// The same, with an epoll instance's lock: returns whether others are to hear of it.
+    pub(crate) fn attend_quietly(&self) -> bool {
+        let sleepers = lock(&self.sleepers);
+        sleepers.threads == 0 && self.attend_alone()
+    }
+
+    fn announce(&self, sleepers: &mut Sleepers, interest: Interest, noticed: Option<u64>) -> bool {
+        self.is_proven();
         let may_sleep = match self.phase() {
             Phase::Shared if noticed.is_some() || !self.is_ready(interest) => {
                 self.ring().is_none_or(|ring| ring.park(self.fd(), interest, noticed))
             }
             Phase::Shared => false,
             Phase::Socket => true,
-            Phase::Moving | Phase::Returning => !self.is_ready(interest),
+            Phase::Opening | Phase::Starting | Phase::Returning => !self.is_ready(interest),
         };
         if may_sleep {
-            sleepers.total += 1;
-            sleepers.data += u32::from(interest.readable);
-            sleepers.space += u32::from(interest.writable);
+            sleepers.add(interest);
         } else if let Some(ring) = self.ring() {
-            ring.unpark(sleepers.unwanted(interest));
+            ring.unpark(sleepers.unwanted(interest, self.is_alert()));
         }
         may_sleep
     }
 
-    /// This thread, having joined for `interest`, is awake. `rung` says whether
-    /// something is on the socket.
-    pub(crate) fn part(&self, interest: Interest, rung: bool) {
-        let mut sleepers = lock(&self.sleepers);
-        sleepers.total -= 1;
-        sleepers.data -= u32::from(interest.readable);
-        sleepers.space -= u32::from(interest.writable);
+    fn withdraw(&self, sleepers: &mut Sleepers, interest: Interest) {
+        sleepers.remove(interest);
         if let Some(ring) = self.ring() {
-            ring.unpark(sleepers.unwanted(interest));
-        }
-        if rung && sleepers.total == 0 {
-            self.attend_alone();
-        }
-    }
-
-    /// Something may be on the socket: takes it, unless there are sleepers, who are
-    /// woken by it.
-    pub(crate) fn attend(&self) {
-        let sleepers = lock(&self.sleepers);
-        if sleepers.total == 0 {
-            self.attend_alone();
+            ring.unpark(sleepers.unwanted(interest, self.is_alert()));
         }
     }
 }

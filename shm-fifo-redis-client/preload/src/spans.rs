@@ -112,6 +112,19 @@ impl<'a> Spans<'a> {
     }
 }
 
+/// `sources` without their first `skip` bytes in all.
+pub(crate) fn without_first<'a>(
+    sources: &'a [IoSlice<'a>],
+    mut skip: usize,
+) -> Vec<IoSlice<'a>> {
+    let rest = |source: &'a IoSlice<'a>| {
+        let skipped = skip.min(source.len());
+        skip -= skipped;
+        IoSlice::new(&source[skipped..])
+    };
+    sources.iter().map(rest).filter(|rest| !rest.is_empty()).collect()
+}
+
 /// One buffer as a span.
 pub(crate) fn span(buffer: *const c_void, length: usize) -> iovec {
     iovec { iov_base: buffer.cast_mut(), iov_len: length }

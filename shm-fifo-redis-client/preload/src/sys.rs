@@ -1,4 +1,5 @@
-//! System calls made directly: what the C library calls them is what we replace.
+//! System calls made directly: what the C library calls them is what we replace, its
+//! `syscall` included.
 #![allow(unsafe_code)]
 
 use crate::errno::Errno;
@@ -6,11 +7,108 @@ use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
 use std::ptr::null;
 
+/// A system call's number and arguments.
+pub(crate) type Call = [c_long; 7];
+
+/// Makes a system call. Returns what the kernel does: an error is a small negative number.
+///
+/// # Safety
+/// As the system call.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn raw([number, a, b, c, d, e, f]: Call) -> c_long {
+    let result;
+    // SAFETY: the kernel's calling convention (syscall(2)); the rest is the caller's contract.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Makes a system call. Returns what the kernel does: an error is a small negative number.
+///
+/// # Safety
+/// As the system call.
+#[cfg(target_arch = "aarch64")]
+pub(crate) unsafe fn raw([number, a, b, c, d, e, f]: Call) -> c_long {
+    let result;
+    // SAFETY: the kernel's calling convention (syscall(2)); the rest is the caller's contract.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") a => result,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// What a [`raw`] call's result says.
+pub(crate) fn outcome(result: c_long) -> Result<c_long, Errno> {
+    const LOWEST: c_long = -4095;
+    match result {
+        LOWEST..=-1 => Err(Errno(c_int::try_from(-result).unwrap_or(libc::EIO))),
+        _ => Ok(result),
+    }
+}
+
+/// What a system call takes, as the register that it travels in.
+trait Argument {
+    fn register(self) -> c_long;
+}
+
+impl Argument for c_long {
+    fn register(self) -> c_long {
+        self
+    }
+}
+
+impl Argument for c_int {
+    fn register(self) -> c_long {
+        self.into()
+    }
+}
+
+impl Argument for usize {
+    fn register(self) -> c_long {
+        self.cast_signed() as c_long
+    }
+}
+
+impl<T> Argument for *const T {
+    fn register(self) -> c_long {
+        self.expose_provenance().register()
+    }
+}
+
+impl<T> Argument for *mut T {
+    fn register(self) -> c_long {
+        self.expose_provenance().register()
+    }
+}
+
+/// `call!(SYS_name, arguments…)`: a system call, as `Result<c_long, Errno>`.
+macro_rules! call {
+    ($number:expr $(, $argument:expr)* $(,)?) => {{
+        let arguments = [$number $(, Argument::register($argument))*];
+        let mut call: Call = [0; 7];
+        call[..arguments.len()].copy_from_slice(&arguments);
+        outcome(raw(call))
+    }};
+}
+
 /// Bytes of the kernel's signal sets.
 const KERNEL_SIGSET_BYTES: usize = 8;
 
-fn counted(result: c_long) -> Result<usize, Errno> {
-    usize::try_from(result).map_err(|_| Errno::last())
+fn counted(result: Result<c_long, Errno>) -> Result<usize, Errno> {
+    result.map(|count| usize::try_from(count).unwrap_or(0))
 }
 
 /// Waits, as long as the socket's receive timeout says, until there is a byte or
@@ -19,9 +117,9 @@ pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     let mut byte = 0_u8;
     let nobody = null::<libc::sockaddr>();
     // SAFETY: one writable byte, and no address asked for.
-    counted(unsafe {
-        libc::syscall(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody)
-    })?;
+    unsafe {
+        call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody)
+    }?;
     Ok(())
 }
 
@@ -29,10 +127,9 @@ pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
 pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let nobody = null::<libc::sockaddr>();
+    let (bytes, length) = (bytes.as_ptr(), bytes.len());
     // SAFETY: the pointer and the length of a live slice, and no address.
-    counted(unsafe {
-        libc::syscall(libc::SYS_sendto, socket, bytes.as_ptr(), bytes.len(), flags, nobody, 0)
-    })
+    counted(unsafe { call!(libc::SYS_sendto, socket, bytes, length, flags, nobody, 0) })
 }
 
 /// Receives until `target` is full, if it may wait.
@@ -45,31 +142,22 @@ pub(crate) fn receive_all(
     let nobody = null::<libc::sockaddr>();
     let (bytes, length) = (target.as_mut_ptr(), target.len());
     // SAFETY: the pointer and the length of a live slice, and no address asked for.
-    counted(unsafe {
-        libc::syscall(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody)
-    })
+    counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
 }
 
 /// Ends what is written to the socket.
 pub(crate) fn shut_down_writing(socket: RawFd) {
-    // SAFETY: takes no pointer.
-    unsafe { libc::syscall(libc::SYS_shutdown, socket, libc::SHUT_WR) };
+    // SAFETY: takes no pointer. What became of the socket, its user hears from it.
+    let _result = unsafe { call!(libc::SYS_shutdown, socket, libc::SHUT_WR) };
 }
 
 /// Lets single bytes go at once: those of doorbells do not wait for acknowledgements.
 pub(crate) fn send_at_once(socket: RawFd) {
     let on: c_int = 1;
+    let (level, name, value, length) =
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY, &raw const on, size_of_val(&on));
     // SAFETY: the pointer and the length are those of a live value.
-    unsafe {
-        libc::syscall(
-            libc::SYS_setsockopt,
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            &raw const on,
-            size_of_val(&on),
-        );
-    }
+    let _result = unsafe { call!(libc::SYS_setsockopt, socket, level, name, value, length) };
 }
 
 /// `ppoll(2)`; without a `timeout` it waits for ever.
@@ -80,17 +168,51 @@ pub(crate) fn ppoll(
 ) -> Result<usize, Errno> {
     // The kernel writes the time that is left: into our copy.
     let timeout = timeout.as_ref().map_or(null(), std::ptr::from_ref);
+    let (first, count) = (entries.as_mut_ptr(), entries.len());
     // SAFETY: a live slice, null or a live timespec, and the caller's signal mask.
-    counted(unsafe {
-        libc::syscall(
-            libc::SYS_ppoll,
-            entries.as_mut_ptr(),
-            entries.len(),
-            timeout,
-            mask,
-            KERNEL_SIGSET_BYTES,
-        )
-    })
+    counted(unsafe { call!(libc::SYS_ppoll, first, count, timeout, mask, KERNEL_SIGSET_BYTES) })
+}
+
+/// `epoll_create1(2)`, close-on-exec, with a number not less than `below`.
+pub(crate) fn epoll_create(below: RawFd) -> Result<RawFd, Errno> {
+    // SAFETY: takes no pointer.
+    let low = unsafe { call!(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC) }?;
+    raised(low, below)
+}
+
+/// `eventfd(2)`, non-blocking and close-on-exec, with a number not less than `below`.
+pub(crate) fn eventfd(below: RawFd) -> Result<RawFd, Errno> {
+    // SAFETY: takes no pointer.
+    let low = unsafe { call!(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }?;
+    raised(low, below)
+}
+
+/// Adds one to an eventfd. Failing means that it is signalled as far as it can be.
+pub(crate) fn signal_eventfd(fd: RawFd) {
+    let one = 1_u64;
+    // SAFETY: eight readable bytes.
+    let _result = unsafe { call!(libc::SYS_write, fd, &raw const one, size_of_val(&one)) };
+}
+
+/// Another number, not below `below`, for the descriptor `low`.
+fn raised(low: c_long, below: RawFd) -> Result<RawFd, Errno> {
+    // SAFETY: takes no pointer.
+    let high = unsafe { call!(libc::SYS_fcntl, low, libc::F_DUPFD_CLOEXEC, below) };
+    let low = RawFd::try_from(low).unwrap_or(-1);
+    match high {
+        Ok(high) => {
+            close(low);
+            Ok(RawFd::try_from(high).unwrap_or(-1))
+        }
+        // A program that may not have so many.
+        Err(_) => Ok(low),
+    }
+}
+
+/// `close(2)` of what is our own.
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: takes no pointer.
+    let _result = unsafe { call!(libc::SYS_close, fd) };
 }
 
 /// `epoll_ctl(2)`.
@@ -102,24 +224,29 @@ pub(crate) fn epoll_ctl(
 ) -> Result<(), Errno> {
     let event = event.as_ref().map_or(null(), std::ptr::from_ref);
     // SAFETY: null, or a live event that the kernel only reads.
-    counted(unsafe { libc::syscall(libc::SYS_epoll_ctl, epfd, operation, fd, event) })?;
+    unsafe { call!(libc::SYS_epoll_ctl, epfd, operation, fd, event) }?;
     Ok(())
 }
 
-/// `epoll_pwait(2)` into a slice.
+/// `epoll_pwait(2)` into a slice, until the `deadline_ns`; `None` is for ever.
 pub(crate) fn epoll_wait(
     epfd: RawFd,
     events: &mut [epoll_event],
-    timeout_ms: c_int,
+    timeout_ns: Option<u64>,
     mask: *const sigset_t,
 ) -> Result<usize, Errno> {
     let capacity = c_int::try_from(events.len()).unwrap_or(c_int::MAX);
+    // Rounded up, so that a wait never spins on the last fraction.
+    let timeout_ms = timeout_ns.map_or(-1, |ns| {
+        c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    });
+    let first = events.as_mut_ptr();
     // SAFETY: a live slice of so many events, and the caller's signal mask.
     counted(unsafe {
-        libc::syscall(
+        call!(
             libc::SYS_epoll_pwait,
             epfd,
-            events.as_mut_ptr(),
+            first,
             capacity,
             timeout_ms,
             mask,
@@ -131,21 +258,20 @@ pub(crate) fn epoll_wait(
 /// Whether the file description of `fd` is in non-blocking mode.
 pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
     // SAFETY: takes no pointer.
-    let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) };
-    flags >= 0 && flags & c_long::from(libc::O_NONBLOCK) != 0
+    let flags = unsafe { call!(libc::SYS_fcntl, fd, libc::F_GETFL) };
+    flags.is_ok_and(|flags| flags & c_long::from(libc::O_NONBLOCK) != 0)
 }
 
 /// Whether `fd` is open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: takes no pointer.
-    let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) };
-    flags >= 0
+    unsafe { call!(libc::SYS_fcntl, fd, libc::F_GETFD) }.is_ok()
 }
 
 /// Lets `fd` end with the program's image, at `execve(2)`.
 pub(crate) fn close_on_exec(fd: RawFd) {
-    // SAFETY: takes no pointer.
-    unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    // SAFETY: takes no pointer. What is not open needs no flag.
+    let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
 /// The socket's `SO_SNDTIMEO`, if it has one.
@@ -165,34 +291,27 @@ pub(crate) fn is_stream_socket(fd: RawFd) -> bool {
 
 fn socket_option<T: Copy>(fd: RawFd, name: c_int, value: &mut T) -> Option<()> {
     let mut length = libc::socklen_t::try_from(size_of::<T>()).ok()?;
+    let (value, length) = (std::ptr::from_mut(value), &raw mut length);
     // SAFETY: a live value of so many bytes, in which any bytes are valid for the
     // two types that are asked for above.
-    let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            name,
-            std::ptr::from_mut(value).cast(),
-            &raw mut length,
-        )
-    };
-    (result == 0).then_some(())
+    unsafe { call!(libc::SYS_getsockopt, fd, libc::SOL_SOCKET, name, value, length) }.ok()?;
+    Some(())
 }
 
 /// What tells one open file from another, as long as both are open.
 pub(crate) fn identity(fd: RawFd) -> Option<(u64, u64)> {
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: a live struct to write.
-    let result = unsafe { libc::fstat(fd, &raw mut status) };
-    (result == 0).then_some((status.st_dev, status.st_ino))
+    // SAFETY: a live struct to write; on 64-bit machines it is the kernel's.
+    unsafe { call!(libc::SYS_fstat, fd, &raw mut status) }.ok()?;
+    Some((status.st_dev, status.st_ino))
 }
 
 /// This process, from the kernel: a child by `vfork` shares our memory.
 pub(crate) fn process_id() -> libc::pid_t {
     // SAFETY: takes no pointer.
-    let id = unsafe { libc::syscall(libc::SYS_getpid) };
-    libc::pid_t::try_from(id).unwrap_or(0)
+    let id = unsafe { call!(libc::SYS_getpid) };
+    id.ok().and_then(|id| libc::pid_t::try_from(id).ok()).unwrap_or(0)
 }
 
 /// Now, in nanoseconds of a clock that never goes back.
@@ -207,4 +326,30 @@ pub(crate) fn monotonic_ns() -> u64 {
 pub(crate) fn raise_sigpipe() {
     // SAFETY: takes no pointer.
     unsafe { libc::raise(libc::SIGPIPE) };
+}
+
+/// Sends `info` to this thread again. If it is blocked, it is delivered as soon as it is not.
+pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
+    // SAFETY: takes no pointer.
+    let (process, thread) = unsafe { (call!(libc::SYS_getpid), call!(libc::SYS_gettid)) };
+    let (process, thread) = (process.unwrap_or(0), thread.unwrap_or(0));
+    let info = std::ptr::from_ref(info);
+    // SAFETY: a live siginfo, which the kernel copies.
+    let _result =
+        unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
+}
+
+/// Sets this thread's signal mask.
+pub(crate) fn set_signal_mask(mask: u64) {
+    let before = null::<u64>();
+    // SAFETY: the kernel reads one live mask of its own size.
+    let _result = unsafe {
+        call!(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            before,
+            KERNEL_SIGSET_BYTES,
+        )
+    };
 }

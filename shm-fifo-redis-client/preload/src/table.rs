@@ -1,21 +1,22 @@
 //! From file descriptors to what is behind them: a tracked connection, or an epoll
-//! instance that watches one.
+//! instance.
 //!
-//! Two levels, as in a page table: in a program that never connected to the
+//! Two levels, as in a page table: in a program that never connected to an
 //! endpoint a look costs one load, and one more for file descriptors near a
-//! tracked one.
+//! known one.
 #![allow(unsafe_code)]
 
 use crate::connection::Connection;
 use crate::epoll::Epoll;
 use crate::{signals, sys};
+use libc::epoll_event;
 use std::os::fd::RawFd;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, fence,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const SLOTS_PER_PAGE: usize = 256;
 /// Pages for a million file descriptors, as many as Linux allows by default.
@@ -24,7 +25,8 @@ const PAGES: usize = 4096;
 type Page = [Slot; SLOTS_PER_PAGE];
 
 static TABLE: [AtomicPtr<Page>; PAGES] = [const { AtomicPtr::new(null_mut()) }; PAGES];
-/// How many slots are not empty.
+/// How many connections there are, and epoll instances that watch some: what waits for
+/// several file descriptors need not look at each while there are none.
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 /// The process whose file descriptors these are.
 static OWNER: AtomicI32 = AtomicI32::new(0);
@@ -43,19 +45,37 @@ pub(crate) enum Entry {
 #[derive(Debug, Default)]
 struct Slot {
     kind: AtomicU8,
-    /// An epoll instance may know this file descriptor from before it was tracked.
-    watched: AtomicBool,
+    is_watched: AtomicBool,
     /// Threads that wait in this epoll instance without a look at its entry.
     strangers: AtomicU32,
-    entry: Mutex<Option<Entry>>,
+    contents: Mutex<Contents>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    entry: Option<Entry>,
+    watch: Watch,
+}
+
+/// Who has been told, by `epoll_ctl`, of a file descriptor that is no connection yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Watch {
+    #[default]
+    Nobody,
+    /// One instance that is known, and how.
+    Once(Weak<Epoll>, epoll_event),
+    /// Several, or one that is not known.
+    Unclear,
 }
 
 const EMPTY: u8 = 0;
 const CONNECTION: u8 = 1;
-const EPOLL: u8 = 2;
-const INHERITED: u8 = 3;
+/// An epoll instance that has never watched a connection.
+const PLAIN_EPOLL: u8 = 2;
+const EPOLL: u8 = 3;
+const INHERITED: u8 = 4;
 
-/// Whether nothing at all is tracked.
+/// Whether there is no connection, nor an instance that watches one.
 #[inline]
 pub(crate) fn is_empty() -> bool {
     IN_USE.load(Relaxed) == 0
@@ -70,21 +90,23 @@ pub(crate) fn entry(fd: RawFd) -> Option<Entry> {
     match slot.kind.load(Acquire) {
         EMPTY => None,
         INHERITED => Some(Entry::Inherited),
-        _ => signals::put_off(|| slot.lock().clone()),
+        _ => signals::put_off(|| slot.lock().entry.clone()),
     }
 }
 
 /// The connection behind `fd`, if it is a tracked one.
 #[inline]
 pub(crate) fn connection(fd: RawFd) -> Option<Arc<Connection>> {
+    if slot(fd)?.kind.load(Acquire) != CONNECTION {
+        return None;
+    }
     match entry(fd)? {
         Entry::Connection(connection) => Some(connection),
         _ => None,
     }
 }
 
-/// The epoll instance behind `fd`, if it watches, or watched, a tracked connection.
-#[inline]
+/// The epoll instance behind `fd`, if it was seen when it was made.
 pub(crate) fn epoll(fd: RawFd) -> Option<Arc<Epoll>> {
     match entry(fd)? {
         Entry::Epoll(epoll) => Some(epoll),
@@ -92,13 +114,40 @@ pub(crate) fn epoll(fd: RawFd) -> Option<Arc<Epoll>> {
     }
 }
 
-/// Lets a thread wait in the epoll instance `epfd`, of which nothing is known, by
-/// `wait`. `None`, and it has not waited, if something has just become known.
+/// The same, if it watches connections, or ever has.
+#[inline]
+pub(crate) fn watching_epoll(fd: RawFd) -> Option<Arc<Epoll>> {
+    if slot(fd)?.kind.load(Acquire) == EPOLL { epoll(fd) } else { None }
+}
+
+/// What is behind `fd`, if waiting for it is not the kernel's business alone.
+#[inline]
+pub(crate) fn waited_for(fd: RawFd) -> Option<Entry> {
+    match slot(fd)?.kind.load(Acquire) {
+        EMPTY | PLAIN_EPOLL => None,
+        _ => entry(fd),
+    }
+}
+
+/// The epoll instance behind `fds` watches a connection from now on.
+pub(crate) fn begins_to_watch(fds: &[RawFd]) {
+    for slot in fds.iter().filter_map(|&fd| slot(fd)) {
+        let before = slot.kind.compare_exchange(PLAIN_EPOLL, EPOLL, AcqRel, Acquire);
+        IN_USE.fetch_add(usize::from(before.is_ok()), Relaxed);
+    }
+    // ORDERING, SeqCst: pairs with the fence in `as_stranger`.
+    fence(SeqCst);
+}
+
+/// Lets a thread wait in the epoll instance `epfd`, which watches no connection, by
+/// `wait`. `None`, and it has not waited, if it does watch one.
 pub(crate) fn as_stranger<T>(epfd: RawFd, wait: impl FnOnce() -> T) -> Option<T> {
-    let Some(slot) = slot_or_insert(epfd) else { return Some(wait()) };
+    let Some(slot) = slot(epfd).filter(|slot| slot.kind.load(Relaxed) != EMPTY) else {
+        return Some(wait());
+    };
     slot.strangers.fetch_add(1, Relaxed);
-    // ORDERING, SeqCst: pairs with the fence in `fill`. Either the entry is seen here, or
-    // this stranger by whoever made it.
+    // ORDERING, SeqCst: pairs with the fence in `begins_to_watch`. Either the change is seen
+    // here, or this stranger by whoever made it.
     fence(SeqCst);
     let result = (slot.kind.load(Acquire) != EPOLL).then(wait);
     slot.strangers.fetch_sub(1, Relaxed);
@@ -106,51 +155,64 @@ pub(crate) fn as_stranger<T>(epfd: RawFd, wait: impl FnOnce() -> T) -> Option<T>
 }
 
 /// How many threads wait so.
-pub(crate) fn strangers(epfd: RawFd) -> u32 {
-    slot(epfd).map_or(0, |slot| slot.strangers.load(Relaxed))
+pub(crate) fn strangers(fds: &[RawFd]) -> u32 {
+    fds.iter().filter_map(|&fd| slot(fd)).map(|slot| slot.strangers.load(Relaxed)).sum()
 }
 
 /// Puts `entry` behind `fd`.
 pub(crate) fn fill(fd: RawFd, entry: Entry) {
     let Some(slot) = slot_or_insert(fd) else { return };
-    let kind = match entry {
+    let kind = match &entry {
         Entry::Connection(_) => CONNECTION,
-        Entry::Epoll(_) => EPOLL,
+        Entry::Epoll(epoll) if epoll.has_watched() => EPOLL,
+        Entry::Epoll(_) => PLAIN_EPOLL,
         Entry::Inherited => INHERITED,
     };
-    let mut place = slot.lock();
-    if place.replace(entry).is_none() {
-        IN_USE.fetch_add(1, Relaxed);
-    }
-    // ORDERING, Release: pairs with the Acquire in `entry`.
-    slot.kind.store(kind, Release);
-    // ORDERING, SeqCst: pairs with the fence in `as_stranger`.
-    fence(SeqCst);
+    let before = {
+        let mut contents = slot.lock();
+        // ORDERING, Release: pairs with the Acquire in `entry`.
+        let before = slot.kind.swap(kind, Release);
+        contents.entry = Some(entry);
+        before
+    };
+    IN_USE.fetch_add(usize::from(counts(kind)), Relaxed);
+    IN_USE.fetch_sub(usize::from(counts(before)), Relaxed);
 }
 
 /// Forgets what is behind `fd`, and returns it.
 pub(crate) fn clear(fd: RawFd) -> Option<Entry> {
     let slot = slot(fd)?;
-    slot.watched.store(false, Relaxed);
-    if slot.kind.load(Acquire) == EMPTY {
+    if !slot.is_known() {
         return None;
     }
-    let taken = slot.lock().take();
-    slot.kind.store(EMPTY, Release);
-    IN_USE.fetch_sub(1, Relaxed);
-    taken
+    let Contents { entry, .. } = {
+        let mut contents = slot.lock();
+        slot.is_watched.store(false, Relaxed);
+        let before = slot.kind.swap(EMPTY, Release);
+        IN_USE.fetch_sub(usize::from(counts(before)), Relaxed);
+        std::mem::take(&mut *contents)
+    };
+    entry
 }
 
-/// Notes that an epoll instance has been told of `fd`, which is not tracked.
-pub(crate) fn note_watched(fd: RawFd) {
-    if let Some(slot) = slot_or_insert(fd) {
-        slot.watched.store(true, Relaxed);
+fn counts(kind: u8) -> bool {
+    !matches!(kind, EMPTY | PLAIN_EPOLL)
+}
+
+/// Who has been told of `fd` as long as it is no connection.
+pub(crate) fn watch(fd: RawFd) -> Watch {
+    match slot(fd) {
+        Some(slot) if slot.is_watched.load(Relaxed) => slot.lock().watch.clone(),
+        _ => Watch::Nobody,
     }
 }
 
-/// Whether an epoll instance may have been told of `fd` before it was tracked.
-pub(crate) fn was_watched(fd: RawFd) -> bool {
-    slot(fd).is_some_and(|slot| slot.watched.load(Relaxed))
+/// Changes that.
+pub(crate) fn change_watch(fd: RawFd, change: impl FnOnce(&mut Watch)) {
+    let Some(slot) = slot_or_insert(fd) else { return };
+    let mut contents = slot.lock();
+    change(&mut contents.watch);
+    slot.is_watched.store(!matches!(contents.watch, Watch::Nobody), Relaxed);
 }
 
 /// Whether anything is known of `fd`, if only that it is watched.
@@ -162,16 +224,6 @@ pub(crate) fn is_known(fd: RawFd) -> bool {
 /// The file descriptors from `first` to `last` of which anything is known.
 pub(crate) fn known_between(first: RawFd, last: RawFd) -> Vec<RawFd> {
     all().filter(|&fd| (first..=last).contains(&fd) && is_known(fd)).collect()
-}
-
-/// The connections of which nobody is in the middle: a signal handler may ask.
-pub(crate) fn connections() -> Vec<Arc<Connection>> {
-    let entry_of = |fd| slot(fd)?.entry.try_lock().ok()?.clone();
-    let connection_of = |fd| match entry_of(fd) {
-        Some(Entry::Connection(connection)) => Some(connection),
-        _ => None,
-    };
-    all().filter_map(connection_of).collect()
 }
 
 /// Whether this process is the one whose file descriptors are in the table. A child
@@ -197,11 +249,12 @@ unsafe extern "C" fn forked_parent() {
 }
 
 /// In a forked child: the moved connections are the parent's; what is on its socket
-/// is left alone. An epoll instance is shared with the parent: of its events those that
-/// are the parent's doorbells are no news here. Nothing is dropped: other threads may
-/// have been in the middle of it when the process was copied.
+/// is left alone. An epoll instance is shared with the parent, who alone waits for what
+/// moved. Nothing is dropped: other threads may have been in the middle of it when the
+/// process was copied.
 unsafe extern "C" fn forked_child() {
     OWNER.store(sys::process_id(), Relaxed);
+    crate::epoll::forked_child();
     let mut in_use = 0;
     for (number, page) in TABLE.iter().enumerate() {
         let page = page.load(Acquire);
@@ -213,24 +266,28 @@ unsafe extern "C" fn forked_child() {
             // has a reference to the slot.
             let slot = unsafe { &mut (*page)[index] };
             *slot.strangers.get_mut() = 0;
-            if *slot.kind.get_mut() == EMPTY {
+            if *slot.kind.get_mut() == EMPTY && !*slot.is_watched.get_mut() {
                 continue;
             }
-            let entry = std::mem::take(&mut slot.entry).into_inner().ok().flatten();
-            let (kind, childs) = match &entry {
+            let was_watched = *slot.is_watched.get_mut();
+            let contents = std::mem::take(&mut slot.contents).into_inner().unwrap_or_default();
+            let fd = RawFd::try_from(number * SLOTS_PER_PAGE + index).unwrap_or(-1);
+            let (kind, entry) = match &contents.entry {
                 Some(Entry::Connection(connection)) if connection.is_moved() => {
                     (INHERITED, Some(Entry::Inherited))
                 }
                 Some(Entry::Inherited) => (INHERITED, Some(Entry::Inherited)),
-                Some(Entry::Epoll(_)) => {
-                    let fd = RawFd::try_from(number * SLOTS_PER_PAGE + index).unwrap_or(-1);
-                    (EPOLL, Some(Entry::Epoll(Arc::new(Epoll::new(fd)))))
+                Some(Entry::Epoll(epoll)) => {
+                    epoll.close_private();
+                    (PLAIN_EPOLL, Some(Entry::Epoll(Arc::new(Epoll::new(fd)))))
                 }
                 Some(Entry::Connection(_)) | None => (EMPTY, None),
             };
-            std::mem::forget(entry);
-            in_use += usize::from(childs.is_some());
-            slot.entry = Mutex::new(childs);
+            std::mem::forget(contents);
+            in_use += usize::from(counts(kind));
+            // Whose registration it was, and by which of the two processes, is not clear.
+            let watch = if was_watched { Watch::Unclear } else { Watch::Nobody };
+            slot.contents = Mutex::new(Contents { entry, watch });
             *slot.kind.get_mut() = kind;
         }
     }
@@ -240,11 +297,11 @@ unsafe extern "C" fn forked_child() {
 impl Slot {
     #[inline]
     fn is_known(&self) -> bool {
-        self.kind.load(Acquire) != EMPTY || self.watched.load(Relaxed)
+        self.kind.load(Acquire) != EMPTY || self.is_watched.load(Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Entry>> {
-        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,18 +1,21 @@
 //! A channel whose two directions are used by different threads.
 
 use super::doorbell::{self, Heard};
-use super::region::{Endpoint, Mapping};
+use super::region::{Endpoint, FIRST_POSITION, Mapping};
 use super::sys;
 use super::wait::SpinPolicy;
 use crate::consumer::Consumer;
-use crate::park::{DataWatch, SpaceWatch};
+use crate::park::{DataWatch, PublishFence, SpaceWatch};
 use crate::producer::Producer;
-use crate::watch::Interest;
+use crate::watch::{Interest, Watch};
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How much is taken back at once.
+const TAKE_BACK_BYTES: usize = 4096;
 
 /// Both ends of a region's rings, for any number of threads, none of which waits
 /// in here.
@@ -25,6 +28,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A parked word stands for all threads of a side. So the caller counts those
 /// that sleep: it calls [`Duplex::park`] for each of them, [`Duplex::unpark`] when
 /// the last has woken, and [`Duplex::listen`] while none sleeps.
+///
+/// # Before the peer enters
+///
+/// A side that has asked its peer to go on in the rings, on their socket, may write at
+/// once ([`Duplex::new_unstarted`]): the peer finds it when it enters. Meanwhile the
+/// socket still carries the bytes of both, so nobody is rung, and the caller reads it.
+/// It ends with the peer's first doorbell, where the caller calls [`Duplex::enter`]; or
+/// the peer refuses, and [`Duplex::take_back`] has what it has not read.
 #[derive(Debug)]
 pub struct Duplex {
     reader: Mutex<Consumer<'static>>,
@@ -41,6 +52,10 @@ pub struct Duplex {
     broken: AtomicBool,
     /// What is written was ended by this side.
     write_closed: AtomicBool,
+    /// The socket carries doorbells and nothing else, in both directions.
+    entered: AtomicBool,
+    /// Up to where the bytes were taken back. Changed with `writer` locked.
+    taken_back: AtomicU64,
     /// The CPU last published, plus one.
     cpu: AtomicU64,
     // The last field, so that it drops after all that looks into it.
@@ -48,9 +63,17 @@ pub struct Duplex {
 }
 
 impl Duplex {
-    /// Takes an endpoint into use.
+    /// Takes an endpoint into use whose peer has entered.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
+        let duplex = Self::new_unstarted(endpoint);
+        duplex.enter();
+        duplex
+    }
+
+    /// Takes an endpoint into use whose peer may not have entered yet.
+    #[must_use]
+    pub fn new_unstarted(endpoint: Endpoint) -> Self {
         let Endpoint { producer, consumer, mapping } = endpoint;
         Self {
             data: consumer.watch(),
@@ -62,8 +85,62 @@ impl Duplex {
             ended: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             write_closed: AtomicBool::new(false),
+            entered: AtomicBool::new(false),
+            taken_back: AtomicU64::new(FIRST_POSITION),
             cpu: AtomicU64::new(0),
             mapping,
+        }
+    }
+
+    /// Whether the peer has entered: its first bytes are here. What it said on the socket
+    /// before may still be on its way there.
+    #[must_use]
+    pub fn has_peer_entered(&self) -> bool {
+        let inherited = self.mapping.is_inherited();
+        self.has_entered() || !inherited && self.watch().has_peer_entered(FIRST_POSITION)
+    }
+
+    /// To be called when the peer's first doorbell was heard on the socket: all that it
+    /// had said there was read before.
+    pub fn enter(&self) {
+        // ORDERING, Relaxed: says less than the peer's first bytes do, which are looked
+        // for until then.
+        self.entered.store(true, Relaxed);
+    }
+
+    /// Gives `send` what was written, piece by piece and in order, for a peer that
+    /// refused to enter and so read none of it. Nothing can be written here any more.
+    ///
+    /// `send` says how many bytes it took. Where it fails, as with `WouldBlock`, the next
+    /// call goes on with the first byte that it did not take.
+    ///
+    /// # Errors
+    /// That of `send`, `WriteZero` if it takes nothing; `InvalidData` if the peer has entered after all, or says that it
+    /// has read some; `BrokenPipe` in a forked child.
+    pub fn take_back(&self, mut send: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+        self.refuse_if_inherited()?;
+        let producer = lock(&self.writer);
+        self.write_closed.store(true, Relaxed);
+        // More than the ring was written only if the peer gave space back.
+        let written = producer.position().wrapping_sub(FIRST_POSITION);
+        if self.has_peer_entered() || written > producer.capacity() as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        loop {
+            let position = self.taken_back.load(Relaxed);
+            let left = producer.position().wrapping_sub(position);
+            let mut piece = [0; TAKE_BACK_BYTES];
+            let length = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+            let piece = &mut piece[..length];
+            if piece.is_empty() {
+                return Ok(());
+            }
+            producer.copy_published(position, piece);
+            let sent = send(piece)?.min(length);
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.taken_back.store(position.wrapping_add(sent as u64), Relaxed);
         }
     }
 
@@ -76,7 +153,7 @@ impl Duplex {
         self.take(socket, target, |consumer, target| {
             let read = consumer.read(target)?;
             if consumer.must_ring() {
-                doorbell::ring(socket);
+                self.ring(socket);
             }
             Ok(read)
         })
@@ -110,7 +187,7 @@ impl Duplex {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         self.tail.store(producer.position(), Relaxed);
-        if written > 0 && producer.must_ring() {
+        if written > 0 && self.must_ring(&PublishFence::execute()) {
             doorbell::ring(socket);
         }
         let wanted = sources.iter().any(|source| !source.is_empty());
@@ -189,7 +266,7 @@ impl Duplex {
         }
         let mut reader = lock(&self.reader);
         if reader.must_ring_now() {
-            doorbell::ring(socket);
+            self.ring(socket);
         }
         let seen = noticed.unwrap_or_else(|| reader.position());
         drop(reader);
@@ -203,7 +280,8 @@ impl Duplex {
         if self.mapping.is_inherited() {
             return;
         }
-        if interest.readable {
+        // The first doorbell is what ends the peer's stream on the socket: it has to come.
+        if interest.readable && self.has_entered() {
             self.data.unpark();
         }
         if interest.writable {
@@ -211,7 +289,8 @@ impl Duplex {
         }
     }
 
-    /// Takes doorbells off the socket. Returns whether the peer's end was heard.
+    /// Takes doorbells off the socket, once [`Duplex::enter`] was called. Returns
+    /// whether the peer's end was heard.
     pub fn listen(&self, socket: RawFd) -> bool {
         match doorbell::listen(socket) {
             Heard::Nothing | Heard::Rung(_) => {}
@@ -227,7 +306,11 @@ impl Duplex {
     pub fn close_writing(&self, socket: RawFd) {
         if !self.mapping.is_inherited() {
             self.end_writing();
-            doorbell::ring(socket);
+            // As after a write: a peer that has not entered looks before it sleeps.
+            let fence = PublishFence::execute();
+            if self.has_peer_entered_behind(&fence) {
+                doorbell::ring(socket);
+            }
         }
     }
 
@@ -238,6 +321,34 @@ impl Duplex {
             self.end_writing();
             lock(&self.reader).close();
             sys::shutdown(socket);
+        }
+    }
+
+    fn watch(&self) -> Watch<'static> {
+        Watch::new(self.data, self.space)
+    }
+
+    fn has_entered(&self) -> bool {
+        self.entered.load(Relaxed)
+    }
+
+    /// Whether the peer sleeps over what was published before `fence`.
+    fn must_ring(&self, fence: &PublishFence) -> bool {
+        if self.has_entered() {
+            self.space.must_ring(fence)
+        } else {
+            self.watch().must_ring_if_entered(fence, FIRST_POSITION)
+        }
+    }
+
+    fn has_peer_entered_behind(&self, _fence: &PublishFence) -> bool {
+        self.has_peer_entered()
+    }
+
+    /// Rings the peer, unless the socket is not there for that yet.
+    fn ring(&self, socket: RawFd) {
+        if self.has_peer_entered() {
+            doorbell::ring(socket);
         }
     }
 

@@ -28,6 +28,9 @@ pub const RING_BYTES_RANGE: RangeInclusive<usize> = 4096..=1 << 30;
 /// Bytes of a region's random token.
 pub const TOKEN_BYTES: usize = 16;
 
+/// Where both rings' positions begin.
+pub(crate) const FIRST_POSITION: u64 = 0;
+
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
 const LAYOUT_VERSION: u64 = 1;
 const HEADER_BYTES: usize = 4096;
@@ -274,8 +277,8 @@ impl Region {
         // SAFETY: as above.
         let outgoing = unsafe { self.fifo(outgoing_header, outgoing_ring) };
         Endpoint {
-            producer: outgoing.into_producer(0),
-            consumer: incoming.into_consumer(0),
+            producer: outgoing.into_producer(FIRST_POSITION),
+            consumer: incoming.into_consumer(FIRST_POSITION),
             mapping: self.mapping,
         }
     }

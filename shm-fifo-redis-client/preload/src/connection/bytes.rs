@@ -4,7 +4,7 @@ use super::{
     Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner, Phase, Served, lock,
 };
 use crate::errno::Errno;
-use crate::spans::Spans;
+use crate::spans::{Spans, without_first};
 use crate::{signals, spin, sys};
 use shm_fifo::{Duplex, Interest, SpinPolicy};
 use std::io::Read as _;
@@ -33,6 +33,7 @@ impl Connection {
                         return Served::Done(Ok(filled));
                     }
                 }
+                Served::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
                 Served::Done(Err(Errno::AGAIN)) => {}
                 failed @ Served::Done(Err(_)) if filled == 0 => return failed,
                 Served::Done(Err(_)) => return Served::Done(Ok(filled)),
@@ -59,7 +60,7 @@ impl Connection {
         filled.unwrap_or(0)
     }
 
-    fn read_now(&self, spans: Spans<'_>, skip: usize, peek: bool) -> Served {
+    fn read_now(self: &Arc<Self>, spans: Spans<'_>, skip: usize, peek: bool) -> Served {
         loop {
             if self.kept_bytes.load(Relaxed) > 0 {
                 let count = self.read_kept(spans, skip, peek);
@@ -70,14 +71,18 @@ impl Connection {
             match self.phase() {
                 Phase::Socket => return Served::ByKernel,
                 Phase::Returning => self.settle(),
-                Phase::Moving => {
-                    self.attend();
-                    if self.phase() == Phase::Moving && self.kept_bytes.load(Relaxed) == 0 {
+                before @ (Phase::Opening | Phase::Starting) => {
+                    self.attend(None);
+                    if self.phase() == before && self.kept_bytes.load(Relaxed) == 0 {
                         let at_end = self.read_shut.load(Relaxed);
                         return Served::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
                     }
                 }
-                Phase::Shared => return Served::Done(self.read_ring(spans, skip, peek)),
+                Phase::Shared => {
+                    let result = self.read_ring(spans, skip, peek);
+                    self.rearm_alerts();
+                    return Served::Done(result);
+                }
             }
         }
     }
@@ -119,20 +124,37 @@ impl Connection {
         count.unwrap_or(0)
     }
 
+    /// There is nothing to read in the ring: whether the socket says that nothing comes any
+    /// more. It is asked a thousand times a second at most, and not by who is going to wait
+    /// on it.
+    fn hears_of_the_end(self: &Arc<Self>, manner: Manner) -> bool {
+        const INTERVAL_NS: u64 = 1_000_000;
+        if self.may_wait(manner) || self.phase() != Phase::Shared || self.has_ended() {
+            return false;
+        }
+        let now_ns = sys::monotonic_ns();
+        if now_ns.saturating_sub(self.looked_ns.load(Relaxed)) < INTERVAL_NS {
+            return false;
+        }
+        self.looked_ns.store(now_ns, Relaxed);
+        self.attend(None);
+        self.has_ended()
+    }
+
     /// Bytes that can be read without waiting; `None` if the kernel knows.
     pub(crate) fn available_bytes(&self) -> Option<usize> {
         let kept = self.kept_bytes.load(Relaxed);
         match self.phase() {
             Phase::Socket => None,
             Phase::Shared => Some(kept + self.ring().map_or(0, Duplex::available_bytes)),
-            Phase::Moving | Phase::Returning => Some(kept),
+            Phase::Opening | Phase::Starting | Phase::Returning => Some(kept),
         }
     }
 
     // Writing.
 
     /// Writes all of `spans`, as long as it may wait.
-    pub(crate) fn write(&self, spans: Spans<'_>, dont_wait: bool) -> Served {
+    pub(crate) fn write(self: &Arc<Self>, spans: Spans<'_>, dont_wait: bool) -> Served {
         let sources = spans.sources();
         let total = spans.total_bytes();
         if total == 0 {
@@ -142,11 +164,11 @@ impl Connection {
         loop {
             let result = match self.phase() {
                 Phase::Shared => self.write_ring(sources, written),
-                Phase::Moving => match self.hold_back(sources, written) {
+                Phase::Starting => match self.write_early(sources, written) {
                     Some(result) => result,
                     None => continue,
                 },
-                Phase::Socket | Phase::Returning => {
+                Phase::Socket | Phase::Opening | Phase::Returning => {
                     self.settle();
                     let by_kernel = written == 0;
                     return if by_kernel { Served::ByKernel } else { Served::Done(Ok(written)) };
@@ -160,15 +182,34 @@ impl Connection {
                     }
                 }
                 Err(Errno::AGAIN) => {}
+                Err(Errno::PIPE) if written == 0 && self.accepts_a_last_write() => {
+                    return Served::Done(Ok(total));
+                }
                 Err(errno) => {
                     return Served::Done(if written > 0 { Ok(written) } else { Err(errno) });
                 }
             }
-            self.wants_space.store(true, Relaxed);
+            self.want_space();
             if let Err(errno) = self.wait_alone(Interest::WRITABLE, dont_wait) {
                 return Served::Done(if written > 0 { Ok(written) } else { Err(errno) });
             }
         }
+    }
+
+    /// TCP takes one write after its peer has ended, and loses it: the answer to that one is
+    /// what tells it.
+    fn accepts_a_last_write(&self) -> bool {
+        self.is_tcp
+            && !self.write_shut.load(Relaxed)
+            && self.has_ended()
+            && !self.lost_a_write.swap(true, Relaxed)
+    }
+
+    /// A write found too little space: whoever waits for space is told when it comes, also
+    /// who is asleep already.
+    fn want_space(self: &Arc<Self>) {
+        self.wants_space.store(true, Relaxed);
+        self.tell_watchers(None);
     }
 
     #[inline]
@@ -181,39 +222,46 @@ impl Connection {
         ring.write(self.fd(), &rest).map_err(Errno::from)
     }
 
-    /// Keeps what is written until the move has ended; `None` if it just has.
-    fn hold_back(
+    /// Writes into the ring that the server has been told to start; `None` if it has answered
+    /// meanwhile.
+    fn write_early(
         &self,
         sources: &[std::io::IoSlice<'_>],
         skip: usize,
     ) -> Option<Result<usize, Errno>> {
-        let mut mover = lock(&self.mover);
-        if self.phase() == Phase::Moving && self.write_shut.load(Relaxed) {
+        let place = lock(&self.mover);
+        let ring = place.as_ref().filter(|_| self.phase() == Phase::Starting)?.ring()?;
+        if self.write_shut.load(Relaxed) {
             return Some(Err(Errno::PIPE));
         }
-        let mover = mover.as_mut().filter(|_| self.phase() == Phase::Moving)?;
-        let count = mover.hold_back(&without_first(sources, skip));
-        Some(if count == 0 { Err(Errno::AGAIN) } else { Ok(count) })
+        Some(ring.write(self.fd(), &without_first(sources, skip)).map_err(Errno::from))
     }
 
     // Waiting.
 
     /// Waits for `interest` in a call on this file descriptor alone.
-    fn wait_alone(&self, interest: Interest, dont_wait: bool) -> Result<(), Errno> {
+    fn wait_alone(self: &Arc<Self>, interest: Interest, dont_wait: bool) -> Result<(), Errno> {
         if dont_wait || self.is_nonblocking() {
             return Err(Errno::AGAIN);
         }
-        if self.spin(interest) || !self.join(interest, None) {
+        self.is_proven();
+        if self.spin(interest) || !self.join(interest) {
             return Ok(());
         }
         let woken = signals::let_in(|| match interest.writable {
             true => self.sleep_for_space(),
             false => sys::wait_for_byte(self.fd()),
         });
+        let woken = woken.unwrap_or(Err(Errno(libc::EINTR)));
         // Whatever else it is, it is to be heard on the socket.
         let interrupted = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
         self.part(interest, !interrupted);
         if interrupted { woken } else { Ok(()) }
+    }
+
+    /// Whether a read that is the kernel's waits, where there is nothing to read.
+    pub(crate) fn may_wait(&self, manner: Manner) -> bool {
+        !manner.dont_wait && !self.is_nonblocking()
     }
 
     fn sleep_for_space(&self) -> Result<(), Errno> {
@@ -235,9 +283,8 @@ impl Connection {
 
     /// Spins for `interest`, if that may pay. Returns whether it came.
     fn spin(&self, interest: Interest) -> bool {
-        let Some(ring) = self.ring() else { return false };
         let Some(mut policy) = self.spinning() else { return false };
-        spin::until(&mut policy, || ring.is_ready(interest), |_| false)
+        spin::until(&mut policy, || self.is_ready(interest), |_| signals::is_waiting())
     }
 
     /// The policy, if spinning for this connection may pay.
@@ -251,7 +298,8 @@ impl Connection {
         self.blocking.store(MODE_UNKNOWN, Relaxed);
     }
 
-    fn is_nonblocking(&self) -> bool {
+    /// Whether the file descriptor is in non-blocking mode.
+    pub(crate) fn is_nonblocking(&self) -> bool {
         match self.blocking.load(Relaxed) {
             MODE_BLOCKING => false,
             MODE_NONBLOCKING => true,
@@ -263,17 +311,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// `sources` without their first `skip` bytes in all.
-fn without_first<'a>(
-    sources: &'a [std::io::IoSlice<'a>],
-    mut skip: usize,
-) -> Vec<std::io::IoSlice<'a>> {
-    let rest = |source: &'a std::io::IoSlice<'a>| {
-        let skipped = skip.min(source.len());
-        skip -= skipped;
-        std::io::IoSlice::new(&source[skipped..])
-    };
-    sources.iter().map(rest).filter(|rest| !rest.is_empty()).collect()
 }

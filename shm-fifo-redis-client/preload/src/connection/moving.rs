@@ -2,7 +2,7 @@
 //! moment of it.
 
 use super::{Connection, Phase, lock};
-use crate::mover::{Mover, Outcome};
+use crate::mover::{self, Mover, Outcome, Refusal};
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
 use crate::{sys, table};
@@ -12,35 +12,44 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 impl Connection {
-    /// Marks a call that goes to the kernel with the program's bytes; `false` if
-    /// they do not travel there any more.
+    /// Marks a call that goes to the kernel to read; `false` if what there is to read is
+    /// not the kernel's to tell.
     pub(crate) fn enter(&self) -> bool {
-        // ORDERING, SeqCst: pairs with `begin_move`, which stores the phase and then
+        self.enter_if(|phase| matches!(phase, Phase::Socket | Phase::Returning))
+    }
+
+    fn enter_if(&self, may_enter: impl FnOnce(Phase) -> bool) -> bool {
+        // ORDERING, SeqCst: pairs with `quietly`, which stores the phase and then
         // looks for calls: one of the two sees the other.
         self.in_kernel.fetch_add(1, SeqCst);
-        let on_socket = matches!(self.phase(), Phase::Socket | Phase::Returning);
-        if !on_socket {
+        let may_enter = may_enter(self.phase());
+        if !may_enter {
             self.leave();
         }
-        on_socket
+        may_enter
     }
 
     pub(crate) fn leave(&self) {
         self.in_kernel.fetch_sub(1, SeqCst);
     }
 
-    /// As [`Connection::enter`], to send: replies may come before the kernel returns.
+    /// As [`Connection::enter`], to send: that may go on behind `SHM.OPEN`. Replies may come
+    /// before the kernel returns.
     pub(crate) fn enter_to_send(&self) -> bool {
         self.sending.fetch_add(1, SeqCst);
-        let on_socket = self.enter();
-        if !on_socket {
+        let may_enter =
+            self.enter_if(|phase| !matches!(phase, Phase::Starting | Phase::Shared));
+        if !may_enter {
             self.sending.fetch_sub(1, SeqCst);
         }
-        on_socket
+        may_enter
     }
 
     /// The program sent the first `count` bytes of `spans` on the socket.
     pub(crate) fn note_sent(self: &Arc<Self>, spans: Spans<'_>, count: usize) {
+        if count > 0 {
+            self.was_awaited.store(false, Relaxed);
+        }
         self.note(|tracker| {
             let is_last = self.sending.fetch_sub(1, SeqCst) == 1;
             each(spans, count, |bytes| tracker.sent(bytes))?;
@@ -63,212 +72,286 @@ impl Connection {
     }
 
     pub(super) fn note(self: &Arc<Self>, see: impl FnOnce(&mut Tracker) -> Result<(), GivenUp>) {
-        let result = lock(&self.tracker).as_mut().map_or(Ok(()), see);
-        if result.is_err() {
+        let mut tracker = lock(&self.tracker);
+        let Some(known) = tracker.as_mut() else { return };
+        if see(known).is_err() {
+            *tracker = None;
+            drop(tracker);
+            // Not while an answer is on its way, which is to be taken out of the stream.
             self.give_up();
         }
     }
 
     /// Leaves it on its socket for good: it is none of our business any more. Returns
-    /// whether it could: not once the server has been asked.
+    /// whether it could: not once the server has been asked, and not answered.
     pub(crate) fn give_up(self: &Arc<Self>) -> bool {
         {
-            // Whoever begins a move holds the mover.
-            let _mover = lock(&self.mover);
+            // Whoever begins a step of a move holds the mover.
+            let mut mover = lock(&self.mover);
             if self.phase() != Phase::Socket {
                 return false;
             }
+            *mover = None;
             *lock(&self.tracker) = None;
         }
         for fd in lock(&self.fds).clone() {
             table::clear(fd);
-            table::note_watched(fd);
+            table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
         }
-        for (epoll, fd) in self.watchers() {
-            epoll.forget(fd);
-        }
+        self.leave_watchers();
         true
     }
 
-    /// Whether it is time to ask the server.
-    pub(crate) fn may_move(&self) -> bool {
-        self.phase() == Phase::Socket && lock(&self.tracker).as_ref().is_some_and(Tracker::may_move)
-    }
-
-    /// Asks the server to go on in shared memory, if everything is quiet.
-    pub(crate) fn begin_move(self: &Arc<Self>) {
-        // A child may use the socket too; or it was closed where we could not see it.
-        if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
-            self.give_up();
-            return;
-        }
-        let mut place = lock(&self.mover);
+    /// Goes one step further to shared memory, if this is a moment for it: the program has
+    /// just read a reply.
+    pub(crate) fn proceed(self: &Arc<Self>) {
         if self.phase() != Phase::Socket {
             return;
         }
-        // ORDERING, SeqCst: pairs with `enter`.
-        self.phase.store(Phase::Moving as u8, SeqCst);
-        let quiet = self.in_kernel.load(SeqCst) == 0
-            && lock(&self.tracker).as_ref().is_some_and(Tracker::may_move);
-        match quiet.then(|| Mover::begin(self.fd(), self.is_tcp)).flatten() {
-            Some(mover) => *place = Some(mover),
-            None => {
-                self.phase.store(Phase::Socket as u8, SeqCst);
-                return;
+        let (is_quiet, may_ask) = match lock(&self.tracker).as_ref() {
+            Some(tracker) => (tracker.is_quiet(), tracker.may_ask()),
+            None => return,
+        };
+        if !is_quiet {
+            return;
+        }
+        let is_offered = lock(&self.mover).as_ref().is_some_and(Mover::is_offered);
+        if (is_offered || may_ask) && self.is_seen_waiting() {
+            // A child may use the socket too; or it was closed where we could not see it.
+            if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
+                self.give_up();
+            } else if is_offered {
+                self.start();
+            } else {
+                self.open();
             }
-        }
-        if let Some(tracker) = lock(&self.tracker).as_mut() {
-            tracker.asked();
-        }
-        drop(place);
-        for (epoll, fd) in self.watchers() {
-            epoll.adopt(fd, self);
         }
     }
 
-    /// Takes what is on the socket, if nobody else sleeps on it: the mover's answers
-    /// or doorbells. To be called with the sleepers locked.
-    pub(crate) fn attend_alone(&self) {
+    /// Asks the server to go on in shared memory.
+    fn open(self: &Arc<Self>) {
+        let mut place = lock(&self.mover);
+        let opened = self.quietly(Phase::Opening, || {
+            *place = Mover::open(self.fd(), self.is_tcp);
+            place.is_some()
+        });
+        if opened {
+            if let Some(tracker) = lock(&self.tracker).as_mut() {
+                tracker.asked();
+            }
+            drop(place);
+            self.adopt();
+        }
+    }
+
+    /// Accepts the server's offer.
+    fn start(self: &Arc<Self>) {
+        let mut place = lock(&self.mover);
+        if place.as_ref().is_none_or(Mover::is_stale) {
+            *place = None;
+            if let Some(tracker) = lock(&self.tracker).as_mut() {
+                tracker.refused(Refusal::NotNow);
+            }
+            return;
+        }
+        let mut was_sent = false;
+        let started = self.quietly(Phase::Starting, || {
+            was_sent = place.as_mut().is_some_and(|mover| mover.start(self.fd()));
+            // What went in part, or into a socket that has ended, ends the connection.
+            true
+        });
+        drop(place);
+        if started {
+            lock(&self.fds).iter().copied().for_each(sys::close_on_exec);
+            self.adopt();
+            if !was_sent {
+                self.attend(None);
+            }
+        }
+    }
+
+    /// Enters `phase` by `step`, if nobody is in the kernel with the socket and no reply is
+    /// outstanding. To be called with the mover locked. Returns whether it has.
+    fn quietly(&self, phase: Phase, step: impl FnOnce() -> bool) -> bool {
+        if self.phase() != Phase::Socket {
+            return false;
+        }
+        // ORDERING, SeqCst: pairs with `enter_if`.
+        self.phase.store(phase as u8, SeqCst);
+        let is_quiet = self.in_kernel.load(SeqCst) == 0
+            && lock(&self.tracker).as_ref().is_some_and(Tracker::is_quiet);
+        let entered = is_quiet && step();
+        if !entered {
+            self.phase.store(Phase::Socket as u8, SeqCst);
+        }
+        entered
+    }
+
+    /// Its readiness is ours to tell, to all who watch it.
+    fn adopt(self: &Arc<Self>) {
+        for epoll in self.watchers() {
+            epoll.adopt(self);
+        }
+    }
+
+    /// Takes what is on the socket, if nobody else sleeps on it: the server's answers
+    /// or doorbells. To be called with the sleepers locked. Returns whether that may be
+    /// news to others.
+    pub(crate) fn attend_alone(&self) -> bool {
         match self.phase() {
-            Phase::Moving => self.advance(),
+            Phase::Opening | Phase::Starting => self.advance(),
             Phase::Shared => {
                 if let Some(ring) = self.ring() {
                     ring.listen(self.fd());
                 }
+                true
             }
-            Phase::Socket | Phase::Returning => {}
+            Phase::Socket | Phase::Returning => false,
         }
     }
 
-    /// Takes what the server answered, and goes on.
-    fn advance(&self) {
+    /// Takes what the server answered, and goes on. Returns whether that changed anything.
+    fn advance(&self) -> bool {
         let mut place = lock(&self.mover);
-        let Some(mover) = place.as_mut() else { return };
+        let Some(mover) = place.as_mut() else { return false };
         let outcome = mover.advance(self.fd());
-        let kept = mover.take_kept();
-        let unseen = kept[kept.len() - mover.unseen_bytes()..].to_vec();
-        if !kept.is_empty() {
+        let (kept, unseen) = mover.take_kept();
+        let has_news = !kept.is_empty();
+        let unseen = kept[kept.len() - unseen..].to_vec();
+        if has_news {
             let mut all = lock(&self.kept);
             all.extend(kept);
             self.kept_bytes.store(all.len(), Relaxed);
         }
         let next = match outcome {
-            Outcome::Waiting => return,
+            Outcome::Waiting => return has_news,
             Outcome::Moved(ring) => {
-                self.move_into(ring, mover);
+                *place = None;
+                self.move_into(ring);
                 Phase::Shared
             }
-            Outcome::Refused(refusal) => {
-                let mut tracker = lock(&self.tracker);
-                mover.flush_to_socket(self.fd());
+            Outcome::Offered => {
+                self.see_again(&[], &unseen, None);
+                Phase::Returning
+            }
+            Outcome::Refused(refusal, unread) => {
+                *place = None;
+                mover::flush(self.fd(), &unread);
                 if self.write_shut.load(Relaxed) {
                     sys::shut_down_writing(self.fd());
                 }
-                let held_back = mover.take_held_back();
-                let still_tracked = tracker.as_mut().is_some_and(|tracker| {
-                    if refusal.may_be_retried() {
-                        tracker.refused_transiently();
-                    }
-                    !refusal.is_permanent()
-                        && tracker.sent(&held_back).is_ok()
-                        && tracker.received(&unseen, false).is_ok()
-                });
-                if !still_tracked {
-                    *tracker = None;
-                }
+                self.see_again(&unread, &unseen, Some(refusal));
                 Phase::Returning
             }
         };
-        *place = None;
         // ORDERING, SeqCst: publishes the ring, too.
         self.phase.store(next as u8, SeqCst);
+        true
     }
 
-    fn move_into(&self, ring: Duplex, mover: &mut Mover) {
-        let held_back = mover.take_held_back();
-        // The ring is empty and larger than what is ever held back.
-        drop(ring.write(self.fd(), &[std::io::IoSlice::new(&held_back)]));
-        if self.write_shut.load(Relaxed) {
-            ring.close_writing(self.fd());
+    /// Shows the tracker what passed it by: what was sent, and what came.
+    fn see_again(&self, sent: &[u8], received: &[u8], refusal: Option<Refusal>) {
+        let mut tracker = lock(&self.tracker);
+        let may_be_early = self.may_be_early();
+        let is_understood = tracker.as_mut().is_some_and(|tracker| {
+            if let Some(refusal) = refusal {
+                tracker.refused(refusal);
+            }
+            refusal != Some(Refusal::Broken)
+                && tracker.sent(sent).is_ok()
+                && tracker.received(received, may_be_early).is_ok()
+        });
+        if !is_understood {
+            *tracker = None;
         }
+    }
+
+    fn move_into(&self, ring: Duplex) {
         if self.is_tcp {
             sys::send_at_once(self.fd());
         }
+        if self.write_shut.load(Relaxed) {
+            // It was, in the ring, before the server looked; now it may be rung for.
+            ring.close_writing(self.fd());
+        }
+        if self.waits_unseen.load(Relaxed) {
+            self.is_unproven(&ring);
+        }
         self.ring.set(ring).ok();
-        lock(&self.fds).iter().copied().for_each(sys::close_on_exec);
+        crate::report::moved();
     }
 
-    /// After a refusal: back to the kernel, once what was kept has been read.
-    pub(crate) fn settle(&self) {
+    /// Back to the kernel, once what was kept has been read.
+    pub(crate) fn settle(self: &Arc<Self>) {
         if self.phase() != Phase::Returning || self.kept_bytes.load(Relaxed) > 0 {
             return;
         }
         self.phase.store(Phase::Socket as u8, SeqCst);
-        for (epoll, fd) in self.watchers() {
-            epoll.give_back(fd);
+        for epoll in self.watchers() {
+            epoll.give_back(self);
+        }
+        let is_understood = lock(&self.tracker).is_some();
+        if !is_understood {
+            self.give_up();
         }
     }
 
-    /// The program exits. What it has written is still to be executed.
-    pub(crate) fn finish(&self) {
-        // A signal handler may exit in the middle of anything.
-        let holds_back = || self.mover.try_lock().is_ok_and(|mover| holds_back(&mover));
-        if self.phase() == Phase::Moving && holds_back() {
-            self.end(self.fd());
-        }
-    }
-
-    /// The program ends both directions. What it has written is still to be executed.
+    /// The program ends both directions of the socket `fd`, or has closed it: -1. What it
+    /// has written is still to be executed.
     pub(super) fn end(&self, fd: RawFd) {
-        // A server that cannot send its answer any more ends the client before it reads on.
-        while holds_back(&lock(&self.mover)) {
-            const PATIENCE: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
-            let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
-            if sys::ppoll(&mut entry, Some(PATIENCE), std::ptr::null()) == Ok(0) {
-                // It is stopped, or far too busy.
-                break;
-            }
-            self.advance();
-        }
-        if let Some(mover) = lock(&self.mover).take() {
-            self.write_shut.store(true, Relaxed);
-            mover.hand_over(fd);
-        }
+        const NOWHERE: RawFd = -1;
+        self.write_shut.store(true, Relaxed);
+        // Nothing may follow `SHM.START` on the socket, not even a doorbell. The server
+        // finds what was written, and its end, in the ring when it starts.
+        self.with_early_ring(|ring| ring.close_writing(NOWHERE));
+        *lock(&self.mover) = None;
         if let Some(ring) = self.ring() {
             ring.close(fd);
         }
     }
 
     /// `shutdown(2)`. Returns whether the kernel is to do it as well.
-    pub(crate) fn shut_down(&self, how: libc::c_int) -> bool {
+    pub(crate) fn shut_down(self: &Arc<Self>, how: libc::c_int) -> bool {
+        let to_kernel = self.shut_down_rings(how);
+        self.tell_watchers(None);
+        to_kernel
+    }
+
+    fn shut_down_rings(&self, how: libc::c_int) -> bool {
+        const NOWHERE: RawFd = -1;
         // Keeps a move from ending meanwhile.
         let sleepers = lock(&self.sleepers);
-        if !self.is_moved() {
-            return true;
-        }
-        // The socket has to carry doorbells as long as one direction is open.
-        match (how, self.ring()) {
-            (libc::SHUT_RD, Some(_)) => {
+        match (how, self.phase()) {
+            (_, Phase::Socket | Phase::Returning) => return true,
+            (libc::SHUT_RDWR, Phase::Opening) => return true,
+            (libc::SHUT_WR, Phase::Opening) => return true,
+            // The socket has to carry doorbells as long as one direction is open.
+            (libc::SHUT_RD, Phase::Shared) => {
                 self.read_shut.store(true, Relaxed);
                 // Nothing else wakes who waits for data; it ends the doorbells.
                 return sleepers.for_data();
             }
-            (libc::SHUT_WR, Some(ring)) => ring.close_writing(self.fd()),
-            (libc::SHUT_WR, None) => self.write_shut.store(true, Relaxed),
+            (libc::SHUT_RD, _) => self.read_shut.store(true, Relaxed),
+            (libc::SHUT_WR, Phase::Starting) => {
+                self.write_shut.store(true, Relaxed);
+                self.with_early_ring(|ring| ring.close_writing(NOWHERE));
+            }
+            (libc::SHUT_WR, Phase::Shared) => {
+                self.write_shut.store(true, Relaxed);
+                if let Some(ring) = self.ring() {
+                    ring.close_writing(self.fd());
+                }
+            }
             (libc::SHUT_RDWR, _) => {
                 self.read_shut.store(true, Relaxed);
                 self.end(self.fd());
                 return true;
             }
-            // Moving, or nonsense.
+            // Nonsense, for the kernel to say so.
             _ => return true,
         }
         false
     }
-}
-
-fn holds_back(mover: &Option<Mover>) -> bool {
-    mover.as_ref().is_some_and(Mover::holds_back)
 }
 
 fn each(

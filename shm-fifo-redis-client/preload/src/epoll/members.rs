@@ -1,104 +1,285 @@
 //! The connections that an epoll instance watches, and what is to be told of them.
 
-use super::{EDGE, Joined, KERNEL_POLL_INTERVAL_NS, ONE_SHOT};
+use super::private::{News, Private};
+use super::{EDGE, ONE_SHOT};
 use crate::connection::{Connection, Phase, WRITABLE, interest_of};
-use libc::epoll_event;
-use shm_fifo::Interest;
+use crate::errno::Errno;
+use libc::{epoll_event, sigset_t};
+use shm_fifo::{Interest, SpinPolicy};
+use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
+
+/// How long a connection that is silent stays hot.
+const SILENCE_NS: u64 = 2_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) members: Vec<Member>,
-    /// From file descriptors to places in `members`.
-    pub(super) places: Vec<Option<usize>>,
+    pub(super) private: Option<Private>,
+    members: Vec<Option<Member>>,
+    free: Vec<usize>,
+    /// From a connection's number and a descriptor's to the member.
+    places: BTreeMap<(u64, RawFd), usize>,
+    /// The hot ones, in no order.
+    hot: Vec<usize>,
+    on_socket: usize,
     /// Where the next turn begins, so that the first has no advantage.
-    pub(super) turn: usize,
+    turn: usize,
     pub(super) sleeping: u32,
+    /// Another instance watches the private one: all are parked while nobody waits.
+    pub(super) is_exposed: bool,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
-    /// A member goes on over its socket, which is to be settled without the lock.
-    pub(super) has_returned: bool,
+    swept_ns: u64,
+    /// Their sockets had something: to be settled without the lock.
+    pub(super) attended: Vec<Arc<Connection>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) fd: RawFd,
     pub(super) connection: Arc<Connection>,
-    pub(super) events: u32,
-    pub(super) data: u64,
-    /// The program watches it; else it only did, and the kernel still does.
+    events: u32,
+    data: u64,
+    /// The program watches it; else it only did, and may come back.
     pub(super) is_watched: bool,
     /// It is to be reported; not so after a one-shot report.
-    pub(super) is_armed: bool,
-    pub(super) in_kernel: InKernel,
-    /// The end was heard on the socket; the kernel does not report it again.
-    pub(super) is_silenced: bool,
+    is_armed: bool,
+    pub(super) place: Place,
     /// What the last report told of, for reports of news alone.
     pub(super) told: Option<Told>,
+    /// When there was last something to report.
+    active_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The kernel has the program's registration.
+    OnSocket,
+    /// Looked at in each turn; where it is in the list of those.
+    Hot(usize),
+    /// Its peer is to ring for this.
+    Parked(Interest),
+    /// Nothing of it is to be told.
+    Cold,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Told {
-    pub(super) arrivals: u64,
-    pub(super) ended: bool,
+    arrivals: u64,
+    ended: bool,
 }
 
-/// Whose registration the kernel has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InKernel {
-    Programs,
-    Ours,
+impl Index<usize> for State {
+    type Output = Member;
+
+    fn index(&self, index: usize) -> &Member {
+        self.members[index].as_ref().expect("the place of a member")
+    }
+}
+
+impl IndexMut<usize> for State {
+    fn index_mut(&mut self, index: usize) -> &mut Member {
+        self.members[index].as_mut().expect("the place of a member")
+    }
 }
 
 impl State {
-    pub(super) fn place(&self, fd: RawFd) -> Option<usize> {
-        *self.places.get(usize::try_from(fd).ok()?)?
+    // The list.
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
     }
 
-    pub(super) fn member(&self, fd: RawFd) -> Option<&Member> {
-        self.members.get(self.place(fd)?)
+    pub(super) fn find(&self, connection: u64, fd: RawFd) -> Option<usize> {
+        self.places.get(&(connection, fd)).copied()
     }
 
-    pub(super) fn member_mut(&mut self, fd: RawFd) -> Option<&mut Member> {
-        let place = self.place(fd)?;
-        self.members.get_mut(place)
+    /// The members of that connection: mostly one.
+    pub(super) fn all_of(&self, connection: u64) -> Vec<usize> {
+        let range = (connection, RawFd::MIN)..=(connection, RawFd::MAX);
+        self.places.range(range).map(|(_, &index)| index).collect()
     }
 
-    pub(super) fn put(&mut self, member: Member) {
-        let Ok(index) = usize::try_from(member.fd) else { return };
-        if let Some(known) = self.member_mut(member.fd) {
-            *known = member;
+    /// Puts `member` in the place of the one before with the same numbers, if there is one.
+    pub(super) fn put(&mut self, mut member: Member, is_ours: bool) {
+        let key = (member.connection.id, member.fd);
+        if let Some(before) = self.places.get(&key).copied() {
+            self.cool(before);
+            self.take(before);
+        }
+        member.place = if is_ours { Place::Cold } else { Place::OnSocket };
+        self.on_socket += usize::from(!is_ours);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.members.push(None);
+            self.members.len() - 1
+        });
+        self.members[index] = Some(member);
+        self.places.insert(key, index);
+        if is_ours {
+            self.heat(index);
+        }
+    }
+
+    pub(super) fn take(&mut self, index: usize) -> Member {
+        self.cool(index);
+        let member = self.members[index].take().expect("the place of a member");
+        self.on_socket -= usize::from(member.place == Place::OnSocket);
+        self.places.remove(&(member.connection.id, member.fd));
+        self.free.push(index);
+        member
+    }
+
+    /// Its registration in the kernel was taken over.
+    pub(super) fn take_over(&mut self, index: usize) {
+        self[index].told = None;
+        self[index].place = Place::Cold;
+        self.on_socket -= 1;
+        self.heat(index);
+    }
+
+    /// Its registration is the kernel's again.
+    pub(super) fn hand_over(&mut self, index: usize) {
+        self[index].place = Place::OnSocket;
+        self.on_socket += 1;
+    }
+
+    /// The program has closed its instance.
+    pub(super) fn dissolve(&mut self) {
+        for index in 0..self.members.len() {
+            if self.members[index].is_some() {
+                self.cool(index);
+                self.take(index);
+            }
+        }
+        self.private = None;
+    }
+
+    // Hot, parked and cold.
+
+    /// Looks at it from the next turn on.
+    pub(super) fn heat(&mut self, index: usize) {
+        let is_told = self[index].is_watched && self[index].is_armed;
+        match self[index].place {
+            Place::OnSocket | Place::Hot(_) => return,
+            Place::Parked(interest) => self[index].connection.unpark(interest),
+            Place::Cold => {}
+        }
+        self[index].place = Place::Cold;
+        if is_told {
+            self[index].place = Place::Hot(self.hot.len());
+            self.hot.push(index);
+        }
+    }
+
+    /// Looks at it no more, and wants no doorbell.
+    pub(super) fn cool(&mut self, index: usize) {
+        match self[index].place {
+            Place::OnSocket | Place::Cold => return,
+            Place::Parked(interest) => self[index].connection.unpark(interest),
+            Place::Hot(place) => self.leave_hot(place),
+        }
+        self[index].place = Place::Cold;
+    }
+
+    fn leave_hot(&mut self, place: usize) {
+        self.hot.swap_remove(place);
+        if let Some(&moved) = self.hot.get(place) {
+            self[moved].place = Place::Hot(place);
+        }
+    }
+
+    /// Lets it be rung for. Returns whether it is: not where there is something already.
+    fn park(&mut self, index: usize) -> bool {
+        let Place::Hot(place) = self[index].place else { return true };
+        let (interest, noticed) = self[index].to_sleep_for();
+        let may_sleep = self[index].connection.park(interest, noticed);
+        if may_sleep {
+            self.leave_hot(place);
+            self[index].place = Place::Parked(interest);
+        }
+        may_sleep
+    }
+
+    /// Parks all, so that a thread may sleep; `false` if one of them is ready.
+    pub(super) fn park_all(&mut self) -> bool {
+        while let Some(&last) = self.hot.last() {
+            if !self.park(last) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Parks those that have been silent for long, beside others that are not.
+    pub(super) fn park_silent(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.swept_ns) < SILENCE_NS {
             return;
         }
-        if self.places.len() <= index {
-            self.places.resize(index + 1, None);
+        self.swept_ns = now_ns;
+        for place in (0..self.hot.len()).rev() {
+            let index = self.hot[place];
+            if now_ns.saturating_sub(self[index].active_ns) > SILENCE_NS {
+                self.park(index);
+            }
         }
-        self.places[index] = Some(self.members.len());
-        self.members.push(member);
     }
 
-    pub(super) fn take(&mut self, fd: RawFd) -> Option<Member> {
-        let place = self.place(fd)?;
-        let member = self.members.swap_remove(place);
-        self.set_place(fd, None);
-        if let Some(moved) = self.members.get(place).map(|member| member.fd) {
-            self.set_place(moved, Some(place));
-        }
-        Some(member)
+    // The private instance.
+
+    pub(super) fn watch_socket(&self, connection: &Connection, fd: RawFd) -> Result<(), Errno> {
+        self.private.as_ref().map_or(Ok(()), |private| private.add_socket(fd, connection.id))
     }
 
-    pub(super) fn set_place(&mut self, fd: RawFd, place: Option<usize>) {
-        let index = usize::try_from(fd).unwrap_or(usize::MAX);
-        if let Some(slot) = self.places.get_mut(index) {
-            *slot = place;
+    pub(super) fn unwatch_socket(&self, index: usize) {
+        if let Some(private) = &self.private {
+            private.remove_socket(self[index].fd);
+        }
+    }
+
+    pub(super) fn ask_private(
+        &self,
+        timeout_ns: Option<u64>,
+        mask: *const sigset_t,
+    ) -> Result<News, Errno> {
+        let private = self.private.as_ref().ok_or(Errno(libc::EBADF))?;
+        Private::wait(private.fd(), timeout_ns, mask)
+    }
+
+    /// Acts on what the kernel said.
+    pub(super) fn hear(&mut self, news: &News) {
+        self.kernel_had_events |= news.has_programs;
+        for &connection in news.rung() {
+            for index in self.all_of(connection) {
+                self.rung(index);
+            }
+        }
+    }
+
+    /// There is something on the member's socket.
+    fn rung(&mut self, index: usize) {
+        let connection = Arc::clone(&self[index].connection);
+        let is_news_to_others = connection.attend_quietly();
+        if is_news_to_others || connection.phase() == Phase::Returning {
+            self.attended.push(Arc::clone(&connection));
+        }
+        // The end is reported for ever, and what nobody waits for is not to wake anybody.
+        if connection.has_ended() || !self[index].is_watched {
+            self.unwatch_socket(index);
+        }
+        if self[index].is_watched {
+            self.heat(index);
+        } else {
+            self.take(index);
         }
     }
 
     pub(super) fn kernel_is_due(&self, now_ns: u64) -> bool {
-        self.kernel_had_events
-            || now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+        super::private::is_due(self.kernel_polled_ns, now_ns)
     }
+
+    // What is told.
 
     /// Whether the kernel had the only place of the last report, and rings wait for it.
     pub(super) fn take_rings_turn(&mut self, events: &[epoll_event]) -> bool {
@@ -107,107 +288,107 @@ impl State {
         is_theirs
     }
 
-    pub(super) fn note_kernel_poll(&mut self, count: usize, now_ns: u64) {
-        self.kernel_polled_ns = now_ns;
-        self.kernel_had_events = count > 0;
-    }
-
     /// Room for the kernel's events: some is left for the rings, or busy sockets
     /// could starve them.
     pub(super) fn room_in<'e>(&self, events: &'e mut [epoll_event]) -> &'e mut [epoll_event] {
-        let ours = self.members.len().min(events.len() / 2);
+        let ours = self.hot.len().min(events.len() / 2);
         let room = events.len() - ours;
         &mut events[..room]
     }
 
     /// Writes the events of ready members, as many as there is room for.
-    pub(super) fn collect(&mut self, events: &mut [epoll_event]) -> usize {
-        let members = self.members.len();
+    pub(super) fn collect(&mut self, events: &mut [epoll_event], now_ns: u64) -> usize {
+        let hot = self.hot.len();
         let mut found = 0;
-        for step in 0..members {
+        let mut disarmed = Vec::new();
+        for step in 0..hot {
+            let index = self.hot[(self.turn + step) % hot];
             let Some(event) = events.get_mut(found) else {
                 // No room: the next turn begins with the one left out.
-                self.turn = (self.turn + step) % members;
-                return found;
+                self.turn = (self.turn + step) % hot;
+                break;
             };
-            let member = &mut self.members[(self.turn + step) % members];
-            if !member.is_told_by_us() {
-                continue;
-            }
+            let member = &mut self[index];
             let (news, seen) = member.look();
             if news != 0 {
                 member.tell(news, seen);
+                member.active_ns = now_ns;
                 *event = epoll_event { events: news, u64: member.data };
                 found += 1;
+                if !member.is_armed {
+                    disarmed.push(index);
+                }
             }
         }
+        disarmed.into_iter().for_each(|index| self.cool(index));
         self.turn = self.turn.wrapping_add(1);
         found
     }
 
-    /// Announces that a thread is about to sleep for all members; `None`, nothing
-    /// announced, if one of them is ready.
-    pub(super) fn join_all(&self) -> Option<Joined> {
-        let mut joined = Joined::with_capacity(self.members.len());
-        // Who arms one again wakes those who sleep.
-        let watched = self.members.iter().filter(|member| member.is_watched && member.is_armed);
-        for member in watched {
-            let (interest, noticed) = member.to_sleep_for();
-            if !member.connection.join(interest, noticed) {
-                for (connection, interest) in joined {
-                    Connection::part(&connection, interest, false);
-                }
-                return None;
-            }
-            joined.push((Arc::clone(&member.connection), interest));
-        }
-        Some(joined)
-    }
-
-    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
-        self.members.iter().map(|member| Arc::clone(&member.connection)).collect()
-    }
-
-    pub(super) fn returned(&self) -> Vec<Arc<Connection>> {
-        let connections = self.members.iter().map(|member| &member.connection);
-        connections.filter(|connection| connection.phase() == Phase::Returning).cloned().collect()
-    }
-
     /// Whether one of the members is ready.
     pub(super) fn has_news(&self) -> bool {
-        self.members.iter().any(|member| member.is_told_by_us() && member.news() != 0)
+        self.hot.iter().any(|&index| self[index].look().0 != 0)
     }
 
-    /// The kernel reported `data`: it has disarmed that registration, if it was
-    /// one-shot. Of several with the same data nobody knows which: they may be told of
-    /// once too often.
-    pub(super) fn note_one_shot(&mut self, data: u64) {
-        let is_meant = |member: &&mut Member| {
-            let kernels = member.in_kernel == InKernel::Programs;
-            kernels && member.data == data && member.events & ONE_SHOT != 0
-        };
-        let mut meant = self.members.iter_mut().filter(is_meant);
-        if let (Some(member), None) = (meant.next(), meant.next()) {
-            member.is_armed = false;
+    /// The policy of a hot member for which spinning may pay.
+    pub(super) fn spinning(&self) -> Option<MutexGuard<'_, SpinPolicy>> {
+        self.hot.iter().find_map(|&index| self[index].connection.spinning())
+    }
+
+    /// The kernel reported these: it has disarmed what was one-shot. Of several with the
+    /// same data nobody knows which: they may be told of once too often.
+    pub(super) fn note_one_shots(&mut self, events: &[epoll_event]) {
+        if self.on_socket == 0 {
+            return;
+        }
+        for event in events {
+            let is_meant = |member: &&mut Member| {
+                let is_kernels = member.place == Place::OnSocket;
+                is_kernels && member.data == event.u64 && member.events & ONE_SHOT != 0
+            };
+            let mut meant = self.members.iter_mut().flatten().filter(is_meant);
+            if let (Some(member), None) = (meant.next(), meant.next()) {
+                member.is_armed = false;
+            }
         }
     }
 }
 
 impl Member {
-    pub(super) fn is_told_by_us(&self) -> bool {
-        self.is_watched && self.is_armed && self.in_kernel == InKernel::Ours
+    pub(super) fn new(fd: RawFd, connection: Arc<Connection>, event: epoll_event) -> Self {
+        Self {
+            fd,
+            connection,
+            events: event.events,
+            data: event.u64,
+            is_watched: true,
+            is_armed: true,
+            place: Place::OnSocket,
+            told: None,
+            active_ns: 0,
+        }
     }
 
-    /// What is to be reported now.
-    #[inline]
-    pub(super) fn news(&self) -> u32 {
-        self.look().0
+    /// The program changed what it wants to be told.
+    pub(super) fn rearm(&mut self, event: epoll_event) {
+        self.events = event.events;
+        self.data = event.u64;
+        self.is_armed = true;
+        self.told = None;
+    }
+
+    /// The registration as the kernel is to have it.
+    pub(super) fn registration(&self) -> epoll_event {
+        // As the kernel disarms a one-shot registration: nothing but its flags.
+        let disarmed = self.events & (EDGE | ONE_SHOT);
+        let events = if self.is_armed { self.events } else { disarmed };
+        epoll_event { events, u64: self.data }
     }
 
     /// What is to be reported now, and, for reports of news alone, what will have been
     /// told of then.
     #[inline]
-    pub(super) fn look(&self) -> (u32, Option<Told>) {
+    fn look(&self) -> (u32, Option<Told>) {
         let connection = &self.connection;
         if self.events & EDGE == 0 {
             return (connection.ready_events(self.events), None);
@@ -222,7 +403,7 @@ impl Member {
     }
 
     /// It is being reported.
-    pub(super) fn tell(&mut self, news: u32, seen: Option<Told>) {
+    fn tell(&mut self, news: u32, seen: Option<Told>) {
         if seen.is_some() {
             self.told = seen;
             if news & WRITABLE != 0 {
@@ -235,7 +416,7 @@ impl Member {
     }
 
     /// What would be news of it, and up to where bytes are none.
-    pub(super) fn to_sleep_for(&self) -> (Interest, Option<u64>) {
+    fn to_sleep_for(&self) -> (Interest, Option<u64>) {
         let mut interest = interest_of(self.events);
         let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else {
             return (interest, None);

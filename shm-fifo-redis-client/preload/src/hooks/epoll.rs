@@ -3,64 +3,111 @@
 
 use super::number;
 use super::poll::after_timespec;
+use crate::connection::Connection;
 use crate::epoll::{Epoll, Timeout};
-use crate::errno::{Errno, untouched};
-use crate::table::{self, Entry};
+use crate::errno::{self, untouched};
+use crate::table::{self, Entry, Watch};
 use crate::{real, settings};
 use libc::{c_int, epoll_event, sigset_t, timespec};
 use std::ptr::null;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// # Safety
 /// As `epoll_ctl(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn epoll_ctl(
+pub(super) unsafe extern "C" fn epoll_ctl(
     epfd: c_int,
     operation: c_int,
     fd: c_int,
     event: *mut epoll_event,
 ) -> c_int {
-    let connection = match table::entry(fd) {
-        Some(Entry::Connection(connection)) => connection,
-        other => {
-            if operation == libc::EPOLL_CTL_ADD
-                && let Some(Entry::Epoll(inner)) = other
-                && !untouched(|| inner.leave_to_kernel())
-            {
-                return number(Err(Errno(libc::ELOOP)));
-            }
-            // SAFETY: the caller's own arguments.
-            let result = unsafe { real::epoll_ctl(epfd, operation, fd, event) };
-            if operation == libc::EPOLL_CTL_ADD && settings::get().is_some() {
-                table::note_watched(fd);
-            }
-            return result;
+    let entry = table::entry(fd);
+    if let Some(Entry::Epoll(inner)) = &entry
+        // SAFETY: the caller's own arguments.
+        && let Some(result) = unsafe { control_nested(inner, epfd, operation, event) }
+    {
+        return result;
+    }
+    let Some(Entry::Connection(connection)) = entry else {
+        // SAFETY: the caller's own arguments.
+        let result = unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+        if result == 0 && settings::get().is_some() {
+            // SAFETY: null, or an event to read. It is packed, or not aligned more than that.
+            let event = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
+            untouched(|| note(epfd, operation, fd, event));
         }
+        return result;
     };
-    let Some(epoll) = watcher(epfd) else {
-        // What waits for an epoll instance, and how, is not known.
-        if !untouched(|| connection.give_up()) {
-            return number(Err(Errno(libc::EPERM)));
-        }
+    let Some(epoll) = table::epoll(epfd).or_else(|| stranger(epfd, &connection)) else {
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     };
-    // SAFETY: null, or an event to read. It is packed, or not aligned more than that.
+    // SAFETY: as above.
     let event = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
     let result = untouched(|| epoll.control(operation, fd, event, &connection));
     number(result.map(|()| 0))
 }
 
-/// The epoll instance behind `epfd`; `None` if another one may watch it.
-fn watcher(epfd: c_int) -> Option<Arc<Epoll>> {
-    table::epoll(epfd).or_else(|| {
-        if table::was_watched(epfd) {
-            return None;
+/// The instance `inner` is to be watched by another one: where connections of it have moved,
+/// what is watched is the private one beside it. `None` if that does not concern us.
+///
+/// # Safety
+/// As `epoll_ctl(2)`.
+unsafe fn control_nested(
+    inner: &Epoll,
+    epfd: c_int,
+    operation: c_int,
+    event: *mut epoll_event,
+) -> Option<c_int> {
+    let private = untouched(|| inner.expose())?;
+    // SAFETY: the caller's own arguments, but for the number.
+    let result = unsafe { real::epoll_ctl(epfd, operation, private, event) };
+    // It was told of the program's own, before any connection had moved.
+    let is_unknown = result != 0 && errno::get() == libc::ENOENT;
+    (!is_unknown).then_some(result)
+}
+
+/// An instance that was not seen when it was made: who waits for it, and how, is not known,
+/// so the connection stays on its socket; `None`. One that has moved already is served there
+/// as everywhere.
+fn stranger(epfd: c_int, connection: &Arc<Connection>) -> Option<Arc<Epoll>> {
+    if untouched(|| connection.give_up()) {
+        return None;
+    }
+    let epoll = Arc::new(Epoll::new(epfd));
+    untouched(|| table::fill(epfd, Entry::Epoll(Arc::clone(&epoll))));
+    Some(epoll)
+}
+
+/// An epoll instance has been told of `fd`, which is no connection, or not yet.
+fn note(epfd: c_int, operation: c_int, fd: c_int, event: Option<epoll_event>) {
+    let epoll = table::epoll(epfd);
+    let is_same = |known: &Weak<Epoll>| {
+        epoll.as_ref().is_some_and(|epoll| std::ptr::eq(known.as_ptr(), Arc::as_ptr(epoll)))
+    };
+    match (operation, event) {
+        (libc::EPOLL_CTL_ADD, Some(event)) => table::change_watch(fd, |watch| {
+            *watch = match (&watch, &epoll) {
+                (Watch::Nobody, Some(epoll)) => Watch::Once(Arc::downgrade(epoll), event),
+                _ => Watch::Unclear,
+            };
+        }),
+        (libc::EPOLL_CTL_MOD, Some(event)) => {
+            if let Watch::Once(known, _) = table::watch(fd)
+                && is_same(&known)
+            {
+                table::change_watch(fd, |watch| *watch = Watch::Once(known, event));
+            }
         }
-        let epoll = Arc::new(Epoll::new(epfd));
-        table::fill(epfd, Entry::Epoll(Arc::clone(&epoll)));
-        Some(epoll)
-    })
+        (libc::EPOLL_CTL_DEL, _) => {
+            if let Watch::Once(known, _) = table::watch(fd)
+                && is_same(&known)
+            {
+                table::change_watch(fd, |watch| *watch = Watch::Nobody);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Waits in `epfd`; `real` is the call itself, for an instance of which nothing is known.
@@ -73,31 +120,20 @@ unsafe fn wait(
     capacity: c_int,
     timeout: Timeout,
     mask: *const sigset_t,
-    real: impl FnOnce() -> c_int,
+    mut real: impl FnMut() -> c_int,
 ) -> c_int {
     let room = usize::try_from(capacity).ok().filter(|&room| room > 0 && !events.is_null());
     let (Some(room), Some(_)) = (room, settings::get()) else { return real() };
-    if let Some(epoll) = table::epoll(epfd) {
-        // SAFETY: the caller's contract; they are only written.
-        let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
-        return number(untouched(|| epoll.wait(events, timeout, mask)));
-    }
     let deadline_ns = timeout.deadline_ns();
-    let heard = table::as_stranger(epfd, real);
-    let count = match heard.map(usize::try_from) {
-        None => 0,
-        Some(Ok(count)) if count > 0 => count,
-        // Nothing came in time, or `errno` says what did.
-        Some(Ok(_) | Err(_)) => return heard.unwrap_or(0),
-    };
-    let Some(epoll) = table::epoll(epfd) else { return heard.unwrap_or(0) };
-    // It has come to watch a connection meanwhile: events may be doorbells of ours.
-    // SAFETY: as above.
+    if table::watching_epoll(epfd).is_none()
+        && let Some(count) = table::as_stranger(epfd, &mut real)
+    {
+        return count;
+    }
+    let Some(epoll) = table::epoll(epfd) else { return real() };
+    // SAFETY: the caller's contract; they are only written.
     let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
-    number(untouched(|| match epoll.welcome(events, count) {
-        0 => epoll.wait(events, Timeout::until(deadline_ns), mask),
-        found => Ok(found),
-    }))
+    number(untouched(|| epoll.wait(events, Timeout::until(deadline_ns), mask)))
 }
 
 fn after_ms(timeout_ms: c_int) -> Timeout {
@@ -110,7 +146,7 @@ fn after_ms(timeout_ms: c_int) -> Timeout {
 /// # Safety
 /// As `epoll_wait(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn epoll_wait(
+pub(super) unsafe extern "C" fn epoll_wait(
     epfd: c_int,
     events: *mut epoll_event,
     capacity: c_int,
@@ -127,7 +163,7 @@ unsafe extern "C" fn epoll_wait(
 /// # Safety
 /// As `epoll_pwait(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn epoll_pwait(
+pub(super) unsafe extern "C" fn epoll_pwait(
     epfd: c_int,
     events: *mut epoll_event,
     capacity: c_int,
@@ -145,7 +181,7 @@ unsafe extern "C" fn epoll_pwait(
 /// # Safety
 /// As `epoll_pwait2(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn epoll_pwait2(
+pub(super) unsafe extern "C" fn epoll_pwait2(
     epfd: c_int,
     events: *mut epoll_event,
     capacity: c_int,

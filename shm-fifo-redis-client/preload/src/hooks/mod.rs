@@ -4,10 +4,17 @@
 //! leaves it alone on success. A file descriptor that is not tracked costs a look of
 //! one or two loads; then the next library is called. `epoll_wait` also counts who waits.
 
+mod aliases;
+mod copies;
+mod creators;
 mod epoll;
 mod files;
+mod options;
 mod poll;
 mod read;
+mod signals;
+mod streams;
+mod system_call;
 mod write;
 
 use crate::errno::{self, Errno};

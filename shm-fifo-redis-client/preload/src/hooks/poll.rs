@@ -49,7 +49,7 @@ pub(super) unsafe fn after_timespec(timeout: *const timespec) -> Timeout {
 /// # Safety
 /// As `poll(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int) -> c_int {
+pub(super) unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int) -> c_int {
     // SAFETY: the caller's own arguments.
     unsafe {
         wait(entries, count, after_ms(timeout_ms), null())
@@ -60,7 +60,7 @@ unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int
 /// # Safety
 /// As `poll(2)`; `room` is the size of the array.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __poll_chk(
+pub(super) unsafe extern "C" fn __poll_chk(
     entries: *mut pollfd,
     count: nfds_t,
     timeout_ms: c_int,
@@ -79,7 +79,7 @@ unsafe extern "C" fn __poll_chk(
 /// # Safety
 /// As `ppoll(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn ppoll(
+pub(super) unsafe extern "C" fn ppoll(
     entries: *mut pollfd,
     count: nfds_t,
     timeout: *const timespec,
@@ -95,7 +95,7 @@ unsafe extern "C" fn ppoll(
 /// # Safety
 /// As `ppoll(2)`; `room` is the size of the array.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __ppoll_chk(
+pub(super) unsafe extern "C" fn __ppoll_chk(
     entries: *mut pollfd,
     count: nfds_t,
     timeout: *const timespec,
@@ -119,7 +119,7 @@ fn fits(count: nfds_t, room: size_t) -> bool {
 /// # Safety
 /// As `select(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn select(
+pub(super) unsafe extern "C" fn select(
     count: c_int,
     read: *mut fd_set,
     write: *mut fd_set,
@@ -164,7 +164,7 @@ fn tell_time_left(left: &mut timeval, ns: u64) {
 /// # Safety
 /// As `pselect(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pselect(
+pub(super) unsafe extern "C" fn pselect(
     count: c_int,
     read: *mut fd_set,
     write: *mut fd_set,
@@ -199,6 +199,10 @@ impl Sets {
             return None;
         }
         // SAFETY: the caller's contract.
+        if !unsafe { self.concerns_us() } {
+            return None;
+        }
+        // SAFETY: the caller's contract.
         let mut entries = unsafe { self.entries() };
         untouched(|| engine::wait(&mut entries, timeout, mask)).map(|result| match result {
             Ok(_) if entries.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => {
@@ -208,6 +212,14 @@ impl Sets {
             Ok(_) => unsafe { self.report(&entries) },
             Err(errno) => number(Err(errno)),
         })
+    }
+
+    /// Whether one of them is not the kernel's business alone.
+    unsafe fn concerns_us(&self) -> bool {
+        let sets = [self.read, self.write, self.except];
+        // SAFETY: the caller's contract.
+        let is_asked_for = |fd| sets.iter().any(|&set| unsafe { is_set(set, fd) });
+        (0..self.count).any(|fd| is_asked_for(fd) && table::waited_for(fd).is_some())
     }
 
     unsafe fn entries(&self) -> Vec<pollfd> {

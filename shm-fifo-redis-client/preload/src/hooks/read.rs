@@ -1,6 +1,7 @@
 //! Reading, in all its forms.
 #![allow(unsafe_code)]
 
+use super::files::returned;
 use super::length;
 use crate::connection::{Connection, Manner, Served};
 use crate::errno::{Errno, untouched};
@@ -62,8 +63,11 @@ fn note(connection: &Arc<Connection>, spans: Spans<'_>, manner: Manner, count: s
         connection.note_received(spans, count);
     }
     connection.leave();
-    if count > 0 && connection.may_move() {
-        connection.begin_move();
+    if count > 0 {
+        if connection.may_wait(manner) {
+            connection.note_awaited(false);
+        }
+        connection.proceed();
     }
 }
 
@@ -100,7 +104,7 @@ fn manner_of(flags: c_int) -> Manner {
 /// # Safety
 /// As `read(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, size: size_t) -> ssize_t {
+pub(super) unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, size: size_t) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::read(fd, buffer, size) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -112,7 +116,7 @@ unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, size: size_t) -> ssize
 /// # Safety
 /// As `read(2)`; `room` is the size of the buffer.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __read_chk(
+pub(super) unsafe extern "C" fn __read_chk(
     fd: c_int,
     buffer: *mut c_void,
     size: size_t,
@@ -130,7 +134,19 @@ unsafe extern "C" fn __read_chk(
 /// # Safety
 /// As `readv(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn readv(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn readv(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    unsafe { read_spans(fd, spans, count, 0) }
+}
+
+/// # Safety
+/// As `readv(2)`.
+pub(super) unsafe fn read_spans(
+    fd: c_int,
+    spans: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::readv(fd, spans, count) };
     // Too many spans, or too few, are the kernel's to refuse.
@@ -138,13 +154,13 @@ unsafe extern "C" fn readv(fd: c_int, spans: *const iovec, count: c_int) -> ssiz
     let (Some(entry), Some(count)) = (table::entry(fd), allowed) else { return real() };
     // SAFETY: the caller's buffers.
     let spans = unsafe { Spans::new(spans, count) };
-    serve(&entry, spans, 0, real)
+    serve(&entry, spans, flags, real)
 }
 
 /// # Safety
 /// As `recv(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::recv(fd, buffer, size, flags) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -156,7 +172,7 @@ unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c
 /// # Safety
 /// As `recv(2)`; `room` is the size of the buffer.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __recv_chk(
+pub(super) unsafe extern "C" fn __recv_chk(
     fd: c_int,
     buffer: *mut c_void,
     size: size_t,
@@ -174,7 +190,7 @@ unsafe extern "C" fn __recv_chk(
 /// # Safety
 /// As `recvfrom(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn recvfrom(
+pub(super) unsafe extern "C" fn recvfrom(
     fd: c_int,
     buffer: *mut c_void,
     size: size_t,
@@ -195,7 +211,7 @@ unsafe extern "C" fn recvfrom(
 /// # Safety
 /// As `recvfrom(2)`; `room` is the size of the buffer.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __recvfrom_chk(
+pub(super) unsafe extern "C" fn __recvfrom_chk(
     fd: c_int,
     buffer: *mut c_void,
     size: size_t,
@@ -235,9 +251,16 @@ unsafe fn without_address(
 /// # Safety
 /// As `recvmsg(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    // SAFETY: the caller's own arguments.
-    let real = || unsafe { real::recvmsg(fd, message, flags) };
+pub(super) unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    let real = || {
+        // SAFETY: the caller's own arguments.
+        let count = unsafe { real::recvmsg(fd, message, flags) };
+        if count >= 0 {
+            // SAFETY: the caller's message, which the kernel has filled in.
+            unsafe { passed(message) };
+        }
+        count
+    };
     let Some(entry) = table::entry(fd) else { return real() };
     // SAFETY: the caller's message.
     let spans = unsafe { Spans::of_message(message) };
@@ -252,12 +275,33 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     count
 }
 
+/// The descriptors that came with a message are new.
+///
+/// # Safety
+/// A message that the kernel has filled in.
+unsafe fn passed(message: *const msghdr) {
+    // SAFETY: the caller's contract, for all that follows; the kernel writes whole headers.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(control) = header.as_ref() {
+            if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let bytes = control.cmsg_len - libc::CMSG_LEN(0) as usize;
+                let first = libc::CMSG_DATA(header).cast::<c_int>();
+                for index in 0..bytes / size_of::<c_int>() {
+                    returned(first.add(index).read_unaligned());
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+}
+
 /// One message at a time is what a stream has.
 ///
 /// # Safety
 /// As `recvmmsg(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn recvmmsg(
+pub(super) unsafe extern "C" fn recvmmsg(
     fd: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -266,7 +310,12 @@ unsafe extern "C" fn recvmmsg(
 ) -> c_int {
     if table::entry(fd).is_none() || count == 0 || messages.is_null() {
         // SAFETY: the caller's own arguments.
-        return unsafe { real::recvmmsg(fd, messages, count, flags, timeout) };
+        let received = unsafe { real::recvmmsg(fd, messages, count, flags, timeout) };
+        for index in 0..usize::try_from(received).unwrap_or(0) {
+            // SAFETY: one of the caller's messages, which the kernel has filled in.
+            unsafe { passed(&raw mut (*messages.add(index)).msg_hdr) };
+        }
+        return received;
     }
     // SAFETY: the first of the caller's messages.
     let first = unsafe { &mut *messages };

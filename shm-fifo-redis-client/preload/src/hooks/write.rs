@@ -3,12 +3,12 @@
 
 use super::length;
 use crate::connection::Served;
-use crate::errno::{self, Errno, untouched};
+use crate::errno::{Errno, untouched};
 use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
 use crate::{real, sys};
 use libc::{
-    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t,
+    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t,
 };
 
 /// Serves a write to the connection behind `entry`; `real` is the call itself, for
@@ -53,7 +53,7 @@ fn serve(
 /// # Safety
 /// As `write(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, size: size_t) -> ssize_t {
+pub(super) unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, size: size_t) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::write(fd, buffer, size) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -65,7 +65,19 @@ unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, size: size_t) -> ss
 /// # Safety
 /// As `writev(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the caller's own arguments.
+    unsafe { write_spans(fd, spans, count, 0) }
+}
+
+/// # Safety
+/// As `writev(2)`.
+pub(super) unsafe fn write_spans(
+    fd: c_int,
+    spans: *const iovec,
+    count: c_int,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::writev(fd, spans, count) };
     // Too many spans, or too few, are the kernel's to refuse.
@@ -73,13 +85,13 @@ unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssi
     let (Some(entry), Some(count)) = (table::entry(fd), allowed) else { return real() };
     // SAFETY: the caller's buffers.
     let spans = unsafe { Spans::new(spans, count) };
-    serve(&entry, spans, 0, real)
+    serve(&entry, spans, flags, real)
 }
 
 /// # Safety
 /// As `send(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, size: size_t, flags: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, size: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::send(fd, buffer, size, flags) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -91,7 +103,7 @@ unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, size: size_t, flags:
 /// # Safety
 /// As `sendto(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sendto(
+pub(super) unsafe extern "C" fn sendto(
     fd: c_int,
     buffer: *const c_void,
     size: size_t,
@@ -110,7 +122,7 @@ unsafe extern "C" fn sendto(
 /// # Safety
 /// As `sendmsg(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+pub(super) unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::sendmsg(fd, message, flags) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -121,7 +133,7 @@ unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
 /// # Safety
 /// As `sendmmsg(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sendmmsg(
+pub(super) unsafe extern "C" fn sendmmsg(
     fd: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -152,76 +164,4 @@ unsafe extern "C" fn sendmmsg(
 
 fn whole_number(count: c_uint) -> c_int {
     c_int::try_from(count).unwrap_or(c_int::MAX)
-}
-
-/// Whether the kernel may copy to or from `fd` behind our back. A connection on its
-/// socket is given up for that; a moved one cannot do it, and programs then read and
-/// write instead.
-fn kernel_may_copy(fd: c_int) -> bool {
-    match table::entry(fd) {
-        Some(Entry::Connection(connection)) => {
-            let on_socket = !connection.is_virtual();
-            if on_socket {
-                connection.give_up();
-            }
-            on_socket
-        }
-        Some(Entry::Inherited) => false,
-        Some(Entry::Epoll(_)) | None => true,
-    }
-}
-
-fn refuse_to_copy() -> ssize_t {
-    errno::set(libc::EINVAL);
-    -1
-}
-
-/// # Safety
-/// As `sendfile(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn sendfile(
-    target: c_int,
-    source: c_int,
-    offset: *mut off_t,
-    count: size_t,
-) -> ssize_t {
-    if !kernel_may_copy(target) {
-        return refuse_to_copy();
-    }
-    // SAFETY: the caller's own arguments.
-    unsafe { real::sendfile(target, source, offset, count) }
-}
-
-/// # Safety
-/// As `sendfile(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn sendfile64(
-    target: c_int,
-    source: c_int,
-    offset: *mut off_t,
-    count: size_t,
-) -> ssize_t {
-    if !kernel_may_copy(target) {
-        return refuse_to_copy();
-    }
-    // SAFETY: the caller's own arguments.
-    unsafe { real::sendfile64(target, source, offset, count) }
-}
-
-/// # Safety
-/// As `splice(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn splice(
-    source: c_int,
-    source_offset: *mut off_t,
-    target: c_int,
-    target_offset: *mut off_t,
-    size: size_t,
-    flags: c_uint,
-) -> ssize_t {
-    if !kernel_may_copy(source) || !kernel_may_copy(target) {
-        return refuse_to_copy();
-    }
-    // SAFETY: the caller's own arguments.
-    unsafe { real::splice(source, source_offset, target, target_offset, size, flags) }
 }

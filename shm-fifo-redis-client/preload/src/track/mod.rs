@@ -8,6 +8,10 @@ mod replies;
 mod requests;
 
 pub(crate) use replies::{ReplyScanner, Scanned};
+
+use crate::mover::Refusal;
+use crate::refusals::{self, User};
+use crate::sys;
 use requests::{Request, RequestScanner};
 use std::collections::VecDeque;
 
@@ -15,8 +19,14 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
-/// How often a server is asked that refuses for the moment.
-const MAX_ATTEMPTS: u32 = 3;
+/// How long a server is left alone that has refused so many times: from a tenth of a
+/// second to a minute.
+fn pause_ns(attempts: u32) -> u64 {
+    const FIRST_NS: u64 = 100_000_000;
+    const LONGEST_NS: u64 = 60_000_000_000;
+    FIRST_NS.checked_shl(attempts.saturating_sub(1).min(20)).unwrap_or(LONGEST_NS).min(LONGEST_NS)
+}
+
 /// Logins whose replies are on their way.
 const MAX_LOGINS: usize = 64;
 /// Replies that came before their requests were seen.
@@ -32,14 +42,24 @@ pub(crate) struct Tracker {
     /// The types of replies to requests that another thread is still sending.
     early: VecDeque<u8>,
     /// The numbers of the requests that log in, whose replies are on their way.
-    logins: VecDeque<u64>,
+    logins: VecDeque<(u64, User)>,
     in_transaction: bool,
     /// The last request changes the meaning of the next one.
     is_prefix: bool,
-    /// Whether the server is to be asked.
-    wanted: bool,
+    wanted: Wanted,
     attempts: u32,
+    /// Who is logged in; what a login whose reply is on its way says.
+    user: User,
     after_commands: u64,
+}
+
+/// Whether the server is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    /// From that moment on, in nanoseconds of the clock that never goes back.
+    From(u64),
+    No,
 }
 
 impl Tracker {
@@ -54,8 +74,9 @@ impl Tracker {
             logins: VecDeque::new(),
             in_transaction: false,
             is_prefix: false,
-            wanted: true,
+            wanted: Wanted::Yes,
             attempts: 0,
+            user: User::default(),
             after_commands,
         }
     }
@@ -101,11 +122,9 @@ impl Tracker {
         Ok(())
     }
 
-    /// Whether the server may be asked now: everything is answered.
-    pub(crate) fn may_move(&self) -> bool {
-        self.wanted
-            && self.answered >= self.after_commands
-            && self.answered == self.requested
+    /// Whether no reply is outstanding, and the next request means what it says.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.answered == self.requested
             && self.early.is_empty()
             && self.requests.is_between()
             && self.replies.is_between()
@@ -113,15 +132,31 @@ impl Tracker {
             && !self.is_prefix
     }
 
+    /// Whether the server is to be asked, at a quiet moment.
+    pub(crate) fn may_ask(&self) -> bool {
+        let is_wanted = match self.wanted {
+            Wanted::Yes => true,
+            Wanted::From(ns) => sys::monotonic_ns() >= ns,
+            Wanted::No => false,
+        };
+        is_wanted && self.answered >= self.after_commands && refusals::may_ask(self.user)
+    }
+
     /// The server was asked.
     pub(crate) fn asked(&mut self) {
-        self.wanted = false;
+        self.wanted = Wanted::No;
         self.attempts += 1;
     }
 
-    /// It may be granted the next time: worth another try, if not too often.
-    pub(crate) fn refused_transiently(&mut self) {
-        self.wanted = self.attempts < MAX_ATTEMPTS;
+    /// It said no: perhaps it is asked again, later.
+    pub(crate) fn refused(&mut self, refusal: Refusal) {
+        self.wanted = match refusal {
+            Refusal::NotNow | Refusal::NoModule => {
+                Wanted::From(sys::monotonic_ns() + pause_ns(self.attempts))
+            }
+            Refusal::NoPermission | Refusal::NoMemory | Refusal::Broken => Wanted::No,
+        };
+        refusals::note(refusal, self.user);
     }
 
     fn requested(&mut self, request: &Request) -> Result<(), GivenUp> {
@@ -139,7 +174,7 @@ impl Tracker {
             b"MULTI" => self.in_transaction = true,
             b"EXEC" | b"DISCARD" | b"RESET" => self.in_transaction = false,
             b"AUTH" | b"HELLO" if self.logins.len() < MAX_LOGINS => {
-                self.logins.push_back(self.requested);
+                self.logins.push_back((self.requested, User::of_login(request.words())));
             }
             _ => {}
         }
@@ -152,10 +187,14 @@ impl Tracker {
         if self.answered == self.requested {
             return Err(GivenUp);
         }
-        if self.logins.front() == Some(&self.answered) {
-            self.logins.pop_front();
+        let answered = self.answered;
+        if let Some((_, user)) = self.logins.pop_front_if(|(login, _)| *login == answered)
+            && kind != b'-'
+            && kind != b'!'
+        {
             // What was refused before may be granted to this user.
-            self.wanted |= kind != b'-' && kind != b'!';
+            self.user = user;
+            self.wanted = Wanted::Yes;
         }
         self.answered += 1;
         Ok(())
@@ -176,7 +215,7 @@ mod tests {
             tracker.sent(request)?;
             tracker.received(reply, false)?;
         }
-        Ok(tracker.may_move())
+        Ok(tracker.is_quiet() && tracker.may_ask())
     }
 
     #[test]
@@ -229,37 +268,37 @@ mod tests {
         let mut tracker = Tracker::new(1);
         tracker.received(PONG, true).unwrap();
         tracker.received(PONG, true).unwrap();
-        assert!(!tracker.may_move());
+        assert!(!(tracker.is_quiet() && tracker.may_ask()));
         tracker.sent(PING).unwrap();
-        assert!(!tracker.may_move());
+        assert!(!(tracker.is_quiet() && tracker.may_ask()));
         assert_eq!(tracker.all_sent(), Err(GivenUp));
         tracker.sent(PING).unwrap();
         assert_eq!(tracker.all_sent(), Ok(()));
-        assert!(tracker.may_move());
+        assert!((tracker.is_quiet() && tracker.may_ask()));
     }
 
     #[test]
     fn a_refused_connection_tries_again_after_a_login() {
         let mut tracker = Tracker::new(0);
         tracker.asked();
-        assert!(!tracker.may_move());
+        assert!(!(tracker.is_quiet() && tracker.may_ask()));
         let auth = b"*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n";
         tracker.sent(auth).unwrap();
         tracker.received(b"-WRONGPASS no\r\n", false).unwrap();
-        assert!(!tracker.may_move());
+        assert!(!(tracker.is_quiet() && tracker.may_ask()));
         tracker.sent(auth).unwrap();
         tracker.received(b"+OK\r\n", false).unwrap();
-        assert!(tracker.may_move());
+        assert!((tracker.is_quiet() && tracker.may_ask()));
     }
 
     #[test]
-    fn a_transient_refusal_is_forgiven_a_few_times() {
+    fn a_server_that_refused_is_left_alone_for_longer_each_time() {
         let mut tracker = Tracker::new(0);
-        for attempt in 1..=MAX_ATTEMPTS {
-            assert!(tracker.may_move(), "attempt {attempt}");
-            tracker.asked();
-            tracker.refused_transiently();
-        }
-        assert!(!tracker.may_move());
+        tracker.asked();
+        tracker.refused(Refusal::NotNow);
+        assert!(matches!(tracker.wanted, Wanted::From(_)));
+        assert!(!tracker.may_ask());
+        assert_eq!([1, 2, 5].map(pause_ns), [100_000_000, 200_000_000, 1_600_000_000]);
+        assert_eq!([20, u32::MAX].map(pause_ns), [60_000_000_000; 2]);
     }
 }

@@ -4,6 +4,8 @@ use super::GivenUp;
 
 /// How much of a word is kept: no name that matters is longer.
 const WORD_BYTES: usize = 16;
+/// How many words are: of a login, those that say who it is.
+const WORDS: usize = 5;
 /// The longest line of lengths.
 const MAX_NUMBER_BYTES: usize = 20;
 /// The longest inline request that is followed; Redis' own limit is 64 KiB.
@@ -12,23 +14,41 @@ const MAX_INLINE_BYTES: usize = 4096;
 /// The first words of a request, in capital letters, cut at their maximum.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Request {
-    words: [Vec<u8>; 2],
+    words: [Word; WORDS],
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Word {
+    bytes: [u8; WORD_BYTES],
+    length: usize,
+}
+
+impl Word {
+    fn get(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 impl Request {
     pub(super) fn name(&self) -> &[u8] {
-        &self.words[0]
+        self.words[0].get()
     }
 
     pub(super) fn argument(&self) -> &[u8] {
-        &self.words[1]
+        self.words[1].get()
+    }
+
+    pub(super) fn words(&self) -> impl Iterator<Item = &[u8]> {
+        self.words.iter().map(Word::get)
     }
 
     fn append(&mut self, word: u64, bytes: &[u8]) {
         let index = usize::try_from(word).unwrap_or(usize::MAX);
         if let Some(word) = self.words.get_mut(index) {
-            let room = WORD_BYTES - word.len().min(WORD_BYTES);
-            word.extend(bytes.iter().take(room).map(u8::to_ascii_uppercase));
+            for (place, byte) in word.bytes[word.length..].iter_mut().zip(bytes) {
+                *place = byte.to_ascii_uppercase();
+                word.length += 1;
+            }
         }
     }
 }
@@ -169,7 +189,7 @@ fn inline_request(line: &[u8]) -> Result<Request, GivenUp> {
     }
     let mut request = Request::default();
     let words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-    for (index, word) in (0..2).zip(words) {
+    for (index, word) in (0..).zip(words.take(WORDS)) {
         request.append(index, word);
     }
     Ok(request)
@@ -190,8 +210,9 @@ mod tests {
                 let (taken, request) = scanner.next(rest)?;
                 rest = &rest[taken..];
                 let name = |request: Request| {
-                    let words = request.words.map(|word| String::from_utf8(word).unwrap());
-                    words.join(" ").trim().to_owned()
+                    let words = request.words().take(2);
+                    let words = words.map(|word| String::from_utf8(word.to_vec()).unwrap());
+                    words.collect::<Vec<_>>().join(" ").trim().to_owned()
                 };
                 found.extend(request.map(name));
             }

@@ -1,0 +1,78 @@
+//! Connections whose peer is always to ring, not only while somebody sleeps in here.
+//!
+//! With `O_ASYNC` whatever comes on the socket raises a signal. And a program that reads in
+//! blocking mode, but was never yet seen to wait there, may wait in some way that is not
+//! seen: it finds the socket readable then, if not as soon as it could.
+
+use super::{Connection, Phase, lock};
+use shm_fifo::{Duplex, Interest};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// `O_ASYNC` is on.
+const SIGNALLED: u8 = 1;
+/// Nobody was seen waiting.
+const UNPROVEN: u8 = 2;
+
+impl Connection {
+    /// The program switched it on or off. A connection on its socket stays there.
+    pub(crate) fn set_async(self: &Arc<Self>, is_async: bool) {
+        if is_async && self.give_up() {
+            return;
+        }
+        if is_async {
+            self.alerts.fetch_or(SIGNALLED, Relaxed);
+            self.ask_for_doorbells();
+        } else {
+            self.alerts.fetch_and(!SIGNALLED, Relaxed);
+        }
+    }
+
+    /// It has moved, though the program was seen to read in blocking mode alone. To be called
+    /// with the sleepers locked.
+    pub(super) fn is_unproven(&self, ring: &Duplex) {
+        self.alerts.fetch_or(UNPROVEN, Relaxed);
+        ask(ring, self.fd());
+    }
+
+    /// The program waits for it, by a call that is served.
+    #[inline]
+    pub(crate) fn is_proven(&self) {
+        if self.alerts.load(Relaxed) & UNPROVEN != 0 {
+            self.alerts.fetch_and(!UNPROVEN, Relaxed);
+        }
+    }
+
+    /// Whether its peer is always to ring.
+    pub(crate) fn is_alert(&self) -> bool {
+        self.alerts.load(Relaxed) != 0
+    }
+
+    /// After something was read: the next bytes are to ring.
+    #[inline]
+    pub(crate) fn rearm_alerts(&self) {
+        if self.is_alert() {
+            self.ask_for_doorbells();
+        }
+    }
+
+    #[cold]
+    fn ask_for_doorbells(&self) {
+        if self.phase() != Phase::Shared {
+            return;
+        }
+        // Doorbells that were for what has been read.
+        self.attend_quietly();
+        let sleepers = lock(&self.sleepers);
+        if let Some(ring) = self.ring() {
+            ask(ring, self.fd());
+        }
+        drop(sleepers);
+    }
+}
+
+/// What is there is read by whoever is reading now: what comes behind it is to ring.
+fn ask(ring: &Duplex, fd: RawFd) {
+    let _is_behind = ring.park(fd, Interest::READABLE, Some(ring.arrivals()));
+}

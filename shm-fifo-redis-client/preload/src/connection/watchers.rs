@@ -1,0 +1,115 @@
+//! The epoll instances that have been told of a connection.
+
+use super::{Connection, Phase, lock};
+use crate::epoll::Epoll;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    epoll: Weak<Epoll>,
+    /// The number by which it was told.
+    fd: RawFd,
+    /// How often it had been waited in then.
+    waits: u64,
+}
+
+impl Watcher {
+    fn is(&self, epoll: &Arc<Epoll>, fd: RawFd) -> bool {
+        self.fd == fd && std::ptr::eq(self.epoll.as_ptr(), Arc::as_ptr(epoll))
+    }
+}
+
+impl Connection {
+    /// `epoll` has been told of it as `fd`.
+    pub(crate) fn watched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
+        let mut watchers = lock(&self.watchers);
+        watchers.retain(|other| other.epoll.strong_count() > 0 && !other.is(epoll, fd));
+        watchers.push(Watcher { epoll: Arc::downgrade(epoll), fd, waits: epoll.waits() });
+    }
+
+    /// `epoll` is told of it as `fd` no more.
+    pub(crate) fn unwatched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
+        lock(&self.watchers).retain(|other| !other.is(epoll, fd));
+    }
+
+    /// The number, once, of each instance that watches it.
+    pub(super) fn watchers(&self) -> Vec<Arc<Epoll>> {
+        let watchers = lock(&self.watchers);
+        let mut found: Vec<Arc<Epoll>> = Vec::new();
+        for epoll in watchers.iter().filter_map(|watcher| watcher.epoll.upgrade()) {
+            if !found.iter().any(|known| Arc::ptr_eq(known, &epoll)) {
+                found.push(epoll);
+            }
+        }
+        found
+    }
+
+    /// Whether it was seen that the program waits for it by calls that are served: else it
+    /// may wait in some way that a moved connection does not wake.
+    ///
+    /// Evidence is each epoll instance that watches it, made in our sight and waited in
+    /// since it does; or else a blocking call, or `poll` and its like, that has waited for
+    /// the last reply.
+    pub(super) fn is_seen_waiting(&self) -> bool {
+        let watchers = lock(&self.watchers);
+        if watchers.is_empty() {
+            return self.was_awaited.load(Relaxed);
+        }
+        let is_served = watchers.iter().all(|watcher| {
+            watcher.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(watcher.waits))
+        });
+        if is_served {
+            self.waits_unseen.store(false, Relaxed);
+        }
+        is_served
+    }
+
+    /// The program waits for it by a call that is served; or, not `surely`, it would, where
+    /// there is nothing to read.
+    pub(crate) fn note_awaited(&self, surely: bool) {
+        self.was_awaited.store(true, Relaxed);
+        if surely {
+            self.waits_unseen.store(false, Relaxed);
+        }
+    }
+
+    /// Something has changed that may be news to those who watch it, but `except`, who
+    /// knows. To be called without an instance's or the sleepers' lock.
+    pub(crate) fn tell_watchers(self: &Arc<Self>, except: Option<&Epoll>) {
+        for epoll in self.watchers() {
+            if !except.is_some_and(|known| std::ptr::eq(known, Arc::as_ptr(&epoll))) {
+                epoll.look_at(self);
+            }
+        }
+    }
+
+    /// It is watched by the number `fd` no more, which is being closed: another is `left`.
+    pub(super) fn renumber_watched(self: &Arc<Self>, fd: RawFd, left: RawFd) {
+        let is_watched = lock(&self.watchers).iter().any(|watcher| watcher.fd == fd);
+        if !is_watched {
+            return;
+        }
+        // The kernel keeps the program's registration, which nobody can change any more.
+        if self.phase() == Phase::Socket {
+            self.give_up();
+            return;
+        }
+        for epoll in self.watchers() {
+            epoll.renumber(self, fd, left);
+        }
+        for watcher in lock(&self.watchers).iter_mut().filter(|watcher| watcher.fd == fd) {
+            watcher.fd = left;
+        }
+    }
+
+    /// Nobody watches it any more.
+    pub(super) fn leave_watchers(&self) {
+        for epoll in self.watchers() {
+            epoll.forget(self.id);
+        }
+        lock(&self.watchers).clear();
+    }
+}

@@ -1,0 +1,191 @@
+//! The epoll instance beside a program's own: what threads sleep in once a connection is
+//! watched.
+
+use super::KERNEL_POLL_INTERVAL_NS;
+use crate::errno::Errno;
+use crate::sys;
+use libc::{epoll_event, sigset_t};
+use std::os::fd::RawFd;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
+const EDGE: u32 = libc::EPOLLET.cast_unsigned();
+
+/// What an event is about: a connection's number, or one of these.
+const PROGRAMS: u64 = u64::MAX;
+const KICKED: u64 = u64::MAX - 1;
+
+/// How many events are taken at a time. More come with the next look.
+const AT_ONCE: usize = 32;
+
+/// Our own descriptors have high numbers: programs expect the lowest free one for theirs,
+/// and some close all up to the last that they know of.
+const FIRST_NUMBER: RawFd = 512;
+
+/// Its number is none that the program was given.
+#[derive(Debug)]
+pub(super) struct Private {
+    fd: RawFd,
+}
+
+/// What the kernel has to say.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// The program's own instance has events.
+    pub(super) has_programs: bool,
+    /// The numbers of connections on whose sockets there is something.
+    rung: [u64; AT_ONCE],
+    rung_count: usize,
+}
+
+impl News {
+    pub(super) fn has_some(&self) -> bool {
+        self.has_programs || self.rung_count > 0
+    }
+
+    pub(super) fn rung(&self) -> &[u64] {
+        &self.rung[..self.rung_count]
+    }
+}
+
+impl Private {
+    /// Beside the instance `epfd`, which it watches.
+    pub(super) fn new(epfd: RawFd) -> Result<Self, Errno> {
+        let private = Self { fd: sys::epoll_create(FIRST_NUMBER)? };
+        remember(private.fd);
+        private.add(epfd, READABLE, PROGRAMS)?;
+        private.add(kick_fd()?, READABLE | EDGE, KICKED)?;
+        Ok(private)
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    fn add(&self, fd: RawFd, events: u32, about: u64) -> Result<(), Errno> {
+        let event = epoll_event { events, u64: about };
+        sys::epoll_ctl(self.fd, libc::EPOLL_CTL_ADD, fd, Some(event))
+    }
+
+    /// Watches the socket of that connection for doorbells.
+    pub(super) fn add_socket(&self, socket: RawFd, connection: u64) -> Result<(), Errno> {
+        match self.add(socket, READABLE, connection) {
+            // By another of the connection's numbers, or since the program removed it.
+            Err(Errno(libc::EEXIST)) => Ok(()),
+            added => added,
+        }
+    }
+
+    pub(super) fn remove_socket(&self, socket: RawFd) {
+        // It may be closed.
+        sys::epoll_ctl(self.fd, libc::EPOLL_CTL_DEL, socket, None).ok();
+    }
+
+    /// The program closes one of its instance's numbers: another is `left`.
+    pub(super) fn renumber_program(&self, epfd: RawFd, left: RawFd) {
+        self.remove_socket(epfd);
+        self.add(left, READABLE, PROGRAMS).ok();
+    }
+
+    /// Sleeps until there is something, at most for `timeout_ns`.
+    pub(super) fn wait(
+        fd: RawFd,
+        timeout_ns: Option<u64>,
+        mask: *const sigset_t,
+    ) -> Result<News, Errno> {
+        let mut events = [epoll_event { events: 0, u64: 0 }; AT_ONCE];
+        let count = sys::epoll_wait(fd, &mut events, timeout_ns, mask)?;
+        let mut news = News::default();
+        for event in &events[..count] {
+            match event.u64 {
+                PROGRAMS => news.has_programs = true,
+                KICKED => {}
+                connection => {
+                    news.rung[news.rung_count] = connection;
+                    news.rung_count += 1;
+                }
+            }
+        }
+        Ok(news)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        forget(self.fd);
+        sys::close(self.fd);
+    }
+}
+
+/// An eventfd that wakes who sleeps in any private instance. Nobody reads it: it is
+/// registered edge-triggered, so each signal is an event of its own in each instance, and
+/// those that it was not for look once in vain.
+static KICK: AtomicI32 = AtomicI32::new(-1);
+
+fn kick_fd() -> Result<RawFd, Errno> {
+    let known = KICK.load(Acquire);
+    if known >= 0 {
+        return Ok(known);
+    }
+    let fresh = sys::eventfd(FIRST_NUMBER)?;
+    match KICK.compare_exchange(-1, fresh, AcqRel, Acquire) {
+        Ok(_) => {
+            remember(fresh);
+            Ok(fresh)
+        }
+        Err(first) => {
+            sys::close(fresh);
+            Ok(first)
+        }
+    }
+}
+
+/// Wakes all who sleep.
+pub(super) fn kick() {
+    sys::signal_eventfd(KICK.load(Acquire));
+}
+
+/// In a forked child: what the parent sleeps in is none of ours.
+pub(crate) fn forked_child() {
+    let kick = KICK.swap(-1, AcqRel);
+    if kick >= 0 {
+        sys::close(kick);
+    }
+    for place in &NUMBERS {
+        place.store(-1, Relaxed);
+    }
+}
+
+/// The numbers of our own descriptors, which the program does not know and so cannot mean
+/// to close. Programs have few event loops: those beyond are not protected.
+static NUMBERS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
+
+fn remember(fd: RawFd) {
+    let is_free = |place: &&AtomicI32| place.compare_exchange(-1, fd, AcqRel, Acquire).is_ok();
+    let _place = NUMBERS.iter().find(is_free);
+}
+
+fn forget(fd: RawFd) {
+    for place in &NUMBERS {
+        place.compare_exchange(fd, -1, AcqRel, Acquire).ok();
+    }
+}
+
+/// Whether `fd` is a descriptor of ours.
+pub(crate) fn is_private(fd: RawFd) -> bool {
+    fd >= FIRST_NUMBER && NUMBERS.iter().any(|place| place.load(Relaxed) == fd)
+}
+
+/// The descriptors of ours from `first` to `last`, in order.
+pub(crate) fn private_between(first: RawFd, last: RawFd) -> Vec<RawFd> {
+    let known = NUMBERS.iter().map(|place| place.load(Relaxed)).filter(|&fd| fd >= 0);
+    let mut between: Vec<RawFd> = known.filter(|fd| (first..=last).contains(fd)).collect();
+    between.sort_unstable();
+    between
+}
+
+/// Whether the kernel is to be asked again, `asked_ns` being when it was last.
+pub(super) fn is_due(asked_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(asked_ns) >= KERNEL_POLL_INTERVAL_NS
+}

@@ -1,0 +1,174 @@
+//! Copies that the kernel makes between descriptors: where one of them is a moved
+//! connection, they are made here.
+#![allow(unsafe_code)]
+
+use super::{length, read, write};
+use crate::errno::{self, Errno, untouched};
+use crate::real;
+use crate::table::{self, Entry};
+use libc::{c_int, c_uint, off_t, size_t, ssize_t};
+
+/// As much as a pipe holds.
+const AT_ONCE: usize = 64 * 1024;
+
+/// Whether the kernel may read or write `fd` behind our back. A connection on its socket is
+/// given up for that.
+pub(super) fn kernel_may_copy(fd: c_int) -> bool {
+    match table::entry(fd) {
+        Some(Entry::Connection(connection)) => untouched(|| connection.give_up()),
+        Some(Entry::Inherited) => false,
+        Some(Entry::Epoll(_)) | None => true,
+    }
+}
+
+macro_rules! sendfile {
+    ($($name:ident)+) => {$(
+        /// # Safety
+        /// As `sendfile(2)`.
+        #[unsafe(no_mangle)]
+        pub(super) unsafe extern "C" fn $name(
+            target: c_int,
+            source: c_int,
+            offset: *mut off_t,
+            count: size_t,
+        ) -> ssize_t {
+            // SAFETY: the caller's own arguments.
+            unsafe {
+                if kernel_may_copy(target) {
+                    real::$name(target, source, offset, count)
+                } else {
+                    send_file(target, source, offset, count)
+                }
+            }
+        }
+    )+};
+}
+
+sendfile! { sendfile sendfile64 }
+
+/// # Safety
+/// As `sendfile(2)`.
+unsafe fn send_file(target: c_int, source: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
+    let mut buffer = untouched(|| vec![0_u8; AT_ONCE.min(count)]);
+    let mut sent: size_t = 0;
+    while sent < count {
+        let wanted = buffer.len().min(count - sent);
+        // SAFETY: null, or the caller's own offset.
+        let from = match unsafe { offset.as_ref() } {
+            Some(&offset) => offset,
+            // SAFETY: takes no pointer.
+            None => unsafe { libc::lseek64(source, 0, libc::SEEK_CUR) },
+        };
+        // SAFETY: so many bytes of the buffer.
+        let read = unsafe { libc::pread64(source, buffer.as_mut_ptr().cast(), wanted, from) };
+        let Ok(read @ 1..) = size_t::try_from(read) else {
+            return if sent > 0 { whole(sent) } else { read };
+        };
+        // SAFETY: so many bytes of the buffer.
+        let written = unsafe { write::write(target, buffer.as_ptr().cast(), read) };
+        let Ok(written) = size_t::try_from(written) else {
+            return if sent > 0 { whole(sent) } else { written };
+        };
+        sent += written;
+        let now = from + off_t::try_from(written).unwrap_or(0);
+        // SAFETY: as above.
+        match unsafe { offset.as_mut() } {
+            Some(offset) => *offset = now,
+            None => {
+                // SAFETY: takes no pointer.
+                unsafe { libc::lseek64(source, now, libc::SEEK_SET) };
+            }
+        }
+        if written < read {
+            break;
+        }
+    }
+    untouched(|| drop(buffer));
+    whole(sent)
+}
+
+fn whole(count: size_t) -> ssize_t {
+    ssize_t::try_from(count).unwrap_or(ssize_t::MAX)
+}
+
+/// # Safety
+/// As `splice(2)`.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn splice(
+    source: c_int,
+    source_offset: *mut off_t,
+    target: c_int,
+    target_offset: *mut off_t,
+    size: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    let (from_kernel, to_kernel) = (kernel_may_copy(source), kernel_may_copy(target));
+    if from_kernel && to_kernel {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::splice(source, source_offset, target, target_offset, size, flags) };
+    }
+    // A stream has no positions, and neither has a pipe, which the other one must be.
+    if !source_offset.is_null() || !target_offset.is_null() {
+        return length(Err(Errno(libc::ESPIPE)));
+    }
+    if !from_kernel && !to_kernel {
+        return length(Err(Errno(libc::EINVAL)));
+    }
+    let dont_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
+    // SAFETY: takes no pointer but to what it makes.
+    if to_kernel { unsafe { drain(source, target, size) } } else { unsafe { feed(source, target, size, dont_wait) } }
+}
+
+/// From a moved connection to a pipe.
+unsafe fn drain(source: c_int, pipe: c_int, size: size_t) -> ssize_t {
+    // No more than goes into the pipe at once: what was read cannot be put back.
+    let mut buffer = [0_u8; libc::PIPE_BUF];
+    let mut entry = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one live entry. A pipe that is writable has room for that much.
+    if unsafe { real::poll(&raw mut entry, 1, -1) } < 0 {
+        return -1;
+    }
+    // SAFETY: so many bytes of the buffer.
+    let count = unsafe { read::read(source, buffer.as_mut_ptr().cast(), buffer.len().min(size)) };
+    match size_t::try_from(count) {
+        // SAFETY: so many bytes of the buffer.
+        Ok(count @ 1..) => unsafe { real::write(pipe, buffer.as_ptr().cast(), count) },
+        _ => count,
+    }
+}
+
+/// From a pipe to a moved connection.
+unsafe fn feed(pipe: c_int, target: c_int, size: size_t, dont_wait: bool) -> ssize_t {
+    let mut available: c_int = 0;
+    let mut entry = libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live entry.
+    let ready = unsafe { real::poll(&raw mut entry, 1, if dont_wait { 0 } else { -1 }) };
+    if ready == 0 {
+        errno::set(libc::EAGAIN);
+        return -1;
+    }
+    // SAFETY: a live int to write.
+    unsafe { libc::ioctl(pipe, libc::FIONREAD, &raw mut available) };
+    let mut buffer = [0_u8; libc::PIPE_BUF];
+    let wanted = size.min(buffer.len()).min(usize::try_from(available).unwrap_or(0));
+    // SAFETY: so many bytes of the buffer.
+    let count = unsafe { real::read(pipe, buffer.as_mut_ptr().cast(), wanted) };
+    let Ok(count @ 1..) = size_t::try_from(count) else { return count };
+    let mut written = 0;
+    while written < count {
+        // SAFETY: so many bytes of the buffer. All of it, or it would be lost.
+        let more = unsafe {
+            write::write(target, buffer[written..].as_ptr().cast(), count - written)
+        };
+        match size_t::try_from(more) {
+            Ok(more) => written += more,
+            Err(_) if errno::get() == libc::EAGAIN => {
+                let mut entry = libc::pollfd { fd: target, events: libc::POLLOUT, revents: 0 };
+                // SAFETY: one live entry.
+                unsafe { super::poll::poll(&raw mut entry, 1, -1) };
+            }
+            Err(_) => return more,
+        }
+    }
+    whole(written)
+}
