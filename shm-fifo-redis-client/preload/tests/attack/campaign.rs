@@ -2,6 +2,7 @@
 
 use crate::driver;
 use crate::run::{Fault, Plan, Report, Way};
+use crate::shrink::shrink;
 use std::env;
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const DEFAULT_STEPS: u64 = 60_000;
 const DEFAULT_RUN_STEPS: u64 = 1000;
 const THREADS: usize = 2;
+/// Far beyond what any call takes on a busy machine.
+const PATIENCE_S: u32 = 25;
 
 fn setting(name: &str, default: u64) -> u64 {
     let name = format!("SHM_FIFO_ATTACK_{name}");
@@ -35,6 +38,7 @@ pub(crate) fn run() {
     let first = setting("SEED", 1);
     let max_faults = setting("FAULTS", 1);
     let without = env::var("SHM_FIFO_ATTACK_WITHOUT").unwrap_or_default();
+    let shrinks = env::var_os("SHM_FIFO_ATTACK_SHRINK").is_some();
     let runs = steps.div_ceil(run_steps);
     let next = AtomicU64::new(first);
     let totals = Mutex::new(Totals::default());
@@ -45,8 +49,10 @@ pub(crate) fn run() {
             if seed >= first + runs || enough {
                 return;
             }
-            let plan = Plan { seed, steps: run_steps, without: without.clone() };
-            let result = both_ways(&plan, &program);
+            let plan = Plan { seed, steps: run_steps, without: without.clone(), patience_s: PATIENCE_S };
+            let result = both_ways(&plan, &program).map_err(|fault| {
+                if shrinks { shrink(&plan, &program, fault) } else { fault }
+            });
             let mut totals = totals.lock().unwrap();
             match result {
                 Ok(report) => totals.add(&report),
@@ -66,7 +72,7 @@ pub(crate) fn run() {
 }
 
 /// On sockets first: what fails there is a fault of the harness.
-fn both_ways(plan: &Plan, program: &Path) -> Result<Report, Fault> {
+pub(crate) fn both_ways(plan: &Plan, program: &Path) -> Result<Report, Fault> {
     let control = plan.run(program, Way::Plain).map_err(|fault| Fault {
         summary: format!("THE CONTROL FAILS, ON SOCKETS: {}", fault.summary),
         ..fault
@@ -79,7 +85,9 @@ fn both_ways(plan: &Plan, program: &Path) -> Result<Report, Fault> {
         let other = report.answers.get(step).unwrap_or(answer);
         if other != answer {
             let summary = format!("step {step}: a socket answers {answer}, it {other}");
-            return Err(Fault { summary, story: String::new() });
+            let step_number = step.split_once('.').and_then(|(_, step)| step.parse().ok());
+            let step = step_number.unwrap_or(plan.steps);
+            return Err(Fault { summary, story: String::new(), step });
         }
     }
     Ok(report)

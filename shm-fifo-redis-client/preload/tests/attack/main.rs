@@ -14,6 +14,7 @@ mod driver;
 mod journal;
 mod run;
 mod server;
+mod shrink;
 
 #[test]
 fn random_calls_see_a_socket() {

@@ -13,8 +13,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// A driver that makes no step for so long is asleep for ever.
-const PATIENCE_S: u32 = 25;
 /// How much of what it did is shown.
 const SHOWN_LINES: usize = 120;
 
@@ -32,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) steps: u64,
     /// Steps that are left out, as the driver takes them: `3,7-12`.
     pub(crate) without: String,
+    /// A driver that makes no call for so long is asleep for ever.
+    pub(crate) patience_s: u32,
 }
 
 /// What a run came to.
@@ -53,6 +53,8 @@ pub(crate) struct Fault {
     pub(crate) summary: String,
     /// What led to it.
     pub(crate) story: String,
+    /// The step in which it showed.
+    pub(crate) step: u64,
 }
 
 impl Plan {
@@ -79,7 +81,7 @@ impl Plan {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let end = wait(&mut child, &journal);
+        let end = wait(&mut child, &journal, self.patience_s);
         let outcome = server.end();
         let mut errors = String::new();
         if let Some(mut stream) = child.stderr.take() {
@@ -88,7 +90,8 @@ impl Plan {
         match self.judge(&end, &journal, &outcome) {
             None => Ok(report(&journal, &outcome)),
             Some(summary) => {
-                Err(Fault { story: story(self, way, &errors, &journal, &outcome, &end), summary })
+                let story = story(self, way, &errors, &journal, &outcome, &end);
+                Err(Fault { story, summary, step: journal.steps() })
             }
         }
     }
@@ -96,20 +99,19 @@ impl Plan {
     fn command(&self, program: &Path, way: Way, server: &Server) -> Command {
         let socket = server.directory.join("redis.sock");
         let port = server.port.to_string();
-        let mut command = match way {
-            Way::Plain => Command::new(program),
-            Way::Preloaded => {
-                let mut command = Command::new(support::redis_shm());
-                command.arg("exec");
-                if self.is_tcp() {
-                    command.args(["-h", "127.0.0.1", "-p", &port]);
-                } else {
-                    command.arg("-s").arg(&socket);
-                }
-                command.args(["--after", &self.after().to_string(), "--"]).arg(program);
-                command
-            }
-        };
+        let mut command = Command::new(program);
+        if way == Way::Preloaded {
+            let unix = format!("unix:{}", socket.display());
+            let tcp = format!("tcp:127.0.0.1:{port}");
+            let endpoints = match self.seed % 3 {
+                0 => tcp,
+                1 => unix,
+                _ => format!("{unix} {tcp}"),
+            };
+            command.env("LD_PRELOAD", support::preload_library());
+            command.env("SHM_FIFO_ENDPOINTS", endpoints);
+            command.env("SHM_FIFO_AFTER_COMMANDS", self.after().to_string());
+        }
         command.arg("--control").arg(server.directory.join("control.sock"));
         command.arg("--unix").arg(socket).args(["--port", &port]);
         command.args(["--seed", &self.seed.to_string(), "--steps", &self.steps.to_string()]);
@@ -117,7 +119,7 @@ impl Plan {
             command.arg("--tcp");
         }
         if way == Way::Plain {
-            command.arg("--plain");
+            command.arg("--plain").env_remove("LD_PRELOAD");
         }
         if !self.without.is_empty() {
             command.args(["--without", &self.without]);
@@ -155,7 +157,7 @@ enum End {
     Hangs(String),
 }
 
-fn wait(child: &mut Child, journal: &Journal) -> End {
+fn wait(child: &mut Child, journal: &Journal, patience_s: u32) -> End {
     let pid = Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     let (mut steps, mut silent_s) = (u64::MAX, 0);
@@ -167,7 +169,7 @@ fn wait(child: &mut Child, journal: &Journal) -> End {
         }
         silent_s = if journal.calls() == steps { silent_s + 1 } else { 0 };
         steps = journal.calls();
-        if silent_s >= PATIENCE_S {
+        if silent_s >= patience_s {
             let threads = threads(child.id());
             drop(child.kill());
             drop(child.wait());
@@ -226,10 +228,8 @@ fn story(plan: &Plan, way: Way, errors: &str, journal: &Journal, outcome: &Outco
     for line in &lines[lines.len().saturating_sub(shown)..] {
         let _ = writeln!(story, "{line}");
     }
-    for (id, counts) in &outcome.connections {
-        if !counts.has_ended || outcome.connections.len() < 20 {
-            let _ = writeln!(story, "c{id}: {:?}, {counts:?}", journal.written(*id));
-        }
+    for description in &outcome.descriptions {
+        let _ = writeln!(story, "{description}");
     }
     for fault in &outcome.faults {
         let _ = writeln!(story, "server: {fault}");

@@ -42,11 +42,13 @@ void change_mode(struct random *random) {
     }
     sync_with_server(c);
     count_call();
-    int result = once_in(random, 4) ? syscall(SYS_ioctl, any_name(c, random), FIONREAD, &available)
-                                    : ioctl(any_name(c, random), FIONREAD, &available);
-    CHECK(result == 0, "FIONREAD: errno %d", errno);
+    int by_syscall = once_in(random, 4);
+    int result = by_syscall ? syscall(SYS_ioctl, any_name(c, random), FIONREAD, &available)
+                            : ioctl(any_name(c, random), FIONREAD, &available);
+    const char *how = by_syscall ? "syscall(ioctl)" : "ioctl";
+    CHECK(result == 0, "%s(FIONREAD): errno %d", how, errno);
     CHECK((uint64_t)available == surely_unread(c) || c->is_tcp || c->is_stuck || c->shut_reading,
-          "FIONREAD: %d, and %llu bytes are there", available, (unsigned long long)surely_unread(c));
+          "%s(FIONREAD): %d, and %llu bytes are there", how, available, (unsigned long long)surely_unread(c));
 }
 
 static void answer(const char *call, long result) {

@@ -44,6 +44,8 @@ pub(crate) struct Server {
 pub(crate) struct Outcome {
     /// By their numbers.
     pub(crate) connections: BTreeMap<u64, Counts>,
+    /// The same, in words.
+    pub(crate) descriptions: Vec<String>,
     /// What nobody should have done.
     pub(crate) faults: Vec<String>,
 }
@@ -127,6 +129,7 @@ impl Engine {
             }
             if let Some(id) = connection.id {
                 self.outcome.connections.insert(id, connection.counts);
+                self.outcome.descriptions.push(connection.to_string());
             }
         }
     }
