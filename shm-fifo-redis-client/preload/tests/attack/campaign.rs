@@ -7,13 +7,14 @@ use std::env;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What `make test` runs.
 const DEFAULT_STEPS: u64 = 60_000;
 const DEFAULT_RUN_STEPS: u64 = 1000;
 const THREADS: usize = 2;
 /// Far beyond what any call takes on a busy machine.
-const PATIENCE_S: u32 = 25;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn setting(name: &str, default: u64) -> u64 {
     let name = format!("SHM_FIFO_ATTACK_{name}");
@@ -49,7 +50,7 @@ pub(crate) fn run() {
             if seed >= first + runs || enough {
                 return;
             }
-            let plan = Plan { seed, steps: run_steps, without: without.clone(), patience_s: PATIENCE_S };
+            let plan = Plan { seed, steps: run_steps, without: without.clone(), patience: PATIENCE };
             let result = both_ways(&plan, &program).map_err(|fault| {
                 if shrinks { shrink(&plan, &program, fault) } else { fault }
             });

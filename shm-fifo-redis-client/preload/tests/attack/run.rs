@@ -11,8 +11,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The server is the first to lose patience: it can say for what.
+const GRACE: Duration = Duration::from_secs(3);
 /// How much of what it did is shown.
 const SHOWN_LINES: usize = 120;
 
@@ -30,8 +33,8 @@ pub(crate) struct Plan {
     pub(crate) steps: u64,
     /// Steps that are left out, as the driver takes them: `3,7-12`.
     pub(crate) without: String,
-    /// A driver that makes no call for so long is asleep for ever.
-    pub(crate) patience_s: u32,
+    /// What does not happen for so long never does.
+    pub(crate) patience: Duration,
 }
 
 /// What a run came to.
@@ -72,7 +75,8 @@ impl Plan {
         let directory = TempDir::new().unwrap();
         let journal_path = directory.path().join("journal");
         let journal = Arc::new(Journal::create(&journal_path).unwrap());
-        let server = Server::start(directory.path(), self.seed, Arc::clone(&journal)).unwrap();
+        let shared = Arc::clone(&journal);
+        let server = Server::start(directory.path(), self.seed, shared, self.patience).unwrap();
         let mut command = self.command(program, way, &server);
         command.arg("--journal").arg(&journal_path);
         let mut child = command
@@ -81,7 +85,7 @@ impl Plan {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let end = wait(&mut child, &journal, self.patience_s);
+        let end = wait(&mut child, &journal, self.patience + GRACE);
         let outcome = server.end();
         let mut errors = String::new();
         if let Some(mut stream) = child.stderr.take() {
@@ -157,19 +161,20 @@ enum End {
     Hangs(String),
 }
 
-fn wait(child: &mut Child, journal: &Journal, patience_s: u32) -> End {
+fn wait(child: &mut Child, journal: &Journal, patience: Duration) -> End {
     let pid = Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    let (mut steps, mut silent_s) = (u64::MAX, 0);
+    let (mut calls, mut since) = (u64::MAX, Instant::now());
     loop {
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
         let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
         if poll(&mut ended, Some(&second)).is_ok_and(|count| count > 0) {
             return End::Status(child.wait().unwrap());
         }
-        silent_s = if journal.calls() == steps { silent_s + 1 } else { 0 };
-        steps = journal.calls();
-        if silent_s >= patience_s {
+        if journal.calls() != calls {
+            (calls, since) = (journal.calls(), Instant::now());
+        }
+        if since.elapsed() > patience {
             let threads = threads(child.id());
             drop(child.kill());
             drop(child.wait());

@@ -3,10 +3,12 @@
 use crate::campaign::both_ways;
 use crate::run::{Fault, Plan};
 use std::path::Path;
+use std::time::Duration;
 
 /// It depends on time as well: that it does not fail once says little.
 const ATTEMPTS: usize = 3;
 const MAX_RUNS: usize = 400;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Leaves out what is not needed: half of the steps first, then quarters, down to one.
 pub(crate) fn shrink(plan: &Plan, program: &Path, fault: Fault) -> Fault {
@@ -21,7 +23,7 @@ pub(crate) fn shrink(plan: &Plan, program: &Path, fault: Fault) -> Fault {
             let to = kept.len().min(from + length);
             let fewer = [&kept[..from], &kept[to..]].concat();
             let without = all_but(&fewer, plan.steps);
-            let tried = Plan { without, patience_s: 6, ..plan.clone() };
+            let tried = Plan { without, patience: PATIENCE, ..plan.clone() };
             let failed = (0..ATTEMPTS).find_map(|_| {
                 runs += 1;
                 both_ways(&tried, program).err().filter(|fault| kind_of(&fault.summary) == kind)

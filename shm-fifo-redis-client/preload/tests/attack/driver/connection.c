@@ -39,6 +39,7 @@ int perhaps_ended(const struct connection *c) {
     return c->server_end != NOT_ENDED || !c->is_synced && (c->may_die && !is_plain || c->ends_by);
 }
 
+extern int tolerated; /*TOLERATE*/
 enum { IN = POLLIN | POLLRDNORM, OUT = POLLOUT | POLLWRNORM };
 
 struct ready readiness(const struct connection *c) {
@@ -55,6 +56,7 @@ struct ready readiness(const struct connection *c) {
     if (may_have_ended) ready.may |= POLLHUP | POLLERR;
     if (c->written == c->consumed && !c->is_full) ready.must |= POLLOUT | POLLWRNORM;
     if (c->is_full != 1 || c->is_tcp || may_have_ended) ready.may |= OUT | POLLWRBAND;
+    if (tolerated & 1 && !is_plain && journal->connections[c->generator.id].seen_waiting) ready.may |= IN; /*TOLERATE*/
     ready.may |= ready.must;
     return ready;
 }
@@ -62,12 +64,14 @@ struct ready readiness(const struct connection *c) {
 /* ---- which one ---- */
 
 struct connection *any_connection(struct random *random) {
-    struct connection *live[MAX_LIVE];
-    unsigned count = 0;
-    for (int i = 0; i < MAX_LIVE; i++)
-        if (connections[i].is_live) live[count++] = &connections[i];
-    unsigned choice = any(random) >> 8;
-    return count ? live[choice % count] : NULL;
+    struct connection *best = NULL;
+    uint64_t choice = any(random), most = 0;
+    for (int i = 0; i < MAX_LIVE; i++) {
+        struct connection *c = &connections[i];
+        uint64_t preferred = preference(choice, c->generator.id);
+        if (c->is_live && (!best || preferred > most)) best = c, most = preferred;
+    }
+    return best;
 }
 
 int any_name(const struct connection *c, struct random *random) {
@@ -188,13 +192,26 @@ void was_read(struct connection *c, const char *data, size_t count, int peeked) 
         c->is_synced = 0;
         edges_are_uncertain(c);
     }
-    if (c->arrived == c->taken) edges_are_over(c);
+    if (c->is_synced && c->arrived == c->taken) edges_are_over(c);
 }
 
 /* ---- the server ---- */
 
+/* What was written before a refusal of SHM.START goes to the socket when the program makes its
+ * next call: it makes some. */
+static void make_calls(const struct connection *c) {
+    for (int i = 0; i < 8; i++) {
+        struct pollfd entry = {.fd = c->fds[0], .events = 0};
+        poll(&entry, 1, 1);
+    }
+}
+
 void sync_with_server(struct connection *c) {
     if (c->is_held) return;
+    if (c->refuses_start && !is_plain && c->is_live && c->style == HOOKED) {
+        seen_waiting(c);
+        make_calls(c);
+    }
     uint64_t requests = c->withholds && c->withheld_requests < c->requests ? c->withheld_requests : c->requests;
     struct answer answer = control(SYNC, c->generator.id, c->written, requests);
     CHECK(!(answer.flags & IN_VAIN),

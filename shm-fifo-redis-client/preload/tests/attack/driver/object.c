@@ -15,11 +15,13 @@
 struct object objects[MAX_OBJECTS];
 
 struct object *any_object(struct random *random) {
-    unsigned choice = any(random) >> 8, count = 0;
-    struct object *live[MAX_OBJECTS];
-    for (int i = 0; i < MAX_OBJECTS; i++)
-        if (objects[i].is_live) live[count++] = &objects[i];
-    return count ? live[choice % count] : NULL;
+    struct object *best = NULL;
+    uint64_t choice = any(random), most = 0;
+    for (int i = 0; i < MAX_OBJECTS; i++) {
+        uint64_t preferred = preference(choice, objects[i].made);
+        if (objects[i].is_live && (!best || preferred > most)) best = &objects[i], most = preferred;
+    }
+    return best;
 }
 
 struct object *new_object(struct random *random) {
@@ -41,7 +43,7 @@ struct object *new_object(struct random *random) {
             CHECK(fds[0] >= 0, "eventfd: errno %d", errno);
             break;
         }
-        *object = (struct object){1, kind, fds[0], fds[1], 0};
+        *object = (struct object){1, journal->steps, kind, fds[0], fds[1], 0};
         say("object %d: kind %d, fds %d and %d", i, kind, fds[0], fds[1]);
         return object;
     }

@@ -7,6 +7,7 @@ enum object_kind { PIPE, PAIR, EVENT };
 
 struct object {
     int is_live;
+    uint64_t made; /* the step */
     enum object_kind kind;
     int fd, other;
     uint64_t unread;

@@ -31,3 +31,7 @@ static inline unsigned length_up_to(struct random *random, unsigned most) {
     unsigned length = below(random, 1u << (1 + below(random, bits)));
     return length > most ? most : length;
 }
+
+/* How much a choice prefers the one that was made in step `made`. The one that it prefers
+ * stays that, whichever others there are: so a run can be shrunk. */
+static inline uint64_t preference(uint64_t choice, uint64_t made) { return mix(choice ^ mix(made)); }

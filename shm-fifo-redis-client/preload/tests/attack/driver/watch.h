@@ -8,6 +8,7 @@ enum edge { NO_NEWS, PERHAPS_NEWS, NEWS };
 
 struct instance {
     int is_live;
+    uint64_t made; /* the step */
     int is_born_unseen; /* made by a system call of the program's own */
     enum style style;   /* how it is waited for */
     int fds[MAX_NAMES], names;

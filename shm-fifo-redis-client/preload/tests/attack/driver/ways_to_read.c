@@ -58,7 +58,6 @@ static long receive_message(int fd, struct iovec *parts, int count, int flags, i
 static long receive_messages(int fd, struct iovec *parts, int count, int flags) {
     struct mmsghdr messages[4] = {0};
     int used = 0;
-    long total = 0;
     for (int i = 0; i < count; i++) {
         if (!parts[i].iov_len) continue;
         messages[used].msg_hdr.msg_iov = &parts[i];
@@ -66,8 +65,13 @@ static long receive_messages(int fd, struct iovec *parts, int count, int flags) 
     }
     int got = recvmmsg(fd, messages, used, flags | MSG_WAITFORONE, NULL);
     if (got < 0) return -1;
-    for (int i = 0; i < got; i++) total += messages[i].msg_len;
-    return total;
+    /* Each message has a place of its own, whether it was filled or not. */
+    char *end = messages[0].msg_hdr.msg_iov->iov_base;
+    for (int i = 0; i < got; i++) {
+        memmove(end, messages[i].msg_hdr.msg_iov->iov_base, messages[i].msg_len);
+        end += messages[i].msg_len;
+    }
+    return end - (char *)messages[0].msg_hdr.msg_iov->iov_base;
 }
 
 long read_by(unsigned way, int fd, void *data, size_t length, int flags, struct random *random) {

@@ -9,9 +9,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-/// What was written reaches the server in that time, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(15);
-
 const FRAME: usize = 32;
 const ANSWER: usize = 64;
 
@@ -26,6 +23,8 @@ struct Frame {
 #[derive(Debug)]
 pub(super) struct Control {
     listener: UnixListener,
+    /// What was written reaches the server in that time, however busy the machine is.
+    patience: Duration,
     streams: Vec<Stream>,
     /// What is to be done later.
     later: Vec<(Instant, Frame)>,
@@ -61,8 +60,8 @@ const IN_VAIN: u64 = 64;
 const HAS_FAULT: u64 = 128;
 
 impl Control {
-    pub(super) fn new(listener: UnixListener) -> Self {
-        Self { listener, streams: Vec::new(), later: Vec::new() }
+    pub(super) fn new(listener: UnixListener, patience: Duration) -> Self {
+        Self { listener, patience, streams: Vec::new(), later: Vec::new() }
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
@@ -91,7 +90,7 @@ impl Control {
             let stream = &mut self.streams[index];
             if stream.waiting.is_none() {
                 let Some(frame) = stream.receive() else { continue };
-                stream.waiting = Some((now + PATIENCE, frame));
+                stream.waiting = Some((now + self.patience, frame));
                 if frame.operation & LATER != 0 {
                     let time = now + Duration::from_micros(frame.b);
                     let operation = frame.operation & !LATER;

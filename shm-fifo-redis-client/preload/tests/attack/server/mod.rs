@@ -51,8 +51,14 @@ pub(crate) struct Outcome {
 }
 
 impl Server {
-    /// Listens in `directory`, and on a port.
-    pub(crate) fn start(directory: &Path, seed: u64, journal: Arc<Journal>) -> io::Result<Self> {
+    /// Listens in `directory`, and on a port. What the driver waits for comes to nothing
+    /// after `patience`.
+    pub(crate) fn start(
+        directory: &Path,
+        seed: u64,
+        journal: Arc<Journal>,
+        patience: Duration,
+    ) -> io::Result<Self> {
         let unix = UnixListener::bind(directory.join("redis.sock"))?;
         let control = UnixListener::bind(directory.join("control.sock"))?;
         let tcp = TcpListener::bind("127.0.0.1:0")?;
@@ -64,7 +70,7 @@ impl Server {
         let mut engine = Engine {
             unix,
             tcp,
-            control: Control::new(control),
+            control: Control::new(control, patience),
             connections: Vec::new(),
             seed,
             journal,
