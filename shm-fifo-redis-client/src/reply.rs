@@ -99,8 +99,7 @@ impl ReplyReader {
         self.open.is_empty() && self.bulk.is_none() && self.buffer.unread().is_empty()
     }
 
-    /// What was received and is in no value yet, of those that [`ReplyReader::next`] has
-    /// begun.
+    /// What was received behind the last value, and not looked at.
     #[cfg(feature = "tokio")]
     pub(crate) fn unread(&self) -> &[u8] {
         self.buffer.unread()

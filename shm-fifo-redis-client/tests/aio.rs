@@ -277,21 +277,6 @@ fn pushes_that_came_while_moving_are_the_first_thing_read() {
 }
 
 #[test]
-fn connecting_ends_in_time_and_hangs_up() {
-    on_one_thread(async || {
-        // This server goes on only when the client has hung up.
-        let server = FakeServer::unix(|mut peer| {
-            peer.greet();
-            peer.wait_for_end();
-        });
-        let client = client(&server).connect_timeout(SOON);
-        let error = client.get_multiplexed_async_connection().await.unwrap_err();
-        assert!(redis::RedisError::from(error).is_timeout());
-        server
-    });
-}
-
-#[test]
 fn subscriptions_receive_messages() {
     on_one_thread(async || {
         let server = FakeServer::unix(|peer| {

@@ -8,20 +8,23 @@ mod support;
 
 use futures_util::future::join_all;
 use redis::RedisError;
+use shm_fifo_redis_client::aio::MultiplexedConnection;
 use shm_fifo_redis_client::{Client, Error, Transport};
-use std::io::Write;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
-use support::fake::{FakeServer, Peer};
+use support::fake::{FakeServer, Peer, read_command};
 use support::redis_server::RedisServer;
 use support::runtime::on_one_thread;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 const SOON: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(30);
+const VERY_LONG: Duration = Duration::from_secs(3600);
 
 fn client(address: &str) -> Client {
-    Client::open(address).unwrap().response_timeout(LONG)
+    Client::open(address).unwrap().response_timeout(VERY_LONG)
 }
 
 fn assert_timed_out<T>(result: Result<T, Error>) {
@@ -88,19 +91,42 @@ fn a_connection_is_made_once_a_full_queue_has_room() {
     });
 }
 
-/// A server that greets every client, and says nothing more.
-fn silent_server(path: &std::path::Path, clients: usize) -> std::thread::JoinHandle<()> {
+/// What is connecting ends by its timeout, also where the server falls silent in the
+/// middle, which it tells.
+async fn time_out_in_silence<T: Send + 'static>(
+    silence: oneshot::Receiver<()>,
+    connecting: impl IntoIterator<Item: Future<Output = Result<T, Error>> + Send + 'static>,
+) {
+    let connecting: Vec<_> = connecting.into_iter().map(tokio::spawn).collect();
+    silence.await.unwrap();
+    // From here the clock goes on by itself, once everything waits.
+    tokio::time::pause();
+    for connecting in connecting {
+        assert_timed_out(connecting.await.unwrap());
+    }
+    tokio::time::resume();
+}
+
+async fn connect(client: Client) -> Result<MultiplexedConnection, Error> {
+    client.get_multiplexed_async_connection().await
+}
+
+/// A server that greets so many clients, and says nothing more.
+fn silent_server(
+    path: &Path,
+    clients: usize,
+    silent: oneshot::Sender<()>,
+) -> std::thread::JoinHandle<()> {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
-        let greet = |_| {
-            let mut socket = listener.accept().unwrap().0;
-            socket.write_all(b"+OK\r\n+OK\r\n").unwrap();
-            socket
-        };
-        let sockets: Vec<_> = (0..clients).map(greet).collect();
-        for socket in sockets {
-            Peer::Unix(socket).wait_for_end();
+        let mut peers: Vec<_> =
+            (0..clients).map(|_| Peer::Unix(listener.accept().unwrap().0)).collect();
+        for peer in &mut peers {
+            peer.greet();
+            peer.expect("SHM.OPEN");
         }
+        silent.send(()).unwrap();
+        peers.iter_mut().for_each(Peer::wait_for_end);
     })
 }
 
@@ -110,53 +136,76 @@ fn hundreds_of_moves_that_are_not_answered_end_in_time() {
     on_one_thread(async || {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("silent.sock");
-        let server = silent_server(&path, CLIENTS);
-        all_time_out(&format!("redis+shm+unix://{}", path.display()), CLIENTS).await;
+        let (silent, silence) = oneshot::channel();
+        let server = silent_server(&path, CLIENTS, silent);
+        let client = client(&format!("redis+shm+unix://{}", path.display())).connect_timeout(LONG);
+        time_out_in_silence(silence, (0..CLIENTS).map(|_| connect(client.clone()))).await;
         server.join().unwrap();
     });
 }
 
 #[test]
-fn silence_at_any_moment_ends_in_time() {
+fn silence_after_the_offer_ends_in_time() {
     on_one_thread(async || {
-        let at_start = FakeServer::unix(|mut peer| {
+        let (silent, silence) = oneshot::channel();
+        let server = FakeServer::unix(move |mut peer| {
             peer.greet();
-            let _region = peer.offer();
+            let region = peer.offer();
+            peer.expect_start(&region);
+            silent.send(()).unwrap();
             peer.wait_for_end();
         });
-        let in_the_ring = FakeServer::unix(|mut peer| {
+        let client = client(&server.shm_address()).connect_timeout(LONG);
+        time_out_in_silence(silence, [connect(client)]).await;
+        server
+    });
+}
+
+#[test]
+fn silence_in_shared_memory_ends_in_time() {
+    on_one_thread(async || {
+        let (silent, silence) = oneshot::channel();
+        let server = FakeServer::unix(move |mut peer| {
             peer.greet();
             let region = peer.offer();
             peer.expect_start(&region);
             peer.say(&[0]);
+            silent.send(()).unwrap();
             peer.wait_for_end();
         });
-        for server in [&at_start, &in_the_ring] {
-            all_time_out(&server.shm_address(), 1).await;
-        }
-        [at_start, in_the_ring]
+        let client = client(&server.shm_address()).connect_timeout(LONG);
+        time_out_in_silence(silence, [connect(client)]).await;
+        server
     });
 }
 
-/// redis-rs says some words of its own, for which the same time counts.
+/// A server that moves a connection, and does not answer what redis-rs says then.
+fn silent_after_the_move(silent: oneshot::Sender<()>) -> FakeServer {
+    FakeServer::unix(move |mut peer| {
+        peer.expect("HELLO");
+        peer.say(b"%0\r\n");
+        let mut channel = peer.share();
+        assert_eq!(read_command(&mut channel).unwrap().unwrap()[0], b"HELLO");
+        silent.send(()).unwrap();
+        std::io::copy(&mut channel, &mut std::io::sink()).ok();
+    })
+}
+
 #[test]
-fn silence_after_the_move_ends_in_time() {
+fn the_first_words_of_redis_rs_count_among_connecting() {
     on_one_thread(async || {
-        let silent_in_shared_memory = |mut peer: Peer| {
-            peer.expect("HELLO");
-            peer.say(b"%0\r\n");
-            let mut channel = peer.share();
-            std::io::copy(&mut channel, &mut std::io::sink()).ok();
-        };
-        let servers = [(); 2].map(|()| FakeServer::unix(silent_in_shared_memory));
-        let client = |server: &FakeServer| {
-            let address = format!("{}?protocol=resp3", server.shm_address());
-            client(&address).connect_timeout(SOON)
-        };
-        assert_timed_out(client(&servers[0]).get_multiplexed_async_connection().await);
-        let subscription = client(&servers[1]).get_async_pubsub().await;
-        assert!(subscription.err().unwrap().is_timeout());
-        servers
+        let (silent, silence) = oneshot::channel();
+        let server = silent_after_the_move(silent);
+        let address = format!("{}?protocol=resp3", server.shm_address());
+        time_out_in_silence(silence, [connect(client(&address).connect_timeout(LONG))]).await;
+
+        let (silent, silence) = oneshot::channel();
+        let other = silent_after_the_move(silent);
+        let address = format!("{}?protocol=resp3", other.shm_address());
+        let client = client(&address).connect_timeout(LONG);
+        let subscribing = async move { client.get_async_pubsub().await.map_err(Error::SetUp) };
+        time_out_in_silence(silence, [subscribing]).await;
+        [server, other]
     });
 }
 

@@ -112,6 +112,8 @@ pub(crate) struct Connection {
     pub(crate) sleepers: Mutex<Sleepers>,
     policy: Mutex<SpinPolicy>,
     watchers: Mutex<Vec<Watcher>>,
+    /// One of them is watched by another instance.
+    is_far: AtomicBool,
     stays: Mutex<Option<Reason>>,
 }
 
@@ -151,6 +153,7 @@ impl Connection {
             sleepers: Mutex::new(Sleepers::default()),
             policy: Mutex::new(SpinPolicy::default()),
             watchers: Mutex::new(Vec::new()),
+            is_far: AtomicBool::new(false),
             stays: Mutex::new(None),
         };
         connection.stays(Reason::Short);
@@ -267,7 +270,7 @@ impl Connection {
         }
         if self.phase() == Phase::Shared && self.reading_has_ended() {
             ready |= events & READ_HANG_UP;
-            if self.has_hung_up() && (events & READABLE == 0 || self.is_at_end()) {
+            if self.has_hung_up() {
                 ready |= HANG_UP;
             }
         }
@@ -277,13 +280,9 @@ impl Connection {
     /// Whether nothing goes in either direction. A TCP connection can still be written to
     /// when its peer has ended.
     fn has_hung_up(&self) -> bool {
-        let is_open = || !self.write_shut.load(Relaxed) && !self.lost_a_write.load(Relaxed);
-        self.has_ended() && !(self.is_tcp && is_open())
-    }
-
-    /// Whether the peer has ended and nothing of it is left to be read.
-    fn is_at_end(&self) -> bool {
-        self.kept_bytes.load(Relaxed) == 0 && self.ring().is_some_and(Duplex::is_at_end)
+        let write_shut = self.write_shut.load(Relaxed);
+        let is_open = || self.is_tcp && !write_shut && !self.lost_a_write.load(Relaxed);
+        self.read_shut.load(Relaxed) && write_shut || self.has_ended() && !is_open()
     }
 
     /// Whether nothing more comes to be read, by whichever side's doing.
@@ -296,6 +295,11 @@ impl Connection {
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.ring().is_some_and(|ring| ring.is_ready(NOTHING) || ring.peer_closed())
+    }
+
+    /// Whether the server has been asked, and not answered.
+    pub(crate) fn is_being_asked(&self) -> bool {
+        matches!(self.phase(), Phase::Opening | Phase::Starting)
     }
 
     /// Whether it is the kernel's again, as soon as it is settled.

@@ -32,6 +32,8 @@ const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
 const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
+/// What wakes who sleeps in the program's own instance.
+const CALL: u32 = libc::EPOLLOUT.cast_unsigned();
 
 #[derive(Debug)]
 pub(crate) struct Epoll {
@@ -92,6 +94,11 @@ impl Epoll {
         self.epfd.load(Relaxed)
     }
 
+    /// Whether the program has a descriptor of it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.epfd() >= 0
+    }
+
     // Evidence.
 
     /// Whether it watches connections, or ever has.
@@ -108,10 +115,12 @@ impl Epoll {
     /// that a moved connection does not wake.
     pub(crate) fn is_served_since(&self, waits: u64) -> bool {
         // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the members.
-        self.waits() > waits
-            && self.outside.load(SeqCst) == 0
-            && table::strangers(&lock(&self.fds)) == 0
-            && !self.is_nested()
+        self.waits() > waits && self.sleepers_outside() == 0 && !self.is_nested()
+    }
+
+    /// How many threads wait in the program's instance alone.
+    fn sleepers_outside(&self) -> u32 {
+        self.outside.load(SeqCst) + table::strangers(&lock(&self.fds))
     }
 
     /// Whether another instance watches this one: it would not be told.
@@ -193,6 +202,7 @@ impl Epoll {
         if connection.is_virtual() {
             self.expose_late(state)?;
             state.watch_socket(connection, fd)?;
+            self.call_strangers(state, fd, event.u64);
         } else {
             sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
         }
@@ -209,10 +219,46 @@ impl Epoll {
     ) {
         connection.watched_by(self, fd);
         let is_ours = connection.is_virtual();
+        if state.is_exposed {
+            connection.is_watched_from_afar();
+        }
         state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
         if is_ours {
             self.wake(state);
         }
+    }
+
+    /// Threads sleep in the program's instance alone, since before it watched a connection
+    /// that has moved. They are woken by an event of that very connection: its socket can
+    /// always be written to.
+    fn call_strangers(&self, state: &mut State, fd: RawFd, data: u64) {
+        // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the member.
+        self.members.fetch_max(1, SeqCst);
+        if self.sleepers_outside() == 0 || state.calling.is_some() {
+            return;
+        }
+        let event = epoll_event { events: CALL, u64: data };
+        if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok() {
+            state.calling = Some(fd);
+            state.called_with.push(data);
+        }
+    }
+
+    fn end_call(&self, state: &mut State) {
+        if let Some(fd) = state.calling.take() {
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
+        }
+    }
+
+    /// A thread that slept in the program's instance alone was woken there, by so many
+    /// events: how many of them are the program's. It waits here from now on.
+    pub(crate) fn welcome(&self, events: &mut [epoll_event], count: usize) -> usize {
+        let mut state = self.lock();
+        if self.sleepers_outside() == 0 {
+            // The last one. Others may still be on their way to this lock.
+            self.end_call(&mut state);
+        }
+        state.without_calls(events, count)
     }
 
     /// The connection behind `fd` was no connection yet when this instance was told of it.
@@ -243,12 +289,19 @@ impl Epoll {
     }
 
     fn change(&self, state: &mut State, index: usize, event: epoll_event) -> Result<(), Errno> {
-        let is_ours = state[index].place != Place::OnSocket;
-        if !is_ours {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, state[index].fd, Some(event))?;
+        let (fd, place) = (state[index].fd, state[index].place);
+        match place {
+            Place::OnSocket => {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, fd, Some(event))?;
+            }
+            Place::Withheld => {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
+                state.hand_over(index);
+            }
+            Place::Hot(_) | Place::Parked(_) | Place::Cold => {}
         }
         state[index].rearm(event);
-        if is_ours {
+        if state[index].place != Place::OnSocket {
             state.heat(index);
             self.wake(state);
         }
@@ -257,8 +310,10 @@ impl Epoll {
 
     fn remove(self: &Arc<Self>, state: &mut State, index: usize) -> Result<(), Errno> {
         let fd = state[index].fd;
-        if state[index].place == Place::OnSocket {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+        if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
+            if state[index].place == Place::OnSocket {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+            }
             let member = state.take(index);
             member.connection.unwatched_by(self, fd);
         } else {
@@ -266,6 +321,7 @@ impl Epoll {
             // socket until something comes on it.
             state.cool(index);
             state[index].is_watched = false;
+            state[index].connection.unwatched_by(self, fd);
             if state.is_exposed {
                 state.unwatch_socket(index);
                 state.take(index);
@@ -279,7 +335,8 @@ impl Epoll {
         let mut state = self.lock();
         for index in state.all_of(connection.id) {
             let fd = state[index].fd;
-            if state[index].place == Place::OnSocket && state.watch_socket(connection, fd).is_ok() {
+            let is_kernels = matches!(state[index].place, Place::OnSocket | Place::Withheld);
+            if is_kernels && state.watch_socket(connection, fd).is_ok() {
                 // Where the program closed the epoll instance, nobody is to be told.
                 sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
                 state.take_over(index);
@@ -292,19 +349,25 @@ impl Epoll {
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
         for index in state.all_of(connection.id) {
-            if state[index].place == Place::OnSocket {
+            if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
                 continue;
             }
             state.cool(index);
             state.unwatch_socket(index);
-            let (fd, event) = (state[index].fd, state[index].registration());
-            if state[index].is_watched
-                && sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok()
-            {
-                state.hand_over(index);
-            } else {
-                state.take(index);
-                connection.unwatched_by(self, fd);
+            let fd = state[index].fd;
+            let ours = state[index].registration().filter(|_| state[index].is_watched);
+            match ours {
+                None if state[index].is_watched => state.withhold(index),
+                Some(event)
+                    if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))
+                        .is_ok() =>
+                {
+                    state.hand_over(index);
+                }
+                _ => {
+                    state.take(index);
+                    connection.unwatched_by(self, fd);
+                }
             }
         }
         self.members.store(state.len(), SeqCst);
@@ -318,7 +381,10 @@ impl Epoll {
                 state.cool(index);
                 state.unwatch_socket(index);
             }
-            state.take(index);
+            let fd = state.take(index).fd;
+            if state.calling == Some(fd) {
+                self.end_call(&mut state);
+            }
         }
         self.members.store(state.len(), SeqCst);
     }
@@ -349,10 +415,16 @@ impl Epoll {
 
     /// Wakes who sleeps: there may be news, or other things to sleep for.
     fn wake(&self, state: &mut State) {
-        // Who waits for the private instance itself is told until it is looked into.
-        let is_waited_for = state.is_exposed && !state.park_all();
-        if let Some(private) =
-            state.private.as_ref().filter(|_| state.sleeping > 0 || is_waited_for)
+        let mut is_waited_for = false;
+        if state.is_exposed {
+            // Who waits for the private instance itself is told, until there is no news.
+            is_waited_for = !state.park_all();
+            if let Ok(news) = state.ask_private(Some(0), std::ptr::null()) {
+                state.hear(&news);
+            }
+        }
+        if (state.sleeping > 0 || is_waited_for)
+            && let Some(private) = &state.private
         {
             private.kick();
         }
@@ -406,7 +478,13 @@ impl Epoll {
                 .unwrap_or(Err(Errno(libc::EINTR)))
         });
         self.outside.fetch_sub(1, SeqCst);
-        result
+        match result {
+            Some(Ok(count @ 1..)) => match self.welcome(events, count) {
+                0 => None,
+                kept => Some(Ok(kept)),
+            },
+            result => result,
+        }
     }
 
     /// Gives back what goes on over its socket, which takes other locks.
@@ -445,7 +523,7 @@ impl Epoll {
         let mut state = self.lock();
         let has_moved = state.is_exposed || state.len() > state.on_socket;
         let fd = state.private.as_ref().map(Private::fd).filter(|_| has_moved)?;
-        state.is_exposed = true;
+        state.expose();
         self.wake(&mut state);
         Some(fd)
     }
@@ -467,7 +545,7 @@ impl Epoll {
         let private = state.private.as_ref().ok_or(Errno(libc::EPERM))?;
         sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_ADD, private.fd(), Some(event))?;
         sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_DEL, epfd, None).ok();
-        state.is_exposed = true;
+        state.expose();
         Ok(())
     }
 
@@ -492,13 +570,17 @@ impl Epoll {
         state
     }
 
-    /// Long enough for one that is being woken; it never blocks for good.
+    /// Who waits for the state may have to be given this CPU first, to take it.
     fn let_contenders_pass(&self) {
-        for _ in 0..1000 {
-            if self.contenders.load(Relaxed) == 0 {
-                return;
+        const TRIES: u32 = 8;
+        for tries in 0..TRIES {
+            for _ in 0..200 {
+                if self.contenders.load(Relaxed) == 0 {
+                    return;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            sys::nap(10_000 << tries);
         }
     }
 }
@@ -524,9 +606,11 @@ impl<'a> Wait<'a> {
         let is_last = self.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns);
         let mut count = 0;
         if !state.take_rings_turn(events) {
-            // Also where the program's own instance always has something.
-            let has_none = !state.kernel_had_events && is_last && !self.has_asked;
-            if state.kernel_is_due(now_ns) || has_none {
+            // Who finds nothing is about to sleep, and asks then. Who does is told of the rest as
+            // well, now and then, also where the program's own instance always has something.
+            let is_busy = || state.kernel_had_events || state.has_news();
+            let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
+            if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
                 let news = state.ask_private(Some(0), self.mask)?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
@@ -536,6 +620,7 @@ impl<'a> Wait<'a> {
                 let room = state.room_in(events);
                 count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), self.mask)?;
                 state.kernel_had_events = count > 0;
+                count = state.without_calls(events, count);
                 state.note_one_shots(&events[..count]);
             }
         }

@@ -312,6 +312,13 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+/// Lets go of the CPU for so long; a signal ends it.
+pub(crate) fn nap(ns: i64) {
+    let time = timespec { tv_sec: 0, tv_nsec: ns };
+    // SAFETY: a live timespec, and no place for the rest.
+    let _result = unsafe { call!(libc::SYS_nanosleep, &raw const time, null::<timespec>()) };
+}
+
 /// Raises SIGPIPE, as writing to a socket that nobody reads does.
 pub(crate) fn raise_sigpipe() {
     // SAFETY: takes no pointer.
@@ -341,4 +348,12 @@ pub(crate) fn set_signal_mask(mask: u64) {
             KERNEL_SIGSET_BYTES,
         )
     };
+}
+
+/// A number that no other thread of this process has.
+pub(crate) fn thread() -> u64 {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr() as u64)
 }

@@ -17,9 +17,9 @@ pub(super) async fn dial(address: &ConnectionAddr) -> io::Result<Stream> {
         ConnectionAddr::Tcp(host, port) => {
             let socket = connect_tcp(host, *port).await?;
             socket.set_nodelay(true)?;
-            Ok(socket.into())
+            Ok(Stream::tcp(socket))
         }
-        ConnectionAddr::Unix(path) => Ok(connect_unix(path).await?.into()),
+        ConnectionAddr::Unix(path) => connect_unix(path).await.map(Stream::unix),
         // `Address` lets no other pass.
         _ => Err(io::ErrorKind::Unsupported.into()),
     }

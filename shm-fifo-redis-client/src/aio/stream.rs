@@ -30,18 +30,6 @@ enum AsyncCarrier {
     Shared(Box<Shared>),
 }
 
-impl From<TcpStream> for Stream {
-    fn from(socket: TcpStream) -> Self {
-        Self { carrier: AsyncCarrier::Tcp(socket), kept: VecDeque::new() }
-    }
-}
-
-impl From<UnixStream> for Stream {
-    fn from(socket: UnixStream) -> Self {
-        Self { carrier: AsyncCarrier::Unix(socket), kept: VecDeque::new() }
-    }
-}
-
 impl Stream {
     /// The same connection, for the current runtime.
     ///
@@ -64,6 +52,16 @@ impl Stream {
             Carrier::Shared(channel) => AsyncCarrier::Shared(Box::new(Shared::new(*channel)?)),
         };
         Ok(Self { carrier, kept })
+    }
+
+    /// A stream over a socket of the runtime's.
+    pub(super) fn tcp(socket: TcpStream) -> Self {
+        Self { carrier: AsyncCarrier::Tcp(socket), kept: VecDeque::new() }
+    }
+
+    /// As [`Stream::tcp`].
+    pub(super) fn unix(socket: UnixStream) -> Self {
+        Self { carrier: AsyncCarrier::Unix(socket), kept: VecDeque::new() }
     }
 
     /// The same connection, for no runtime.

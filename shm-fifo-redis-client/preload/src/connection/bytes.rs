@@ -15,10 +15,11 @@ impl Connection {
     // Reading.
 
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
-    pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, manner: Manner) -> Served {
+    pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
         let mut filled = 0;
         loop {
+            let was_kept = self.kept_bytes.load(Relaxed) > 0;
             match self.read_now(spans, filled, manner.peek) {
                 Served::ByKernel if filled == 0 => return Served::ByKernel,
                 Served::ByKernel => {
@@ -29,9 +30,20 @@ impl Connection {
                 Served::Done(Ok(count)) => {
                     filled += count;
                     // What is peeked at stays: waiting for more would find it again.
-                    if manner.peek || !manner.wait_all || filled >= wanted {
+                    if manner.peek || filled >= wanted {
                         return Served::Done(Ok(filled));
                     }
+                    if !manner.wait_all {
+                        if !was_kept {
+                            return Served::Done(Ok(filled));
+                        }
+                        // Where the bytes came from is no boundary: what is there behind them
+                        // is read, too. But nothing is waited for.
+                        manner.dont_wait = true;
+                    }
+                }
+                Served::Done(Err(Errno::AGAIN)) if filled > 0 && manner.dont_wait => {
+                    return Served::Done(Ok(filled));
                 }
                 Served::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
                 Served::Done(Err(Errno::AGAIN)) => {}
@@ -82,6 +94,7 @@ impl Connection {
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
+                    self.was_read();
                     return Served::Done(result);
                 }
             }
@@ -130,8 +143,12 @@ impl Connection {
     /// on it.
     fn hears_of_the_end(self: &Arc<Self>, manner: Manner) -> bool {
         const INTERVAL_NS: u64 = 1_000_000;
-        if self.may_wait(manner) || self.phase() != Phase::Shared || self.has_ended() {
+        if self.may_wait(manner) || self.phase() != Phase::Shared {
             return false;
+        }
+        // It may have been heard since the ring was looked into.
+        if self.has_ended() {
+            return true;
         }
         let now_ns = sys::monotonic_ns();
         if now_ns.saturating_sub(self.looked_ns.load(Relaxed)) < INTERVAL_NS {
@@ -169,6 +186,15 @@ impl Connection {
         loop {
             let result = match self.phase() {
                 Phase::Shared => self.write_ring(sources, written),
+                // What the server has said meanwhile may be its end.
+                Phase::Starting
+                    if {
+                        self.attend(None);
+                        self.phase() != Phase::Starting
+                    } =>
+                {
+                    continue;
+                }
                 Phase::Starting => match self.write_early(sources, written) {
                     Some(result) => result,
                     None => continue,

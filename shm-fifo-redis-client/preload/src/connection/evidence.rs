@@ -18,7 +18,8 @@ impl Connection {
     /// That is each epoll instance that watches it, made in our sight and waited in since it
     /// does; or else a blocking call, or `poll` and its like.
     pub(super) fn is_seen_waiting(&self) -> bool {
-        let watchers = lock(&self.watchers);
+        let mut watchers = lock(&self.watchers);
+        watchers.retain(|watcher| watcher.is_alive());
         let evidence = self.evidence.load(Relaxed);
         let is_served = watchers.iter().all(|watcher| watcher.is_served());
         let is_sure = if watchers.is_empty() { evidence == SURE } else { is_served };

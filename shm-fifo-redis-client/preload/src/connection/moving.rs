@@ -296,7 +296,10 @@ impl Connection {
             epoll.give_back(self);
         }
         let is_understood = lock(&self.tracker).is_some();
-        if !is_understood {
+        if is_understood {
+            // The program may read no other reply for long: an offer does not last.
+            self.proceed();
+        } else {
             self.give_up(Reason::NotUnderstood);
         }
     }

@@ -4,6 +4,7 @@ use super::{Connection, Phase, lock};
 use crate::epoll::Epoll;
 use crate::report::Reason;
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 /// One of them.
@@ -17,6 +18,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
+    /// Whether the program has it still.
+    pub(super) fn is_alive(&self) -> bool {
+        self.epoll.upgrade().is_some_and(|epoll| epoll.is_open())
+    }
+
     /// Whether it has been waited in, by calls that are served alone, since it was told.
     pub(super) fn is_served(&self) -> bool {
         self.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(self.waits))
@@ -64,6 +70,20 @@ impl Connection {
             if !except.is_some_and(|known| std::ptr::eq(known, Arc::as_ptr(&epoll))) {
                 epoll.look_at(self);
             }
+        }
+    }
+
+    /// One of those who watch it is watched by another instance, which is not to be told of
+    /// what has been read.
+    pub(crate) fn is_watched_from_afar(&self) {
+        self.is_far.store(true, Relaxed);
+    }
+
+    /// Something was read.
+    #[inline]
+    pub(super) fn was_read(self: &Arc<Self>) {
+        if self.is_far.load(Relaxed) {
+            self.tell_watchers(None);
         }
     }
 

@@ -1,9 +1,10 @@
 //! The connections that an epoll instance watches, and what is to be told of them.
 
 use super::private::{News, Private};
-use super::{EDGE, ONE_SHOT};
+use super::{CALL, EDGE, ONE_SHOT};
 use crate::connection::{Connection, Phase, WRITABLE, interest_of};
 use crate::errno::Errno;
+use crate::sys;
 use libc::{epoll_event, sigset_t};
 use shm_fifo::{Interest, SpinPolicy};
 use std::collections::BTreeMap;
@@ -13,6 +14,10 @@ use std::sync::{Arc, MutexGuard};
 
 /// How long a connection that is silent stays hot.
 const SILENCE_NS: u64 = 2_000_000;
+
+/// For how long one thread's event is not another's, too: it is about to read. The kernel
+/// wakes one thread at a time, which mostly has read before the next is awake.
+const GRACE_NS: u64 = 50_000;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -29,6 +34,10 @@ pub(super) struct State {
     pub(super) sleeping: u32,
     /// Another instance watches the private one: all are parked while nobody waits.
     pub(super) is_exposed: bool,
+    /// The descriptor by which those are called who sleep in the program's instance alone.
+    pub(super) calling: Option<RawFd>,
+    /// The program's data that such events had.
+    pub(super) called_with: Vec<u64>,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
     swept_ns: u64,
@@ -49,14 +58,19 @@ pub(super) struct Member {
     pub(super) place: Place,
     /// What the last report told of, for reports of news alone.
     pub(super) told: Option<Told>,
-    /// When there was last something to report.
+    /// When there was last something to report, and to which thread.
     active_ns: u64,
+    told_to: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// The kernel has the program's registration.
     OnSocket,
+    /// It would have one that was one-shot and has been reported: such a one is silent, and
+    /// the kernel takes none that is from the beginning. It is made when the program wants to
+    /// be told again.
+    Withheld,
     /// Looked at in each turn; where it is in the list of those.
     Hot(usize),
     /// Its peer is to ring for this.
@@ -134,8 +148,8 @@ impl State {
     /// Its registration in the kernel was taken over.
     pub(super) fn take_over(&mut self, index: usize) {
         self[index].told = None;
+        self.on_socket -= usize::from(self[index].place == Place::OnSocket);
         self[index].place = Place::Cold;
-        self.on_socket -= 1;
         self.heat(index);
     }
 
@@ -143,6 +157,11 @@ impl State {
     pub(super) fn hand_over(&mut self, index: usize) {
         self[index].place = Place::OnSocket;
         self.on_socket += 1;
+    }
+
+    /// Its registration would be the kernel's again, if the program wanted to be told.
+    pub(super) fn withhold(&mut self, index: usize) {
+        self[index].place = Place::Withheld;
     }
 
     /// The program has closed its instance.
@@ -156,13 +175,21 @@ impl State {
         self.private = None;
     }
 
+    /// Another instance watches the private one from now on.
+    pub(super) fn expose(&mut self) {
+        self.is_exposed = true;
+        for member in self.members.iter().flatten() {
+            member.connection.is_watched_from_afar();
+        }
+    }
+
     // Hot, parked and cold.
 
     /// Looks at it from the next turn on.
     pub(super) fn heat(&mut self, index: usize) {
         let is_told = self[index].is_watched && self[index].is_armed;
         match self[index].place {
-            Place::OnSocket | Place::Hot(_) => return,
+            Place::OnSocket | Place::Withheld | Place::Hot(_) => return,
             Place::Parked(interest) => self[index].connection.unpark(interest),
             Place::Cold => {}
         }
@@ -176,7 +203,7 @@ impl State {
     /// Looks at it no more, and wants no doorbell.
     pub(super) fn cool(&mut self, index: usize) {
         match self[index].place {
-            Place::OnSocket | Place::Cold => return,
+            Place::OnSocket | Place::Withheld | Place::Cold => return,
             Place::Parked(interest) => self[index].connection.unpark(interest),
             Place::Hot(place) => self.leave_hot(place),
         }
@@ -299,6 +326,7 @@ impl State {
     /// Writes the events of ready members, as many as there is room for.
     pub(super) fn collect(&mut self, events: &mut [epoll_event], now_ns: u64) -> usize {
         let hot = self.hot.len();
+        let thread = sys::thread();
         let mut found = 0;
         let mut disarmed = Vec::new();
         for step in 0..hot {
@@ -308,16 +336,24 @@ impl State {
                 self.turn = (self.turn + step) % hot;
                 break;
             };
-            if self[index].connection.is_to_be_settled() {
-                let connection = Arc::clone(&self[index].connection);
+            let connection = &self[index].connection;
+            // An answer of the server may have replies behind it.
+            if connection.is_being_asked() && connection.attend_quietly()
+                || connection.is_to_be_settled()
+            {
+                let connection = Arc::clone(connection);
                 self.attended.push(connection);
                 continue;
             }
             let member = &mut self[index];
+            if member.is_being_read(thread, now_ns) {
+                continue;
+            }
             let (news, seen) = member.look();
             if news != 0 {
                 member.tell(news, seen);
                 member.active_ns = now_ns;
+                member.told_to = thread;
                 *event = epoll_event { events: news, u64: member.data };
                 found += 1;
                 if !member.is_armed {
@@ -338,6 +374,22 @@ impl State {
     /// The policy of a hot member for which spinning may pay.
     pub(super) fn spinning(&self) -> Option<MutexGuard<'_, SpinPolicy>> {
         self.hot.iter().find_map(|&index| self[index].connection.spinning())
+    }
+
+    /// Leaves out the events that were to wake others. How many remain.
+    pub(super) fn without_calls(&self, events: &mut [epoll_event], count: usize) -> usize {
+        if self.called_with.is_empty() {
+            return count;
+        }
+        let mut kept = 0;
+        for index in 0..count {
+            let event = events[index];
+            if event.events != CALL || !self.called_with.contains(&{ event.u64 }) {
+                events[kept] = event;
+                kept += 1;
+            }
+        }
+        kept
     }
 
     /// The kernel reported these: it has disarmed what was one-shot. Of several with the
@@ -371,6 +423,7 @@ impl Member {
             place: Place::OnSocket,
             told: None,
             active_ns: 0,
+            told_to: 0,
         }
     }
 
@@ -382,12 +435,9 @@ impl Member {
         self.told = None;
     }
 
-    /// The registration as the kernel is to have it.
-    pub(super) fn registration(&self) -> epoll_event {
-        // As the kernel disarms a one-shot registration: nothing but its flags.
-        let disarmed = self.events & (EDGE | ONE_SHOT);
-        let events = if self.is_armed { self.events } else { disarmed };
-        epoll_event { events, u64: self.data }
+    /// The registration as the kernel is to have it; `None` for one that is silent.
+    pub(super) fn registration(&self) -> Option<epoll_event> {
+        self.is_armed.then_some(epoll_event { events: self.events, u64: self.data })
     }
 
     /// What is to be reported now, and, for reports of news alone, what will have been
@@ -405,6 +455,11 @@ impl Member {
             || ready & WRITABLE != 0 && connection.wants_space()
             || connection.phase() == Phase::Returning;
         (if is_news { ready } else { 0 }, Some(seen))
+    }
+
+    /// Whether another thread was told of it a moment ago.
+    fn is_being_read(&self, thread: u64, now_ns: u64) -> bool {
+        self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
     }
 
     /// It is being reported.

@@ -1,6 +1,7 @@
 //! `epoll`.
 #![allow(unsafe_code)]
 
+use super::files::watches_something;
 use super::number;
 use super::poll::after_timespec;
 use crate::connection::Connection;
@@ -22,6 +23,7 @@ pub(super) unsafe extern "C" fn epoll_ctl(
     fd: c_int,
     event: *mut epoll_event,
 ) -> c_int {
+    watches_something();
     let entry = table::entry(fd);
     if let Some(Entry::Epoll(inner)) = &entry
         // SAFETY: the caller's own arguments.
@@ -133,14 +135,26 @@ unsafe fn wait(
     let room = usize::try_from(capacity).ok().filter(|&room| room > 0 && !events.is_null());
     let (Some(room), Some(_)) = (room, settings::get()) else { return real() };
     let deadline_ns = timeout.deadline_ns();
-    if table::watching_epoll(epfd).is_none()
-        && let Some(count) = table::as_stranger(epfd, &mut real)
-    {
-        return count;
-    }
-    let Some(epoll) = table::epoll(epfd) else { return real() };
+    let heard = match table::watching_epoll(epfd) {
+        None => table::as_stranger(epfd, &mut real),
+        Some(_) => None,
+    };
+    let epoll = match (table::watching_epoll(epfd), heard) {
+        // Nothing is told to strangers but what is the kernel's.
+        (None, Some(count)) => return count,
+        (None, None) => return real(),
+        (Some(epoll), _) => epoll,
+    };
     // SAFETY: the caller's contract; they are only written.
     let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
+    if let Some(count) = heard {
+        let Ok(known @ 1..) = usize::try_from(count) else { return count };
+        // It has come to watch a connection meanwhile.
+        let count = untouched(|| epoll.welcome(events, known));
+        if count > 0 {
+            return number(Ok(count));
+        }
+    }
     number(untouched(|| epoll.wait(events, Timeout::until(deadline_ns), mask)))
 }
 

@@ -77,7 +77,6 @@ pub(super) fn release(fd: RawFd) {
 /// `fd` is new: whatever was behind it has been closed, by whomever.
 #[inline]
 pub(super) fn returned(fd: RawFd) {
-    MADE_EPOLL.set(false);
     if fd >= 0 && table::is_known(fd) {
         replaced(fd);
     }
@@ -131,8 +130,13 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
 }
 
 thread_local! {
-    /// The last descriptor that this thread has made is an epoll instance.
+    /// This thread has made an epoll instance, and told none of anything since.
     static MADE_EPOLL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An epoll instance is told of something.
+pub(super) fn watches_something() {
+    MADE_EPOLL.set(false);
 }
 
 /// Whether this is libuv, about to make the io_uring by which it changes the epoll instance
@@ -196,7 +200,7 @@ pub(super) unsafe extern "C" fn close(fd: c_int) -> c_int {
 /// As `close_range(2)`.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    if flags & !CLOSE_RANGE_UNSHARE != 0 {
+    if flags & !CLOSE_RANGE_UNSHARE != 0 || first > last {
         // SAFETY: the caller's own arguments.
         return unsafe { real::close_range(first, last, flags) };
     }

@@ -61,6 +61,11 @@ fn beside_module(name: &str) -> PathBuf {
     file
 }
 
+/// The library, for who preloads it without `redis-shm`.
+pub(crate) fn preload_library() -> PathBuf {
+    redis_shm().with_file_name("libshm_fifo_redis_preload.so")
+}
+
 /// A program of `programs/`, compiled once.
 pub(crate) fn program(name: &str) -> PathBuf {
     static PROGRAMS: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
@@ -123,6 +128,7 @@ pub(crate) fn wait_until_asleep(pid: u32) {
 /// A server of our own, ended on drop.
 pub(crate) struct Server {
     process: Child,
+    options: Vec<String>,
     pub(crate) directory: TempDir,
     pub(crate) port: u16,
 }
@@ -144,15 +150,17 @@ impl Server {
         let directory = TempDir::new().unwrap();
         // Given back before Redis takes it; another taker makes the test fail.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = Command::new("redis-server")
-            .current_dir(directory.path())
-            .args(["--port", &port.to_string(), "--save", "", "--unixsocket", "redis.sock"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("redis-server starts; install it with: apt-get install redis-server");
-        wait_until_ready(&mut process);
-        Self { process, directory, port }
+        let options = options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>();
+        let process = start_process(directory.path(), port, &options);
+        Self { process, options, directory, port }
+    }
+
+    /// Ends it as an operator does, and starts another one in its place.
+    pub(crate) fn restart(&mut self) {
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        assert!(status.unwrap().success());
+        self.process.wait().unwrap();
+        self.process = start_process(self.directory.path(), self.port, &self.options);
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -222,6 +230,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn start_process(directory: &Path, port: u16, options: &[String]) -> Child {
+    let mut process = Command::new("redis-server")
+        .current_dir(directory)
+        .args(["--port", &port.to_string(), "--save", "", "--unixsocket", "redis.sock"])
+        .args(options)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-server starts; install it with: apt-get install redis-server");
+    wait_until_ready(&mut process);
+    process
 }
 
 /// Reads its log up to the line that says so, and lets a thread read on: a

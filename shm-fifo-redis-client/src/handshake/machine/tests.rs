@@ -167,19 +167,27 @@ fn what_is_no_region_is_refused() {
     assert!(matches!(event, Ok(Some(Event::Refused(Reason::Attach(_))))), "{event:?}");
 }
 
+/// A descriptor, and what sees whether it was closed.
+fn watched_fd() -> (OwnedFd, impl FnMut() -> bool) {
+    let (mut watcher, watched) = UnixStream::pair().unwrap();
+    watcher.set_nonblocking(true).unwrap();
+    (watched.into(), move || watcher.read(&mut [0]).is_ok())
+}
+
 #[test]
-fn of_descriptors_the_last_counts_and_late_ones_are_closed() {
+fn of_descriptors_the_last_counts_and_others_are_closed() {
     let mut handshake = begin(SocketKind::Unix, 1);
-    let (mut reader, writer) = io::pipe().unwrap();
-    handshake.receive_fd(writer.into());
+    let (first, mut is_closed) = watched_fd();
+    handshake.receive_fd(first);
     receive(&mut handshake, b"+PONG\r\n").unwrap();
+    assert!(!is_closed());
     handshake.receive_fd(region().fd().unwrap());
-    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    assert!(is_closed());
     assert_eq!(receive(&mut handshake, OK), Ok(Seen::of("", &["offered"])));
 
-    let (mut reader, writer) = io::pipe().unwrap();
-    handshake.receive_fd(writer.into());
-    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    let (late, mut is_closed) = watched_fd();
+    handshake.receive_fd(late);
+    assert!(is_closed());
 }
 
 #[test]
@@ -197,11 +205,14 @@ fn after_a_refusal_everything_is_the_programs() {
 }
 
 #[test]
-fn an_offer_is_accepted_once() {
-    let mut handshake = begin(SocketKind::Unix, 0);
+fn an_offer_is_accepted_once_and_not_before_it_comes() {
+    let (mut handshake, region) = (begin(SocketKind::Unix, 0), region());
     assert!(handshake.start().is_none());
-    let (mut handshake, _region) = offered();
+    handshake.receive_fd(region.fd().unwrap());
+    assert_eq!(receive(&mut handshake, OK), Ok(Seen::of("", &["offered"])));
     assert!(handshake.start().is_some());
+    assert!(handshake.start().is_none());
+    assert_eq!(receive(&mut handshake, b"\0"), Ok(Seen::of("", &["moved"])));
     assert!(handshake.start().is_none());
 }
 
