@@ -75,18 +75,18 @@ static void settle(int fd) {
     }
 }
 
-static int moved_connection(void) {
+static inline int moved_connection(void) {
     int fd = open_connection();
     settle(fd);
     return fd;
 }
 
-static void wait_readable(int fd) {
+static inline void wait_readable(int fd) {
     struct pollfd entry = {.fd = fd, .events = POLLIN};
     CHECK(poll(&entry, 1, -1) == 1 && entry.revents == POLLIN);
 }
 
-static void set_nonblocking(int fd, int on) {
+static inline void set_nonblocking(int fd, int on) {
     int flags = fcntl(fd, F_GETFL);
     CHECK(fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) == 0);
 }
