@@ -20,7 +20,7 @@ MATRIX ?=
 help:
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-## setup: install what building and testing need (redis-server, libclang)
+## setup: install what building and testing need (redis-server, libclang, musl)
 setup:
 	@.ci/setup test
 
