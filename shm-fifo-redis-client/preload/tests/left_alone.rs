@@ -19,6 +19,7 @@ tested_both_ways! {
     no_descriptor_left: 0,
     closed_in_every_way: 6,
     cancelled_threads: 1,
+    smallest_stack: 3,
 }
 
 /// A compiler and its options, for a program that is left alone.

@@ -3,6 +3,7 @@
 #include "traffic.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -223,9 +224,25 @@ static void cancelled_threads(void) {
     }
 }
 
+static void *talk(void *nothing) {
+    traffic();
+    return nothing;
+}
+
+/* As small as a thread's stack may be. */
+static void smallest_stack(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, PTHREAD_STACK_MIN) == 0);
+    CHECK(pthread_create(&thread, &attributes, talk, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 static const struct test TESTS[] = {
     TEST(traffic), TEST(forbidden_beforehand), TEST(forbids_itself), TEST(forbids_itself_by_syscall),
     TEST(no_descriptor_left), TEST(closed_in_every_way), TEST(cancelled_threads),
+    TEST(smallest_stack),
 };
 
 int main(int argc, char **argv) { return run_test(argc, argv, TESTS, COUNT(TESTS)); }
