@@ -219,14 +219,14 @@ impl Connection {
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
             }
-            // So little is on its way that there is space.
             Phase::Opening => {
-                interest.readable && self.read_shut.load(Relaxed) || interest.writable
+                interest.readable && self.read_shut.load(Relaxed)
+                    || interest.writable && sys::is_writable(self.fd())
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            // Nothing is kept, and the kernel is to have it.
-            Phase::Returning => false,
+            // As long as something is kept; then the kernel is to have it.
+            Phase::Returning => interest.writable && self.kept_bytes.load(Relaxed) > 0,
         }
     }
 

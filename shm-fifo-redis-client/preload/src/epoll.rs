@@ -25,8 +25,6 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(crate) use private::{forked_child, is_private, private_between};
-
 /// The kernel is asked this often while rings keep the loop busy.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
@@ -220,7 +218,7 @@ impl Epoll {
         connection.watched_by(self, fd);
         let is_ours = connection.is_virtual();
         if state.is_exposed {
-            connection.is_watched_from_afar();
+            connection.note_nested_watch();
         }
         state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
         if is_ours {
@@ -321,7 +319,7 @@ impl Epoll {
             // socket until something comes on it.
             state.cool(index);
             state[index].is_watched = false;
-            state[index].connection.unwatched_by(self, fd);
+            state[index].connection.lingers_with(self, fd);
             if state.is_exposed {
                 state.unwatch_socket(index);
                 state.take(index);
@@ -446,16 +444,29 @@ impl Epoll {
         }
         let mut wait = Wait { epoll: self, deadline_ns, mask, has_asked: false };
         let mut state = self.lock();
-        loop {
+        let result = loop {
             state = self.settle(state);
-            if let Some(found) = wait.look(&mut state, events)? {
-                if state.is_exposed {
-                    self.wake(&mut state);
-                }
-                drop(self.settle(state));
-                return Ok(found);
+            match wait.look(&mut state, events) {
+                Ok(None) => {}
+                Ok(Some(found)) => break Ok(found),
+                Err(errno) => break Err(errno),
             }
-            state = wait.sleep(state)?;
+            let (back, slept) = wait.sleep(state);
+            state = back;
+            if let Err(errno) = slept {
+                break Err(errno);
+            }
+        };
+        self.leave(&mut state);
+        drop(self.settle(state));
+        result
+    }
+
+    /// This thread leaves. Where others sleep, nobody looks at what is hot any more: it is to
+    /// ring for them, or one of them is woken to look.
+    fn leave(&self, state: &mut State) {
+        if state.is_exposed || state.sleeping > 0 && !state.park_all() {
+            self.wake(state);
         }
     }
 
@@ -611,14 +622,14 @@ impl<'a> Wait<'a> {
             let is_busy = || state.kernel_had_events || state.has_news();
             let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
             if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
-                let news = state.ask_private(Some(0), self.mask)?;
+                let news = state.ask_private(Some(0), std::ptr::null())?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
                 self.has_asked = true;
             }
             if state.kernel_had_events {
                 let room = state.room_in(events);
-                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), self.mask)?;
+                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), std::ptr::null())?;
                 state.kernel_had_events = count > 0;
                 count = state.without_calls(events, count);
                 state.note_one_shots(&events[..count]);
@@ -631,25 +642,33 @@ impl<'a> Wait<'a> {
     }
 
     /// Spins, if that may pay, or sleeps until there may be news.
-    fn sleep(&mut self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, Errno> {
+    fn sleep(
+        &mut self,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, Result<(), Errno>) {
         if !state.attended.is_empty() {
-            return Ok(state);
+            return (state, Ok(()));
         }
         if self.spin(&mut state) {
             let is_wanted = self.epoll.contenders.load(Relaxed) > 0;
-            if is_wanted || signals::is_waiting() {
+            if !is_wanted && !signals::is_waiting() {
+                return (state, Ok(()));
+            }
+            drop(state);
+            let slept = signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR));
+            self.epoll.let_contenders_pass();
+            return (self.epoll.lock(), slept);
+        }
+        let Some(private) = state.private.as_ref().map(Private::fd) else {
+            return (state, Err(Errno(libc::EBADF)));
+        };
+        if state.kernel_had_events || !state.park_all() {
+            if self.epoll.contenders.load(Relaxed) > 0 {
                 drop(state);
-                signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR))?;
                 self.epoll.let_contenders_pass();
                 state = self.epoll.lock();
             }
-            return Ok(state);
-        }
-        let Some(private) = state.private.as_ref().map(Private::fd) else {
-            return Err(Errno(libc::EBADF));
-        };
-        if state.kernel_had_events || !state.park_all() {
-            return Ok(state);
+            return (state, Ok(()));
         }
         state.sleeping += 1;
         drop(state);
@@ -657,10 +676,11 @@ impl<'a> Wait<'a> {
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
         let mut state = self.epoll.lock();
         state.sleeping -= 1;
-        let news: News = woken.unwrap_or(Err(Errno(libc::EINTR)))?;
-        state.hear(&news);
-        self.has_asked = true;
-        Ok(state)
+        let heard = woken.unwrap_or(Err(Errno(libc::EINTR))).map(|news| {
+            state.hear(&news);
+            self.has_asked = true;
+        });
+        (state, heard)
     }
 
     /// Spins for the rings, asking the kernel now and then. Returns whether to look again;

@@ -17,8 +17,9 @@ use std::sync::Arc;
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Connections for which this thread is announced as asleep, and what for.
-type Joined = Vec<(Arc<Connection>, Interest)>;
+/// Connections for which this thread is announced as asleep, and what for; `None` where that
+/// is the kernel's to tell.
+type Joined = Vec<(Arc<Connection>, Option<Interest>)>;
 
 /// One entry that is not just the kernel's.
 #[derive(Debug)]
@@ -87,7 +88,13 @@ impl Poll {
     /// What is ready, without waiting.
     fn look(&self, entries: &mut [pollfd], mask: *const sigset_t) -> Result<usize, Errno> {
         let mut asked = self.for_kernel(entries);
-        sys::ppoll(&mut asked, Some(NO_TIME), mask)?;
+        if self.any_ready(entries) {
+            // As in the kernel: what is ready goes before signals.
+            sys::ppoll(&mut asked, Some(NO_TIME), null())?;
+        } else {
+            let looked = signals::let_in(|| sys::ppoll(&mut asked, Some(NO_TIME), mask));
+            looked.unwrap_or(Err(Errno(libc::EINTR)))?;
+        }
         self.attend(&asked);
         Ok(self.report(entries, &asked))
     }
@@ -104,9 +111,7 @@ impl Poll {
         let mut asked = self.for_kernel(entries);
         let left = left_ns.map(timespec_of);
         let result = signals::let_in(|| sys::ppoll(&mut asked, left, mask));
-        for (connection, interest) in joined {
-            connection.part(interest, false);
-        }
+        part(joined);
         result.unwrap_or(Err(Errno(libc::EINTR)))?;
         self.attend(&asked);
         Ok(self.report(entries, &asked))
@@ -170,9 +175,12 @@ impl Poll {
             let may_sleep = match &watched.source {
                 Source::Connection(connection) => {
                     let interest = interest_of(events_of(&entries[watched.index]));
-                    let may_sleep = connection.join(interest);
+                    // It is waited for on its socket, and does not move meanwhile.
+                    let by_kernel = connection.enter_to_wait();
+                    let may_sleep = by_kernel || connection.join(interest);
                     if may_sleep {
-                        joined.push((Arc::clone(connection), interest));
+                        let ours = (!by_kernel).then_some(interest);
+                        joined.push((Arc::clone(connection), ours));
                     }
                     may_sleep
                 }
@@ -180,9 +188,7 @@ impl Poll {
                 Source::Inherited => true,
             };
             if !may_sleep {
-                for (connection, interest) in joined {
-                    connection.part(interest, false);
-                }
+                part(joined);
                 return None;
             }
         }
@@ -207,6 +213,16 @@ impl Poll {
                 || sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
         };
         spin::until(&mut policy, || self.any_ready(entries), interrupt)
+    }
+}
+
+/// This thread is awake.
+fn part(joined: Joined) {
+    for (connection, interest) in joined {
+        match interest {
+            Some(interest) => connection.part(interest, false),
+            None => connection.leave(),
+        }
     }
 }
 
@@ -254,7 +270,7 @@ impl Watched {
             Source::Connection(_) if self.listening.get() => ask_kernel(entry.fd, entry.events),
             Source::Connection(connection) => {
                 if asked.revents & libc::POLLIN != 0 {
-                    connection.is_awaited();
+                    connection.note_waited();
                 }
                 asked.revents
             }

@@ -94,7 +94,7 @@ impl Connection {
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
-                    self.was_read();
+                    self.after_read();
                     return Served::Done(result);
                 }
             }
@@ -275,7 +275,7 @@ impl Connection {
         if dont_wait || self.is_nonblocking() {
             return Err(Errno::AGAIN);
         }
-        self.is_proven();
+        self.note_seen_waiting();
         if self.spin(interest) || !self.join(interest) {
             return Ok(());
         }
@@ -283,11 +283,14 @@ impl Connection {
             true => self.sleep_for_space(),
             false => sys::wait_for_byte(self.fd()),
         });
-        let woken = woken.unwrap_or(Err(Errno(libc::EINTR)));
+        let woken = woken.unwrap_or_else(|interrupted| match interrupted.restarts {
+            true => Err(Errno(libc::ERESTART)),
+            false => Err(Errno(libc::EINTR)),
+        });
         // Whatever else it is, it is to be heard on the socket.
-        let interrupted = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
-        self.part(interest, !interrupted);
-        if interrupted { woken } else { Ok(()) }
+        let is_over = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
+        self.part(interest, woken.is_ok());
+        if is_over { woken } else { Ok(()) }
     }
 
     /// Whether a read that is the kernel's waits, where there is nothing to read.
@@ -329,7 +332,7 @@ impl Connection {
         let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
         let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();
         if before != MODE_UNKNOWN && is_changed {
-            self.waits_anew();
+            self.forget_waiting();
         }
     }
 

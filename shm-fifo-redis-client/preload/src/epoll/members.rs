@@ -179,7 +179,7 @@ impl State {
     pub(super) fn expose(&mut self) {
         self.is_exposed = true;
         for member in self.members.iter().flatten() {
-            member.connection.is_watched_from_afar();
+            member.connection.note_nested_watch();
         }
     }
 

@@ -49,7 +49,7 @@ fn serve(
             Served::ByKernel if connection.enter() => {
                 let count = real();
                 if count < 0 && errno::get() == libc::EAGAIN {
-                    connection.waits_anew();
+                    connection.forget_waiting();
                 }
                 untouched(|| note(connection, spans, manner, count));
                 return count;
@@ -69,7 +69,7 @@ fn note(connection: &Arc<Connection>, spans: Spans<'_>, manner: Manner, count: s
     connection.leave();
     if count > 0 {
         if connection.may_wait(manner) {
-            connection.would_be_awaited();
+            connection.note_blocking_read();
         }
         connection.proceed();
     }
