@@ -249,7 +249,8 @@ impl Connection {
     #[inline]
     fn has_too_little(&self, ring: &Duplex) -> bool {
         let least = self.least_bytes.load(Relaxed);
-        least > 1 && ring.available_bytes() < least
+        // A unix socket tells of any.
+        least > 1 && self.is_tcp && ring.available_bytes() < least
     }
 
     /// What is done with the ring while the server has not answered `SHM.START`.

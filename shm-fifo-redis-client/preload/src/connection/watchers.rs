@@ -40,7 +40,12 @@ impl Connection {
     pub(crate) fn watched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
         let mut watchers = lock(&self.watchers);
         watchers.retain(|other| other.epoll.strong_count() > 0 && !other.is(epoll, fd));
-        watchers.push(Watcher { epoll: Arc::downgrade(epoll), fd, waits: epoll.waits(), lingers: false });
+        watchers.push(Watcher {
+            epoll: Arc::downgrade(epoll),
+            fd,
+            waits: epoll.waits(),
+            lingers: false,
+        });
     }
 
     /// `epoll` is told of it as `fd` no more.

@@ -4,6 +4,7 @@
 use crate::connection::Connection;
 use crate::epoll::Epoll;
 use crate::errno::{self, untouched};
+use crate::report::Reason;
 use crate::settings::{Endpoint, Settings};
 use crate::table::{self, Entry, Watch};
 use crate::{real, settings, sys};
@@ -40,13 +41,14 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     }
     if let Some(Entry::Connection(known)) = table::entry(fd) {
         // Asked a second time whether it is connected.
-        if known.is_open_file(sys::identity(fd)) {
+        if known.is_open_file(sys::identity(fd)) && !known.is_virtual() {
             return;
         }
-        // Closed behind our back.
+        // Closed behind our back, or connected anew.
         replaced(fd);
     }
-    if !sys::is_stream_socket(fd) {
+    // stdio reads and writes those by itself; children inherit them.
+    if fd <= libc::STDERR_FILENO || !sys::is_stream_socket(fd) {
         return;
     }
     let watch = table::watch(fd);
@@ -117,6 +119,11 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
         }
         let Some(entry) = table::entry(original) else { return };
         match &entry {
+            Entry::Connection(connection)
+                if copy <= libc::STDERR_FILENO && connection.give_up(Reason::SharedWithChild) =>
+            {
+                return;
+            }
             Entry::Connection(connection) => connection.add_fd(copy),
             Entry::Epoll(epoll) => epoll.add_fd(copy),
             Entry::Inherited => sys::close_on_exec(copy),
@@ -217,8 +224,11 @@ pub(super) unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: 
         from = ours + 1;
     }
     untouched(|| drop(known));
+    if from > last {
+        return 0;
+    }
     // SAFETY: the rest of the caller's own range.
-    if from <= last { unsafe { real::close_range(from, last, flags) } } else { 0 }
+    unsafe { real::close_range(from, last, flags) }
 }
 
 /// With any other flag it closes nothing.

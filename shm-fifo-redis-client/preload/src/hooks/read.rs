@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::files::returned;
-use super::length;
+use super::{control, length};
 use crate::connection::{Connection, Manner, Served};
 use crate::errno::{self, Errno, untouched};
 use crate::real;
@@ -289,20 +289,8 @@ pub(super) unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
 /// # Safety
 /// A message that the kernel has filled in.
 unsafe fn passed(message: *const msghdr) {
-    // SAFETY: the caller's contract, for all that follows; the kernel writes whole headers.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while let Some(control) = header.as_ref() {
-            if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                let bytes = control.cmsg_len - libc::CMSG_LEN(0) as usize;
-                let first = libc::CMSG_DATA(header).cast::<c_int>();
-                for index in 0..bytes / size_of::<c_int>() {
-                    returned(first.add(index).read_unaligned());
-                }
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
+    // SAFETY: the caller's contract.
+    unsafe { control::descriptors(message) }.for_each(returned);
 }
 
 /// One message at a time is what a stream has.
