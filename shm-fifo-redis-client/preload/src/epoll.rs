@@ -606,9 +606,11 @@ impl<'a> Wait<'a> {
         let is_last = self.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns);
         let mut count = 0;
         if !state.take_rings_turn(events) {
-            // Also where the program's own instance always has something.
-            let has_none = !state.kernel_had_events && is_last && !self.has_asked;
-            if state.kernel_is_due(now_ns) || has_none {
+            // Who finds nothing is about to sleep, and asks then. Who does is told of the rest as
+            // well, now and then, also where the program's own instance always has something.
+            let is_busy = || state.kernel_had_events || state.has_news();
+            let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
+            if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
                 let news = state.ask_private(Some(0), self.mask)?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
