@@ -239,6 +239,7 @@ impl Epoll {
         if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok() {
             state.calling = Some(fd);
             state.called_with.push(data);
+            state.called = self.sleepers_outside();
         }
     }
 
@@ -256,7 +257,12 @@ impl Epoll {
             // The last one. Others may still be on their way to this lock.
             self.end_call(&mut state);
         }
-        state.without_calls(events, count)
+        let count = state.without_calls(events, count);
+        state.called = state.called.saturating_sub(1);
+        if state.called == 0 {
+            state.called_with.clear();
+        }
+        count
     }
 
     /// The connection behind `fd` was no connection yet when this instance was told of it.
@@ -274,6 +280,14 @@ impl Epoll {
             self.members.store(state.len(), SeqCst);
         }
         begun
+    }
+
+    /// Makes what watching a connection takes.
+    ///
+    /// # Errors
+    /// Where no descriptor is free.
+    pub(crate) fn prepare(&self) -> Result<(), Errno> {
+        self.begin(&mut self.lock())
     }
 
     /// From the first connection on, threads sleep in a private instance.
@@ -298,7 +312,7 @@ impl Epoll {
             }
             Place::Hot(_) | Place::Parked(_) | Place::Cold => {}
         }
-        state[index].rearm(event);
+        state.rearm(index, event);
         if state[index].place != Place::OnSocket {
             state.heat(index);
             self.wake(state);
@@ -331,7 +345,9 @@ impl Epoll {
     /// The connection's readiness is ours to tell from now on.
     pub(crate) fn adopt(&self, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        for index in state.all_of(connection.id) {
+        // Another thread may have gone on with it.
+        let members = if connection.is_virtual() { state.all_of(connection.id) } else { vec![] };
+        for index in members {
             let fd = state[index].fd;
             let is_kernels = matches!(state[index].place, Place::OnSocket | Place::Withheld);
             if is_kernels && state.watch_socket(connection, fd).is_ok() {
@@ -346,7 +362,9 @@ impl Epoll {
     /// The connection goes on over its socket: the kernel's again.
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        for index in state.all_of(connection.id) {
+        // Another thread may have gone on with it.
+        let members = if connection.is_virtual() { vec![] } else { state.all_of(connection.id) };
+        for index in members {
             if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
                 continue;
             }
@@ -411,17 +429,16 @@ impl Epoll {
         self.wake(&mut state);
     }
 
-    /// Wakes who sleeps: there may be news, or other things to sleep for.
+    /// While somebody sleeps, nothing is hot: all are to ring, or who sleeps is woken to look.
     fn wake(&self, state: &mut State) {
-        let mut is_waited_for = false;
-        if state.is_exposed {
+        if state.is_exposed
+            && let Ok(news) = state.ask_private(Some(0), std::ptr::null())
+        {
             // Who waits for the private instance itself is told, until there is no news.
-            is_waited_for = !state.park_all();
-            if let Ok(news) = state.ask_private(Some(0), std::ptr::null()) {
-                state.hear(&news);
-            }
+            state.hear(&news);
         }
-        if (state.sleeping > 0 || is_waited_for)
+        if (state.sleeping > 0 || state.is_exposed)
+            && !state.park_all()
             && let Some(private) = &state.private
         {
             private.kick();
@@ -457,17 +474,10 @@ impl Epoll {
                 break Err(errno);
             }
         };
-        self.leave(&mut state);
+        // Where others sleep, nobody looks any more at what is hot.
+        self.wake(&mut state);
         drop(self.settle(state));
         result
-    }
-
-    /// This thread leaves. Where others sleep, nobody looks at what is hot any more: it is to
-    /// ring for them, or one of them is woken to look.
-    fn leave(&self, state: &mut State) {
-        if state.is_exposed || state.sleeping > 0 && !state.park_all() {
-            self.wake(state);
-        }
     }
 
     /// Waits in the program's instance alone, as long as it watches no connection.
@@ -518,8 +528,16 @@ impl Epoll {
     }
 
     /// Lets somebody sleep for the instance itself; `false` if it has news already.
-    pub(crate) fn park(&self) -> bool {
-        self.lock().park_all()
+    pub(crate) fn join(&self) -> bool {
+        let mut state = self.lock();
+        let may_sleep = state.park_all();
+        state.sleeping += u32::from(may_sleep);
+        may_sleep
+    }
+
+    /// Who had joined is awake.
+    pub(crate) fn part(&self) {
+        self.lock().sleeping -= 1;
     }
 
     /// What the kernel is to be asked for by who waits for the instance itself, which has the
@@ -631,7 +649,9 @@ impl<'a> Wait<'a> {
                 let room = state.room_in(events);
                 count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), std::ptr::null())?;
                 state.kernel_had_events = count > 0;
-                count = state.without_calls(events, count);
+                if state.calling.is_some() {
+                    count = state.without_calls(events, count);
+                }
                 state.note_one_shots(&events[..count]);
             }
         }

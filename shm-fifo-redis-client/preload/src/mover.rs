@@ -236,8 +236,9 @@ impl Mover {
                 unread.extend_from_slice(bytes);
                 Ok(bytes.len())
             });
-            if taken_back.is_err() {
-                // It has read what it refused to: not our protocol.
+            // Without an answer the server may still start, and read what is in the ring.
+            if refusal == Refusal::Broken || taken_back.is_err() {
+                // Not our protocol, or its end.
                 ring.close(socket);
                 return Outcome::Refused(Refusal::Broken, Vec::new());
             }

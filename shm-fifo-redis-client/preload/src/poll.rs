@@ -17,9 +17,16 @@ use std::sync::Arc;
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Connections for which this thread is announced as asleep, and what for; `None` where that
-/// is the kernel's to tell.
-type Joined = Vec<(Arc<Connection>, Option<Interest>)>;
+/// What this thread is announced as asleep for.
+#[derive(Debug)]
+enum Asleep {
+    /// A connection on its socket, which does not move meanwhile.
+    Socket(Arc<Connection>),
+    Rings(Arc<Connection>, Interest),
+    Instance(Arc<Epoll>),
+}
+
+type Joined = Vec<Asleep>;
 
 /// One entry that is not just the kernel's.
 #[derive(Debug)]
@@ -172,25 +179,24 @@ impl Poll {
     fn join(&self, entries: &[pollfd]) -> Option<Joined> {
         let mut joined = Joined::new();
         for watched in &self.watched {
-            let may_sleep = match &watched.source {
+            let asleep = match &watched.source {
                 Source::Connection(connection) => {
                     let interest = interest_of(events_of(&entries[watched.index]));
-                    // It is waited for on its socket, and does not move meanwhile.
-                    let by_kernel = connection.enter_to_wait();
-                    let may_sleep = by_kernel || connection.join(interest);
-                    if may_sleep {
-                        let ours = (!by_kernel).then_some(interest);
-                        joined.push((Arc::clone(connection), ours));
+                    if connection.enter_to_wait() {
+                        Some(Asleep::Socket(Arc::clone(connection)))
+                    } else {
+                        let joined = connection.join(interest);
+                        joined.then(|| Asleep::Rings(Arc::clone(connection), interest))
                     }
-                    may_sleep
                 }
-                Source::Epoll(epoll) => epoll.park(),
-                Source::Inherited => true,
+                Source::Epoll(epoll) => epoll.join().then(|| Asleep::Instance(Arc::clone(epoll))),
+                Source::Inherited => continue,
             };
-            if !may_sleep {
+            let Some(asleep) = asleep else {
                 part(joined);
                 return None;
-            }
+            };
+            joined.push(asleep);
         }
         Some(joined)
     }
@@ -218,10 +224,11 @@ impl Poll {
 
 /// This thread is awake.
 fn part(joined: Joined) {
-    for (connection, interest) in joined {
-        match interest {
-            Some(interest) => connection.part(interest, false),
-            None => connection.leave(),
+    for asleep in joined {
+        match asleep {
+            Asleep::Socket(connection) => connection.leave(),
+            Asleep::Rings(connection, interest) => connection.part(interest, false),
+            Asleep::Instance(epoll) => epoll.part(),
         }
     }
 }

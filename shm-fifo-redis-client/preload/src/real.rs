@@ -9,7 +9,7 @@ use libc::{
     sigevent, sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec,
     timeval, winsize,
 };
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr::{null_mut, without_provenance_mut};
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -212,6 +212,7 @@ next_functions! {
     fn aio_read64(block: *mut aiocb) -> c_int;
     fn aio_write(block: *mut aiocb) -> c_int;
     fn aio_write64(block: *mut aiocb) -> c_int;
+    fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
     fn dl_iterate_phdr(visit: Option<Visit>, data: *mut c_void) -> c_int;
 }
 
@@ -224,12 +225,24 @@ fn resolved(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
 
 #[cold]
 fn resolve(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
-    // SAFETY: a C string.
-    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
-    let next = if next.is_null() { MISSING } else { next };
+    let found = next_of(name).or_else(|| next_of(&without_64(name)?));
+    let next = found.unwrap_or(MISSING);
     // ORDERING, Release: pairs with the Acquire above.
     cell.store(next, Release);
     next
+}
+
+fn next_of(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a C string.
+    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    (!next.is_null()).then_some(next)
+}
+
+/// The plain name of a function of large files: on 64-bit machines it is the same one, and not
+/// every C library has both.
+fn without_64(name: &CStr) -> Option<CString> {
+    let plain = name.to_bytes().strip_suffix(b"64")?;
+    CString::new(plain).ok()
 }
 
 /// What was not found is not the program's to hear of, when it asks for its own errors.

@@ -188,7 +188,9 @@ pub(crate) unsafe fn install(signal: c_int, new: *const Action, old: *mut Action
     let mut ours = unsafe { new.as_ref() }.copied();
     if let Some(action) = &mut ours {
         let (handler, flags) = (action.sa_sigaction, action.sa_flags);
-        if handler != libc::SIG_DFL && handler != libc::SIG_IGN {
+        // A program may have got ours by a call that is not seen, and puts it back.
+        let is_ours = handler == handle as *const () as usize;
+        if handler != libc::SIG_DFL && handler != libc::SIG_IGN && !is_ours {
             action.sa_sigaction = handle as *const () as usize;
             // A signal that is kept comes twice: its handler is reset at the second time.
             action.sa_flags = flags & !libc::SA_RESETHAND | libc::SA_SIGINFO;

@@ -160,10 +160,10 @@ pub(crate) fn receive_all(
     counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
 }
 
-/// Ends what is written to the socket.
-pub(crate) fn shut_down_writing(socket: RawFd) {
-    // SAFETY: takes no pointer. What became of the socket, its user hears from it.
-    let _result = unsafe { call!(libc::SYS_shutdown, socket, libc::SHUT_WR) };
+/// `shutdown(2)`. What became of the socket, its user hears from it.
+pub(crate) fn shut_down(socket: RawFd, how: c_int) {
+    // SAFETY: takes no pointer.
+    let _result = unsafe { call!(libc::SYS_shutdown, socket, how) };
 }
 
 /// Lets single bytes go at once: those of doorbells do not wait for acknowledgements.

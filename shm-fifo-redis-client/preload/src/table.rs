@@ -255,10 +255,11 @@ pub(crate) fn forks() -> usize {
 pub(crate) fn prepare() {
     OWNER.store(sys::process_id(), Relaxed);
     // SAFETY: both functions are of this library, which is never unloaded.
-    unsafe { libc::pthread_atfork(None, Some(forked_parent), Some(forked_child)) };
+    unsafe { libc::pthread_atfork(Some(before_fork), None, Some(forked_child)) };
 }
 
-unsafe extern "C" fn forked_parent() {
+/// Before, so that no move begins in between.
+unsafe extern "C" fn before_fork() {
     FORKS.fetch_add(1, Relaxed);
 }
 

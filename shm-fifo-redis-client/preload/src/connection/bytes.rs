@@ -64,7 +64,8 @@ impl Connection {
         }
         let dont_wait = manner.dont_wait || self.is_nonblocking();
         let filled = spans.fill(skip, |target| {
-            let count = sys::receive_all(self.fd(), target, dont_wait)?;
+            let received = signals::let_in(|| sys::receive_all(self.fd(), target, dont_wait));
+            let count = received.unwrap_or(Err(Errno(libc::EINTR)))?;
             self.note(|tracker| tracker.received(&target[..count], self.may_be_early()));
             Ok::<_, Errno>(count)
         });

@@ -101,6 +101,10 @@ impl Connection {
             *lock(&self.tracker) = None;
         }
         for fd in lock(&self.fds).clone() {
+            // Another connection's, if another thread has closed it meanwhile.
+            if table::connection(fd).is_none_or(|known| known.id != self.id) {
+                continue;
+            }
             table::clear(fd);
             table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
         }
@@ -243,7 +247,7 @@ impl Connection {
                 *place = None;
                 mover::flush(self.fd(), &unread);
                 if self.write_shut.load(Relaxed) {
-                    sys::shut_down_writing(self.fd());
+                    sys::shut_down(self.fd(), libc::SHUT_WR);
                 }
                 self.note_refusal(refusal, &unread);
                 self.stays(reason_of(refusal));
@@ -286,6 +290,9 @@ impl Connection {
     pub(crate) fn settle(self: &Arc<Self>) {
         if self.phase() != Phase::Returning || self.kept_bytes.load(Relaxed) > 0 {
             return;
+        }
+        if self.read_shut.load(Relaxed) {
+            sys::shut_down(self.fd(), libc::SHUT_RD);
         }
         self.phase.store(Phase::Socket as u8, SeqCst);
         for epoll in self.watchers() {

@@ -7,7 +7,7 @@ use crate::errno::{self, untouched};
 use crate::report::Reason;
 use crate::settings::{Endpoint, Settings};
 use crate::table::{self, Entry, Watch};
-use crate::{real, settings, sys};
+use crate::{real, report, settings, sys, trial};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -50,6 +50,9 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     // stdio reads and writes those by itself; children inherit them.
     if fd <= libc::STDERR_FILENO || !sys::is_stream_socket(fd) {
         return;
+    }
+    if trial::has_filter() || !trial::is_passed() {
+        return report::stayed(Reason::NotAttached);
     }
     let watch = table::watch(fd);
     let connection = Arc::new(Connection::new(fd, endpoint == Endpoint::Tcp, settings));

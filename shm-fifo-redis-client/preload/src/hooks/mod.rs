@@ -10,6 +10,7 @@ mod copies;
 mod creators;
 mod epoll;
 mod files;
+mod filters;
 mod libraries;
 mod options;
 mod poll;

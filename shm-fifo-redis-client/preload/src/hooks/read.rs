@@ -86,7 +86,7 @@ fn discard(
     if untouched(|| connection.give_up(Reason::NotUnderstood)) {
         return real();
     }
-    let mut bytes = vec![0_u8; wanted.min(MAX_BYTES)];
+    let mut bytes = untouched(|| vec![0_u8; wanted.min(MAX_BYTES)]);
     let span = span(bytes.as_mut_ptr().cast(), bytes.len());
     // SAFETY: the buffer made above.
     let spans = unsafe { Spans::new(&raw const span, 1) };

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::files::{close, close_range, returned};
-use super::{aliases, copies, creators, epoll, files, length, options, poll, read, write};
+use super::{aliases, copies, creators, epoll, files, filters, length, options, poll, read, write};
 use crate::errno::Errno;
 use crate::{settings, signals, sys};
 use libc::{c_int, c_long, c_uint, c_ulong, c_void, size_t, ssize_t};
@@ -131,6 +131,17 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             libc::SYS_io_uring_setup if files::is_ring_of_event_loop(int(a).cast_unsigned()) => {
                 Some(fail(Errno(libc::ENOSYS)))
             }
+            libc::SYS_seccomp if filters::is_filter(a) => {
+                filters::before_filter();
+                None
+            }
+            libc::SYS_prctl => plain(filters::prctl(
+                int(a),
+                b.cast_unsigned() as c_ulong,
+                c.cast_unsigned() as c_ulong,
+                d.cast_unsigned() as c_ulong,
+                e.cast_unsigned() as c_ulong,
+            )),
             _ if makes_descriptor(number) => {
                 let result = sys::outcome(sys::raw([number, a, b, c, d, e, f]));
                 if let Ok(fd) = result {

@@ -140,7 +140,7 @@ unsafe fn passes_moved(message: *const msghdr) -> bool {
     };
     // SAFETY: the caller's contract.
     let passed = unsafe { control::descriptors(message) };
-    !passed.fold(true, |all_stay, fd| stays(fd) && all_stay)
+    passed.filter(|&fd| !stays(fd)).count() > 0
 }
 
 /// # Safety
