@@ -3,6 +3,7 @@
 
 use crate::api::OK;
 use redis_module::{Context, ContextFlags, RedisValue, raw};
+use std::io;
 use std::mem::zeroed;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -73,6 +74,27 @@ impl Client {
         let line =
             client_list(context, &["ID", &id.to_string()]).ok_or(Unsuitable::NoClientList)?;
         Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
+    }
+
+    /// Sends a reply on the socket, where nothing else is unsent.
+    ///
+    /// # Errors
+    /// What `send(2)` says; `WouldBlock` if it does not go whole.
+    pub(crate) fn send(&self, reply: &[u8]) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the pointer and the length of a live slice.
+        match unsafe { libc::send(self.fd, reply.as_ptr().cast(), reply.len(), flags) } {
+            sent if usize::try_from(sent) == Ok(reply.len()) => Ok(()),
+            ..0 => Err(io::Error::last_os_error()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Whether nobody can read any more what is sent to it.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let mut entry = libc::pollfd { fd: self.fd, events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one live entry; it does not wait.
+        unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
     }
 
     /// Whether earlier replies, or pushes, have not been sent yet, or only in part.

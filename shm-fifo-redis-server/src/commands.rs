@@ -112,19 +112,19 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
     let region = Region::create(ring_bytes).map_err(Refusal::Region)?;
     region.park_both_ends();
     let fd = region.fd().map_err(Refusal::Region)?;
-    match fd_socket {
-        None => {
-            // The whole reply and the descriptor go in one message.
-            send_with_fd(client.fd, OK_REPLY, fd.as_fd()).map_err(Refusal::Send)?;
-            offers::make(client.id, client.fd, region);
-            Ok(RedisValue::NoReply)
-        }
-        Some(address) => {
-            send_beside(address, &fd).map_err(Refusal::Send)?;
-            offers::make(client.id, client.fd, region);
-            Ok(RedisValue::SimpleStringStatic("OK"))
-        }
+    // The server is not to write the answer: where the client has gone meanwhile that fails,
+    // and it would let go of the client with the requests behind this one still unread.
+    let sent = match fd_socket {
+        // The whole reply and the descriptor go in one message.
+        None => send_with_fd(client.fd, OK_REPLY, fd.as_fd()).map(drop),
+        Some(address) => send_beside(address, &fd).and_then(|()| client.send(OK_REPLY)),
+    };
+    match sent {
+        Ok(()) => offers::make(client.id, client.fd, region),
+        Err(_) if client.has_hung_up() => {}
+        Err(error) => return Err(Refusal::Send(error)),
     }
+    Ok(RedisValue::NoReply)
 }
 
 fn try_start(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refusal> {

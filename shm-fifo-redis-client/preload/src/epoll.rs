@@ -289,12 +289,19 @@ impl Epoll {
     }
 
     fn change(&self, state: &mut State, index: usize, event: epoll_event) -> Result<(), Errno> {
-        let is_ours = state[index].place != Place::OnSocket;
-        if !is_ours {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, state[index].fd, Some(event))?;
+        let (fd, place) = (state[index].fd, state[index].place);
+        match place {
+            Place::OnSocket => {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, fd, Some(event))?;
+            }
+            Place::Withheld => {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
+                state.hand_over(index);
+            }
+            Place::Hot(_) | Place::Parked(_) | Place::Cold => {}
         }
         state[index].rearm(event);
-        if is_ours {
+        if state[index].place != Place::OnSocket {
             state.heat(index);
             self.wake(state);
         }
@@ -303,8 +310,10 @@ impl Epoll {
 
     fn remove(self: &Arc<Self>, state: &mut State, index: usize) -> Result<(), Errno> {
         let fd = state[index].fd;
-        if state[index].place == Place::OnSocket {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+        if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
+            if state[index].place == Place::OnSocket {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+            }
             let member = state.take(index);
             member.connection.unwatched_by(self, fd);
         } else {
@@ -326,7 +335,8 @@ impl Epoll {
         let mut state = self.lock();
         for index in state.all_of(connection.id) {
             let fd = state[index].fd;
-            if state[index].place == Place::OnSocket && state.watch_socket(connection, fd).is_ok() {
+            let is_kernels = matches!(state[index].place, Place::OnSocket | Place::Withheld);
+            if is_kernels && state.watch_socket(connection, fd).is_ok() {
                 // Where the program closed the epoll instance, nobody is to be told.
                 sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
                 state.take_over(index);
@@ -339,19 +349,25 @@ impl Epoll {
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
         for index in state.all_of(connection.id) {
-            if state[index].place == Place::OnSocket {
+            if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
                 continue;
             }
             state.cool(index);
             state.unwatch_socket(index);
-            let (fd, event) = (state[index].fd, state[index].registration());
-            if state[index].is_watched
-                && sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok()
-            {
-                state.hand_over(index);
-            } else {
-                state.take(index);
-                connection.unwatched_by(self, fd);
+            let fd = state[index].fd;
+            let ours = state[index].registration().filter(|_| state[index].is_watched);
+            match ours {
+                None if state[index].is_watched => state.withhold(index),
+                Some(event)
+                    if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))
+                        .is_ok() =>
+                {
+                    state.hand_over(index);
+                }
+                _ => {
+                    state.take(index);
+                    connection.unwatched_by(self, fd);
+                }
             }
         }
         self.members.store(state.len(), SeqCst);
@@ -590,9 +606,11 @@ impl<'a> Wait<'a> {
         let is_last = self.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns);
         let mut count = 0;
         if !state.take_rings_turn(events) {
-            // Also where the program's own instance always has something.
-            let has_none = !state.kernel_had_events && is_last && !self.has_asked;
-            if state.kernel_is_due(now_ns) || has_none {
+            // Who finds nothing is about to sleep, and asks then. Who does is told of the rest as
+            // well, now and then, also where the program's own instance always has something.
+            let is_busy = || state.kernel_had_events || state.has_news();
+            let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
+            if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
                 let news = state.ask_private(Some(0), self.mask)?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;

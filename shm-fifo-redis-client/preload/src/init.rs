@@ -1,12 +1,15 @@
 //! What is done before the program begins, and when it exits.
 #![allow(unsafe_code)]
 
-use crate::{alloc, real, report, settings, table};
+use crate::{alloc, left_alone, real, report, settings, table};
 
 /// Called by the dynamic linker once all libraries are there.
 extern "C" fn initialise() {
-    alloc::prepare();
     real::resolve_all();
+    if left_alone::is_left_alone() {
+        return;
+    }
+    alloc::prepare();
     report::prepare(settings::read());
     if settings::get().is_some() {
         table::prepare();

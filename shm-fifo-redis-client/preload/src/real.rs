@@ -4,12 +4,13 @@
 
 use crate::errno;
 use libc::{
-    DIR, FILE, aiocb, c_char, c_int, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr,
-    mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd, sigaction as Action, sighandler_t,
-    sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval, winsize,
+    DIR, FILE, aiocb, c_char, c_int, c_uint, c_ulong, c_void, dl_phdr_info, epoll_event, fd_set,
+    iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd, sigaction as Action,
+    sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
+    winsize,
 };
 use std::ffi::CStr;
-use std::ptr::null_mut;
+use std::ptr::{null_mut, without_provenance_mut};
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -20,8 +21,7 @@ macro_rules! next_functions {
         #[inline]
         pub(crate) unsafe fn $name($($argument: $type),*) -> $result {
             let next = resolved(&next::$name, name_of(concat!(stringify!($name), "\0")));
-            if next.is_null() {
-                // Older C libraries do not have all of them.
+            if next == MISSING {
                 errno::set(libc::ENOSYS);
                 return <$result>::FAILED;
             }
@@ -43,9 +43,13 @@ macro_rules! next_functions {
         /// Looks for all of them: doing so in a signal handler could wait for ever.
         pub(crate) fn resolve_all() {
             $(resolve(&next::$name, name_of(concat!(stringify!($name), "\0")));)+
+            forget_error();
         }
     };
 }
+
+/// In the place of a function that this C library does not have: older ones do not have all.
+const MISSING: *mut c_void = without_provenance_mut(1);
 
 const fn name_of(name: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(name.as_bytes()) {
@@ -84,6 +88,10 @@ pub(crate) struct CookieFunctions {
     pub(crate) seek: Option<unsafe extern "C" fn(*mut c_void, *mut off64_t, c_int) -> c_int>,
     pub(crate) close: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
 }
+
+/// What `dl_iterate_phdr(3)` shows each library.
+pub(crate) type Visit =
+    unsafe extern "C" fn(*mut dl_phdr_info, size: size_t, data: *mut c_void) -> c_int;
 
 next_functions! {
     fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int;
@@ -197,6 +205,7 @@ next_functions! {
     fn aio_read64(block: *mut aiocb) -> c_int;
     fn aio_write(block: *mut aiocb) -> c_int;
     fn aio_write64(block: *mut aiocb) -> c_int;
+    fn dl_iterate_phdr(visit: Option<Visit>, data: *mut c_void) -> c_int;
 }
 
 #[inline]
@@ -210,7 +219,21 @@ fn resolved(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
 fn resolve(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
     // SAFETY: a C string.
     let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    let next = if next.is_null() { MISSING } else { next };
     // ORDERING, Release: pairs with the Acquire above.
     cell.store(next, Release);
     next
+}
+
+/// What was not found is not the program's to hear of, when it asks for its own errors.
+fn forget_error() {
+    // SAFETY: a C string.
+    let dlerror = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"dlerror".as_ptr()) };
+    if !dlerror.is_null() {
+        // SAFETY: the C library's function of this name has this type.
+        let dlerror: unsafe extern "C" fn() -> *mut c_char =
+            unsafe { std::mem::transmute(dlerror) };
+        // SAFETY: takes nothing.
+        unsafe { dlerror() };
+    }
 }

@@ -60,7 +60,7 @@ pub(crate) fn outcome(result: c_long) -> Result<c_long, Errno> {
 }
 
 /// What a system call takes, as the register that it travels in.
-trait Argument {
+pub(crate) trait Argument {
     fn register(self) -> c_long;
 }
 
@@ -97,12 +97,13 @@ impl<T> Argument for *mut T {
 /// `call!(SYS_name, arguments…)`: a system call, as `Result<c_long, Errno>`.
 macro_rules! call {
     ($number:expr $(, $argument:expr)* $(,)?) => {{
-        let arguments = [$number $(, Argument::register($argument))*];
-        let mut call: Call = [0; 7];
+        let arguments = [$number $(, $crate::sys::Argument::register($argument))*];
+        let mut call: $crate::sys::Call = [0; 7];
         call[..arguments.len()].copy_from_slice(&arguments);
-        outcome(raw(call))
+        $crate::sys::outcome($crate::sys::raw(call))
     }};
 }
+pub(crate) use call;
 
 /// Bytes of the kernel's signal sets.
 const KERNEL_SIGSET_BYTES: usize = 8;

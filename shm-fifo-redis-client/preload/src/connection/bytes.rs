@@ -143,8 +143,12 @@ impl Connection {
     /// on it.
     fn hears_of_the_end(self: &Arc<Self>, manner: Manner) -> bool {
         const INTERVAL_NS: u64 = 1_000_000;
-        if self.may_wait(manner) || self.phase() != Phase::Shared || self.has_ended() {
+        if self.may_wait(manner) || self.phase() != Phase::Shared {
             return false;
+        }
+        // It may have been heard since the ring was looked into.
+        if self.has_ended() {
+            return true;
         }
         let now_ns = sys::monotonic_ns();
         if now_ns.saturating_sub(self.looked_ns.load(Relaxed)) < INTERVAL_NS {
@@ -182,6 +186,15 @@ impl Connection {
         loop {
             let result = match self.phase() {
                 Phase::Shared => self.write_ring(sources, written),
+                // What the server has said meanwhile may be its end.
+                Phase::Starting
+                    if {
+                        self.attend(None);
+                        self.phase() != Phase::Starting
+                    } =>
+                {
+                    continue;
+                }
                 Phase::Starting => match self.write_early(sources, written) {
                     Some(result) => result,
                     None => continue,

@@ -67,6 +67,10 @@ pub(super) struct Member {
 pub(super) enum Place {
     /// The kernel has the program's registration.
     OnSocket,
+    /// It would have one that was one-shot and has been reported: such a one is silent, and
+    /// the kernel takes none that is from the beginning. It is made when the program wants to
+    /// be told again.
+    Withheld,
     /// Looked at in each turn; where it is in the list of those.
     Hot(usize),
     /// Its peer is to ring for this.
@@ -144,8 +148,8 @@ impl State {
     /// Its registration in the kernel was taken over.
     pub(super) fn take_over(&mut self, index: usize) {
         self[index].told = None;
+        self.on_socket -= usize::from(self[index].place == Place::OnSocket);
         self[index].place = Place::Cold;
-        self.on_socket -= 1;
         self.heat(index);
     }
 
@@ -153,6 +157,11 @@ impl State {
     pub(super) fn hand_over(&mut self, index: usize) {
         self[index].place = Place::OnSocket;
         self.on_socket += 1;
+    }
+
+    /// Its registration would be the kernel's again, if the program wanted to be told.
+    pub(super) fn withhold(&mut self, index: usize) {
+        self[index].place = Place::Withheld;
     }
 
     /// The program has closed its instance.
@@ -180,7 +189,7 @@ impl State {
     pub(super) fn heat(&mut self, index: usize) {
         let is_told = self[index].is_watched && self[index].is_armed;
         match self[index].place {
-            Place::OnSocket | Place::Hot(_) => return,
+            Place::OnSocket | Place::Withheld | Place::Hot(_) => return,
             Place::Parked(interest) => self[index].connection.unpark(interest),
             Place::Cold => {}
         }
@@ -194,7 +203,7 @@ impl State {
     /// Looks at it no more, and wants no doorbell.
     pub(super) fn cool(&mut self, index: usize) {
         match self[index].place {
-            Place::OnSocket | Place::Cold => return,
+            Place::OnSocket | Place::Withheld | Place::Cold => return,
             Place::Parked(interest) => self[index].connection.unpark(interest),
             Place::Hot(place) => self.leave_hot(place),
         }
@@ -426,12 +435,9 @@ impl Member {
         self.told = None;
     }
 
-    /// The registration as the kernel is to have it.
-    pub(super) fn registration(&self) -> epoll_event {
-        // As the kernel disarms a one-shot registration: nothing but its flags.
-        let disarmed = self.events & (EDGE | ONE_SHOT);
-        let events = if self.is_armed { self.events } else { disarmed };
-        epoll_event { events, u64: self.data }
+    /// The registration as the kernel is to have it; `None` for one that is silent.
+    pub(super) fn registration(&self) -> Option<epoll_event> {
+        self.is_armed.then_some(epoll_event { events: self.events, u64: self.data })
     }
 
     /// What is to be reported now, and, for reports of news alone, what will have been

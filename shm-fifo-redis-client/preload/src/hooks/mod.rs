@@ -9,6 +9,7 @@ mod copies;
 mod creators;
 mod epoll;
 mod files;
+mod libraries;
 mod options;
 mod poll;
 mod read;

@@ -61,6 +61,11 @@ fn beside_module(name: &str) -> PathBuf {
     file
 }
 
+/// The library, for who preloads it without `redis-shm`.
+pub(crate) fn preload_library() -> PathBuf {
+    redis_shm().with_file_name("libshm_fifo_redis_preload.so")
+}
+
 /// A program of `programs/`, compiled once.
 pub(crate) fn program(name: &str) -> PathBuf {
     static PROGRAMS: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());

@@ -1,0 +1,39 @@
+//! What `SHM.OPEN` sends: a region, or something that is none.
+
+use super::script::Another;
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use shm_fifo::fd_passing::{AbstractAddress, send_with_fd_to};
+use shm_fifo::{Region, doorbell::DOORBELL};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+
+pub(super) fn region(ring_bytes: usize) -> io::Result<(Region, OwnedFd)> {
+    let region = Region::create(ring_bytes)?;
+    region.park_both_ends();
+    let fd = region.fd()?;
+    Ok((region, fd))
+}
+
+pub(super) fn no_region(another: Another) -> OwnedFd {
+    match another {
+        Another::File => std::fs::File::open("/proc/self/status").map(OwnedFd::from),
+        Another::Pipe => io::pipe().map(|(reader, _)| reader.into()),
+        Another::Unsealed | Another::TwoRegions => unsealed(),
+    }
+    .expect("a descriptor of any kind")
+}
+
+fn unsealed() -> io::Result<OwnedFd> {
+    let file = memfd_create("no-region", MemfdFlags::CLOEXEC)?;
+    ftruncate(&file, Region::bytes_with_rings_of(4096) as u64)?;
+    Ok(file)
+}
+
+/// To the datagram socket that a client on TCP has bound.
+pub(super) fn send_beside(name: &[u8], fd: &OwnedFd) -> io::Result<()> {
+    let address = AbstractAddress::from_digits(name).ok_or(io::ErrorKind::InvalidInput)?;
+    let socket = UnixDatagram::unbound()?;
+    send_with_fd_to(socket.as_raw_fd(), address, &[DOORBELL], fd.as_fd())?;
+    Ok(())
+}
