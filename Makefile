@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 60
 MATRIX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build module demo test clients matrix corpora fuzz lint doc no-std package fmt clean
+.PHONY: help setup build module demo test clients clients-all matrix corpora fuzz lint doc no-std package fmt clean
 .PHONY: conformance bench-fifo bench-check proof loom mutants model miri tsan asan
 
 ## help: list the targets
@@ -33,7 +33,7 @@ module:
 	$(CARGO) build --release --locked \
 		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
 
-.PHONY: install uninstall test-c test-netns bench-clients
+.PHONY: install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
 CAPI := shm-fifo-redis-client/capi
 # A program is linked by the first name, and runs with the second one: .so.0.
@@ -112,6 +112,10 @@ test-c: module
 	$(CARGO) build --release --locked -p shm-fifo-redis-capi
 	shm-fifo-redis-client/capi/tests/run $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
 
+## headers: make the C interface's headers anew from their sources
+headers:
+	SHM_FIFO_UPDATE_HEADERS=1 $(CARGO) test --locked -p shm-fifo-redis-capi --test header
+
 # As root, since it makes a network namespace.
 ## test-netns: a cluster of which one node is on another network (root)
 test-netns: module
@@ -155,11 +159,18 @@ fuzz:
 	@.ci/setup fuzz
 	@CARGO_TARGET_DIR=$(TARGET_DIR) fuzz/run $(FUZZ_SECONDS)
 
-## clients: other languages' clients, unmodified, on shared memory; installs them
+CLIENTS := SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients
+CLIENTS_TEST := $(CLIENTS) $(CARGO) test --locked -p shm-fifo-redis-preload
+## clients: programs of each kind of runtime, unmodified, on shared memory; installs them
 clients: module
-	@SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients .ci/setup clients
-	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients \
-		$(CARGO) test --locked -p shm-fifo-redis-preload --test clients -- --ignored
+	@$(CLIENTS) .ci/setup clients
+	$(CARGO) build --locked -p shm-fifo-redis-preload --example redis_rs
+	$(CLIENTS_TEST) --test clients -- --ignored
+
+## clients-all: the same and more of each kind, and proxies: minutes more, and more packages
+clients-all: clients
+	@$(CLIENTS) .ci/setup clients-all
+	$(CLIENTS_TEST) --test clients_all -- --ignored
 
 ## lint: check the format and clippy's warnings
 lint:
@@ -201,7 +212,7 @@ NATIVE_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 loom mutants: export CARGO_PROFILE_DEV_OPT_LEVEL := 2
 loom mutants: export CARGO_PROFILE_DEV_DEBUG := 0
 
-## proof: loom, its mutants, the spin model and, where there is a nightly, Miri
+## proof: loom, its mutants, the spin models and, where there is a nightly, Miri
 proof:
 	@.ci/setup proof
 	@$(MAKE) --no-print-directory loom mutants model
@@ -222,7 +233,7 @@ MUTANTS ?=
 mutants:
 	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/mutants/run $(MUTANTS)
 
-## model: explore shm-fifo/models/waiting.pml with spin, whole and with faults
+## model: explore shm-fifo/models/*.pml with spin, whole and with faults
 model:
 	CARGO_TARGET_DIR=$(TARGET_DIR) shm-fifo/models/check
 

@@ -1,80 +1,20 @@
-//! A hostile server speaking to `move_to_shared_memory`.
+//! The handshake's machine against a simple model of it.
 //!
-//! It needs no thread: whatever it will say lies in the socket and in the ring
-//! before the client begins.
+//! The model has all bytes before it; the machine gets them in portions, while its
+//! caller does what callers do.
 
 use crate::input::Input;
 use crate::process::open_fds;
-use redis::Value;
-use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode, fd_passing};
-use shm_fifo_redis_client::testing::read_replies;
-use shm_fifo_redis_client::{Attempt, MoveError, Stream, Transport, move_to_shared_memory};
-use std::fs::File;
-use std::io::{ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
-
-const RING_BYTES: usize = 4096;
-
-/// Lets a client shake hands with the server that `data` spells.
-///
-/// # Panics
-/// If the client hangs, invents or reorders bytes, moves although it was not
-/// told to, fails in a way that is not documented, or leaks a descriptor.
-pub fn run(data: &[u8]) {
-    let fds_before = open_fds();
-    let mut input = Input::new(data);
-    let mut server = Server::new(&mut input);
-    while !input.is_empty() {
-        server.act(&mut input);
-    }
-    let Server { here: client, said, there, region, file } = server;
-    let mut region = Some(region);
-    if data.first().is_some_and(|&byte| byte >= 16) {
-        // The end is what a client without an answer sees; else it is its deadline.
-        drop(there.shutdown(std::net::Shutdown::Write));
-    }
-    let deadline = Instant::now() + Duration::from_millis(2);
-    match move_to_shared_memory(client.into(), Some(deadline)) {
-        Ok(Attempt::Moved(stream)) => {
-            assert_eq!(stream.transport(), Transport::SharedMemory);
-            assert!(said.contains(&0), "it was not told to move");
-            if let Some(region) = region.take() {
-                go_on(stream, region, &there);
-            }
-        }
-        Ok(Attempt::Stayed(stream, refusal)) => {
-            assert_eq!(stream.transport(), Transport::UnixSocket);
-            assert!(refusal.to_string().len() < 10_000);
-            assert_kept(stream, &said);
-        }
-        Err(
-            error @ (MoveError::Ended
-            | MoveError::TimedOut
-            | MoveError::Violation(_)
-            | MoveError::Reply(_)
-            | MoveError::Io(_)),
-        ) => assert!(error.to_string().len() < 10_000),
-        Err(other) => panic!("an error that is not documented: {other}"),
-    }
-    drop((region, there, file));
-    assert_eq!(open_fds(), fds_before, "a descriptor was leaked");
-}
-
-struct Server {
-    /// The client's end.
-    here: UnixStream,
-    there: UnixStream,
-    region: Region,
-    /// A second mapping, through which the ring is filled beforehand.
-    file: File,
-    said: Vec<u8>,
-}
+use crate::resp::{Split, split};
+use shm_fifo::Region;
+use shm_fifo_redis_client::wire::{
+    Event, Handshake, Reason, ReplyScanner, RingAnswer, SocketKind, Violation,
+};
+use std::os::fd::OwnedFd;
 
 /// What servers say, more or less.
-const PHRASES: [&[u8]; 16] = [
+const PHRASES: [&[u8]; 20] = [
+    b"+OK\r\n",
     b"+OK\r\n",
     b"+OK\r\n",
     b"\0",
@@ -85,7 +25,10 @@ const PHRASES: [&[u8]; 16] = [
     b"-ERR SHM.START: no offer\r\n",
     b">3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$3\r\n\0a\0\r\n",
     b"*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$1\r\nb\r\n",
+    b"|1\r\n+ttl\r\n:3\r\n",
+    b"%2\r\n+a\r\n~1\r\n#t\r\n+b\r\n|1\r\n_\r\n,1\r\n(5\r\n",
     b"$-1\r\n",
+    b"=5\r\ntxt:a\r\n",
     b"*9999999\r\n",
     b":1\r\n",
     b"+O",
@@ -93,145 +36,242 @@ const PHRASES: [&[u8]; 16] = [
     b"\r\n",
 ];
 
-impl Server {
-    fn new(input: &mut Input<'_>) -> Self {
-        let (here, there) = UnixStream::pair().expect("a socket pair");
-        there.set_nonblocking(true).expect("a socket");
-        let region = Region::create(RING_BYTES).expect("a region");
-        region.park_both_ends();
-        let file = File::from(region.fd().expect("a descriptor"));
-        let server = Self { here, there, region, file, said: Vec::new() };
-        server.fill_ring(input);
-        server
+/// Lets a handshake go as `data` spells.
+///
+/// # Panics
+/// If the machine says anything but what the model says, keeps or invents a byte of the
+/// program's, accepts an offer twice or without memory, or leaks a descriptor.
+pub fn run(data: &[u8]) {
+    let fds_before = open_fds();
+    let mut input = Input::new(data);
+    let mut trial = Trial::new(&mut input);
+    while !input.is_empty() && trial.violation.is_none() {
+        trial.act(&mut input);
     }
+    trial.check();
+    check_ring_answer(&mut input);
+    drop(trial);
+    assert_eq!(open_fds(), fds_before, "a descriptor was leaked");
+}
 
-    /// Puts an answer, or something like it, into the ring to the client.
-    fn fill_ring(&self, input: &mut Input<'_>) {
-        const HEADER: u64 = 1024 + 512;
-        let (bytes, tail): (&[u8], u64) = match input.byte() % 16 {
-            0..12 => (b"+OK\r\n", 5),
-            12 => (b"+OK\r\n+OK\r\n", 10),
-            13 => (b"-ERR no\r\n", 9),
-            14 => (b"+O", 2),
-            _ => (input.bytes(5), input.u64()),
-        };
-        let ring = 4096 + RING_BYTES as u64;
-        self.file.write_all_at(bytes, ring).expect("inside the file");
-        // No mailbox: its start is another position.
-        self.file.write_all_at(&u64::MAX.to_ne_bytes(), HEADER).expect("inside the file");
-        self.file.write_all_at(&tail.to_ne_bytes(), HEADER + 56).expect("inside the file");
+/// A handshake, and what is known of it.
+struct Trial {
+    handshake: Handshake,
+    replies: u64,
+    region: Region,
+    said: Vec<u8>,
+    program: Vec<u8>,
+    events: Vec<Told>,
+    violation: Option<Violation>,
+    /// Whether the last descriptor that came is the region's.
+    has_region: bool,
+    /// How many bytes had come when the offer was accepted.
+    started_at: Option<usize>,
+}
+
+/// An event that is no bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Offered,
+    Moved,
+    Refused,
+}
+
+impl Trial {
+    fn new(input: &mut Input<'_>) -> Self {
+        let replies = input.below(4).saturating_sub(1) as u64;
+        let (handshake, command) =
+            Handshake::begin(SocketKind::Unix, replies, ReplyScanner::default())
+                .expect("a unix socket needs no other");
+        assert!(command.starts_with(b"*2\r\n$8\r\nSHM.OPEN\r\n"));
+        Self {
+            handshake,
+            replies,
+            region: Region::create(4096).expect("a region"),
+            said: Vec::new(),
+            program: Vec::new(),
+            events: Vec::new(),
+            violation: None,
+            has_region: false,
+            started_at: None,
+        }
     }
 
     fn act(&mut self, input: &mut Input<'_>) {
         match input.below(8) {
-            0..=2 => self.say(input.choose(&PHRASES)),
+            0..=2 => self.say(input.choose(&PHRASES), input.below(8)),
             3 => {
                 let length = input.below(24);
-                self.say(input.bytes(length));
+                let bytes = input.bytes(length);
+                self.say(bytes, input.below(8));
             }
-            4 | 5 => {
-                self.say_with_fd(input.choose(&PHRASES), self.file.as_fd().try_clone_to_owned())
-            }
-            6 => {
-                let fd = self.strange_fd(input);
-                self.say_with_fd(input.choose(&PHRASES), fd);
-            }
-            _ => self.scribble(input),
+            4 => self.give(true, self.region.fd()),
+            5 => self.give(false, std::io::pipe().map(|(end, _)| end.into())),
+            _ => self.start(),
         }
     }
 
-    fn say(&mut self, bytes: &[u8]) {
-        let sent = self.there.write(bytes).unwrap_or(0);
-        self.said.extend(&bytes[..sent]);
+    /// Bytes come in portions of this length; 0 is all of them.
+    fn say(&mut self, bytes: &[u8], portion: usize) {
+        let portion = if portion == 0 { usize::MAX } else { portion };
+        for portion in bytes.chunks(portion) {
+            let mut rest = portion;
+            while self.violation.is_none() && !rest.is_empty() {
+                let before = rest.len();
+                match self.handshake.next(&mut rest) {
+                    Ok(Some(event)) => self.hear(event),
+                    Ok(None) => assert!(rest.is_empty(), "bytes were left"),
+                    Err(violation) => self.violation = Some(violation),
+                }
+                assert!(rest.len() <= before);
+            }
+            self.said.extend(portion);
+        }
     }
 
-    fn say_with_fd(&mut self, bytes: &[u8], fd: std::io::Result<OwnedFd>) {
-        let fd = fd.expect("a descriptor");
-        let sent = fd_passing::send_with_fd(self.there.as_raw_fd(), bytes, fd.as_fd()).unwrap_or(0);
-        self.said.extend(&bytes[..sent]);
+    fn hear(&mut self, event: Event<'_>) {
+        match event {
+            Event::Program(part) => {
+                assert!(!part.is_empty());
+                self.program.extend(part);
+            }
+            Event::Offered => {
+                assert!(self.has_region, "an offer of nothing");
+                self.events.push(Told::Offered);
+            }
+            Event::Moved(answer) => {
+                assert_eq!(answer.left_bytes(), 5);
+                self.events.push(Told::Moved);
+            }
+            Event::Refused(reason) => {
+                if matches!(reason, Reason::NoDescriptor | Reason::Attach(_)) {
+                    assert!(!self.has_region, "{reason:?}");
+                }
+                self.events.push(Told::Refused);
+            }
+        }
     }
 
-    /// A descriptor of something that is no region.
-    fn strange_fd(&self, input: &mut Input<'_>) -> std::io::Result<OwnedFd> {
-        Ok(match input.below(4) {
-            0 => std::io::pipe()?.0.into(),
-            1 => File::open("/dev/null")?.into(),
-            2 => self.there.try_clone()?.into(),
-            _ => rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC)?,
-        })
+    fn give(&mut self, is_region: bool, fd: std::io::Result<OwnedFd>) {
+        self.handshake.receive_fd(fd.expect("a descriptor"));
+        if self.events.is_empty() {
+            self.has_region = is_region;
+        }
     }
 
-    /// Overwrites a word of the region.
-    fn scribble(&self, input: &mut Input<'_>) {
-        let offset = match input.byte() {
-            0..32 => u64::from(input.byte() % 5) * 8,
-            _ => 1024 + u64::from(input.byte()) * 4,
+    fn start(&mut self) {
+        let started = self.handshake.start();
+        let is_offered = self.events == [Told::Offered] && self.started_at.is_none();
+        assert_eq!(started.is_some(), is_offered);
+        if let Some((command, _)) = started {
+            let token = self.region.token();
+            let digits: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+            let expected = format!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{digits}\r\n");
+            assert_eq!(String::from_utf8_lossy(&command), expected);
+            self.started_at = Some(self.said.len());
+        }
+    }
+
+    /// Compares it with the model.
+    fn check(&self) {
+        assert!(self.handshake.answer().len() <= 512);
+        let model = Model::of(self);
+        if self.violation.is_some() {
+            assert_ne!(model.end, End::Sound, "{:?} of {:?}", self.violation, self.said);
+            assert!(model.program.starts_with(&self.program));
+            return;
+        }
+        assert_ne!(model.end, End::Bad, "{:?}", self.said);
+        assert_eq!((&self.program, &self.events), (&model.program, &model.events));
+    }
+}
+
+/// How what was said ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With a value, or in the middle of what may be anything.
+    Sound,
+    /// In the middle of a value, or of something that is none.
+    Unknown,
+    Bad,
+}
+
+/// What must come of what was said.
+struct Model {
+    program: Vec<u8>,
+    events: Vec<Told>,
+    end: End,
+}
+
+impl Model {
+    fn of(trial: &Trial) -> Self {
+        let mut model = Self { program: Vec::new(), events: Vec::new(), end: End::Sound };
+        let (mut replies, mut at) = (trial.replies, 0);
+        while at < trial.said.len() {
+            let rest = &trial.said[at..];
+            let is_starting = trial.started_at.is_some_and(|start| at >= start);
+            let doorbells = rest.iter().take_while(|&&byte| byte == 0).count();
+            match model.events.last() {
+                Some(Told::Refused) => {
+                    model.program.extend(rest);
+                    return model;
+                }
+                Some(Told::Moved) => {
+                    return Self { end: End::Bad, ..model };
+                }
+                Some(Told::Offered) if is_starting && doorbells > 0 => {
+                    model.events.push(Told::Moved);
+                    at += doorbells;
+                    continue;
+                }
+                _ => {}
+            }
+            let is_answered = is_starting || model.events.is_empty() && replies == 0;
+            let own = is_answered && !matches!(rest[0], b'>' | b'|' | b'*');
+            let length = match split(rest) {
+                Split::Whole(length) => length,
+                Split::Partial => {
+                    model.program.extend(if own { &[] } else { rest });
+                    return Self { end: End::Unknown, ..model };
+                }
+                Split::Bad => {
+                    // Some of it may have been passed on before that was seen.
+                    model.program.extend(if own { &[] } else { rest });
+                    return Self { end: End::Bad, ..model };
+                }
+            };
+            let value = &rest[..length];
+            at += length;
+            if !own {
+                model.program.extend(value);
+                replies = replies.saturating_sub(u64::from(!matches!(value[0], b'>' | b'|')));
+            } else if is_starting && value == b"+OK\r\n" {
+                return Self { end: End::Bad, ..model };
+            } else if !is_starting && value == b"+OK\r\n" && trial.has_region {
+                model.events.push(Told::Offered);
+            } else {
+                model.events.push(Told::Refused);
+            }
+        }
+        model
+    }
+}
+
+/// The answer in the ring is `+OK`, whatever it is read in, and nothing else is.
+fn check_ring_answer(input: &mut Input<'_>) {
+    let (mut answer, mut read) = (RingAnswer::default(), Vec::new());
+    while answer.left_bytes() > 0 {
+        let length = 1 + input.below(answer.left_bytes());
+        let bytes = match input.byte() {
+            0..240 => &b"+OK\r\n"[read.len()..][..length],
+            _ => input.bytes(length),
         };
-        let value = if input.byte() < 128 { input.u64() } else { input.byte().into() };
-        self.file.write_all_at(&value.to_ne_bytes(), offset).expect("inside the file");
-    }
-}
-
-/// Uses a connection that moved, with whatever peer there is at the other end.
-fn go_on(mut stream: Stream, region: Region, there: &UnixStream) {
-    stream.set_policy(SpinPolicy::new(WaitMode::Park, 0));
-    let socket = there.try_clone().expect("a descriptor");
-    let mut server = Channel::new(region.into_endpoint(), socket.into());
-    let mut buffer = [0; 2 * RING_BYTES];
-    for _ in 0..3 {
-        let results = [
-            stream.try_write(b"PING"),
-            stream.try_read(&mut buffer),
-            server.try_write(b"+PONG\r\n"),
-        ];
-        for result in results {
-            match result {
-                Ok(count) => assert!(count <= buffer.len()),
-                Err(error) => assert!(is_documented(error.kind()), "{error}"),
-            }
+        read.extend(bytes);
+        let expected = b"+OK\r\n".starts_with(&read);
+        assert_eq!(answer.receive(bytes).is_ok(), expected);
+        if !expected || bytes.is_empty() {
+            return;
         }
     }
-    let soon = Some(Instant::now() + Duration::from_millis(1));
-    let waited = stream.wait(Interest::READABLE, soon).map_err(|error| error.kind());
-    assert!(matches!(waited, Ok(()) | Err(ErrorKind::TimedOut | ErrorKind::InvalidData)));
-}
-
-fn is_documented(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::BrokenPipe | ErrorKind::InvalidData)
-}
-
-/// A connection that stayed has every byte that was no answer, in order: all but
-/// the first answer, or the first two.
-fn assert_kept(mut stream: Stream, said: &[u8]) {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stream.try_read(&mut buffer) {
-        kept.extend(&buffer[..count]);
-    }
-    let without_one = without_answer(said, 0);
-    let without_two = without_one.as_ref().and_then(|(rest, at)| without_answer(rest, *at));
-    let is_kept =
-        |expected: Option<(Vec<u8>, usize)>| expected.is_some_and(|(rest, _)| rest == kept);
-    assert!(is_kept(without_one) || is_kept(without_two), "{kept:?} of {said:?}");
-}
-
-/// What is left of `said` without the first answer behind `from`, and where that
-/// was. Pushes, which are arrays in RESP2, are no answers.
-fn without_answer(said: &[u8], mut from: usize) -> Option<(Vec<u8>, usize)> {
-    loop {
-        let (value, length) = first_value(&said[from..])?;
-        if !matches!(value, Value::Push { .. } | Value::Array(_)) {
-            return Some(([&said[..from], &said[from + length..]].concat(), from));
-        }
-        from += length;
-    }
-}
-
-/// The value at the beginning of `bytes`, and its length.
-fn first_value(bytes: &[u8]) -> Option<(Value, usize)> {
-    let line_ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
-    line_ends.map(|(at, _)| at + 1).find_map(|length| {
-        let (mut values, _) = read_replies(&bytes[..length], &[usize::MAX]);
-        values.pop().map(|value| (value, length))
-    })
+    assert_eq!(read, b"+OK\r\n");
 }

@@ -4,11 +4,13 @@
 
 mod input;
 mod process;
+mod resp;
 
 pub mod attach;
 pub mod channel;
 pub mod handshake;
 pub mod hostile_peer;
+pub mod moving;
 pub mod resp_reader;
 pub mod ring_oracle;
 pub mod vfd;
@@ -17,11 +19,12 @@ pub mod vfd;
 pub type Target = fn(&[u8]);
 
 /// The fuzz targets by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("attach", attach::run),
     ("channel", channel::run),
     ("handshake", handshake::run),
     ("hostile_peer", hostile_peer::run),
+    ("moving", moving::run),
     ("resp_reader", resp_reader::run),
     ("ring_oracle", ring_oracle::run),
     ("vfd", vfd::run),

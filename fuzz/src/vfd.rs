@@ -129,11 +129,11 @@ impl Connection {
 
     fn start(&mut self) {
         if let Some(region) = self.region.take() {
-            vfd::start(self.fd(), region.into_endpoint(), 1).expect("it has not moved before");
+            vfd::start(self.fd(), region.into_endpoint(), 1, b"").expect("it has not moved before");
             self.moved = true;
         } else {
             let spare = Region::create(RING_BYTES).expect("a region");
-            let again = vfd::start(self.fd(), spare.into_endpoint(), 1);
+            let again = vfd::start(self.fd(), spare.into_endpoint(), 1, b"");
             assert_eq!(again.map_err(|error| error.kind()), Err(ErrorKind::AlreadyExists));
         }
         assert!(vfd::is_virtual(self.fd()));

@@ -1,6 +1,6 @@
-"""How long a PING takes with redis-py, unmodified.
+"""How long a PING takes with redis-py, unmodified; or, by streams, with no client library.
 
-Usage: ping_loop.py blocking|asyncio SOCKET COUNT. Prints a line of JSON.
+Usage: ping_loop.py blocking|asyncio|uvloop|uvloop-streams SOCKET COUNT. Prints a line of JSON.
 """
 
 import asyncio
@@ -32,6 +32,27 @@ async def asynchronous():
     return times
 
 
-times = sorted(blocking() if kind == "blocking" else asyncio.run(asynchronous()))
+async def streams():
+    times = []
+    reader, writer = await asyncio.open_unix_connection(socket)
+    for _ in range(count):
+        start = time.perf_counter_ns()
+        writer.write(b"*1\r\n$4\r\nPING\r\n")
+        await reader.readline()
+        times.append(time.perf_counter_ns() - start)
+    writer.close()
+    return times
+
+
+def run():
+    if kind == "blocking":
+        return blocking()
+    if kind == "asyncio":
+        return asyncio.run(asynchronous())
+    import uvloop
+    return uvloop.run(streams() if kind == "uvloop-streams" else asynchronous())
+
+
+times = sorted(run())
 print(json.dumps({"client": f"redis-py {kind}", "requests": count,
                   "p50_ns": times[count // 2], "p99_ns": times[count * 99 // 100]}))

@@ -1,25 +1,28 @@
 //! How long a PING takes with each kind of redis-rs connection.
 //!
 //! `cargo run --release --features tokio --example ping_loop -- KIND ADDRESS COUNT`
-//! where KIND is `blocking`, `tokio` or `tokio-spinning`. Prints a line of JSON:
-//! `make bench-clients` collects them.
+//! where KIND is `blocking`, `tokio`, `tokio-spinning`, or `unmodified`: redis-rs as it
+//! comes, on tokio. Prints a line of JSON: `make bench-clients` collects them.
 
+use redis::aio::ConnectionLike;
 use redis::{Cmd, RedisResult, Value, cmd};
 use shm_fifo_redis_client::{Client, SpinPolicy};
 use std::env;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: ping_loop blocking|tokio|tokio-spinning ADDRESS COUNT";
+const USAGE: &str = "usage: ping_loop blocking|tokio|tokio-spinning|unmodified ADDRESS COUNT";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [kind, address, count] = &arguments[..] else { return Err(USAGE.into()) };
-    let client = Client::open(address.as_str())?.response_timeout(Duration::from_secs(10));
     let count = count.parse()?;
+    let patience = Duration::from_secs(10);
+    let client = || Client::open(address.as_str()).map(|client| client.response_timeout(patience));
     let (transport, times) = match kind.as_str() {
-        "blocking" => blocking(&client, count)?,
-        "tokio" => asynchronous(&client, count)?,
-        "tokio-spinning" => asynchronous(&client.wait_policy(SpinPolicy::default()), count)?,
+        "blocking" => blocking(&client()?, count)?,
+        "tokio" => asynchronous(&client()?, count)?,
+        "tokio-spinning" => asynchronous(&client()?.wait_policy(SpinPolicy::default()), count)?,
+        "unmodified" => unmodified(&redis::Client::open(address.as_str())?, count)?,
         _ => return Err(USAGE.into()),
     };
     print(&format!("redis-rs {kind}"), &transport, times);
@@ -39,18 +42,32 @@ fn blocking(client: &Client, count: usize) -> RedisResult<(String, Vec<Duration>
 }
 
 fn asynchronous(client: &Client, count: usize) -> RedisResult<(String, Vec<Duration>)> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build()?.block_on(async {
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        let ping: Cmd = cmd("PING");
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            let start = Instant::now();
-            ping.query_async::<Value>(&mut connection).await?;
-            times.push(start.elapsed());
-        }
-        Ok((connection.transport().to_string(), times))
+    on_tokio(async {
+        let connection = client.get_multiplexed_async_connection().await?;
+        Ok((connection.transport().to_string(), pings(connection, count).await?))
     })
+}
+
+fn unmodified(client: &redis::Client, count: usize) -> RedisResult<(String, Vec<Duration>)> {
+    on_tokio(async {
+        let connection = client.get_multiplexed_async_connection().await?;
+        Ok(("unknown".to_owned(), pings(connection, count).await?))
+    })
+}
+
+fn on_tokio<T>(work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn pings(mut connection: impl ConnectionLike, count: usize) -> RedisResult<Vec<Duration>> {
+    let ping: Cmd = cmd("PING");
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let start = Instant::now();
+        ping.query_async::<Value>(&mut connection).await?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
 }
 
 fn print(client: &str, transport: &str, mut times: Vec<Duration>) {

@@ -11,6 +11,8 @@
 //! [`Client::wait_policy`](crate::Client::wait_policy) says so.
 
 mod connect;
+mod dial;
+mod moving;
 mod multiplexed;
 #[cfg(feature = "reconnect")]
 mod reconnect;

@@ -4,6 +4,7 @@ use crate::address::{Address, Sharing};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::handshake::Refusal;
 use crate::stream::Stream;
 use redis::ConnectionAddr;
 use shm_fifo::SpinPolicy;
@@ -126,16 +127,6 @@ impl Client {
         // The clock runs from here, not from the first wait.
         let _: Option<std::time::Instant> = deadline.at();
         let stream = self.dial(&mut deadline).map_err(|error| self.cannot_connect(error))?;
-        self.welcome_until(stream, deadline)
-    }
-
-    /// Does on a connected stream what there is to do first.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn welcome(&self, stream: Stream) -> Result<Connection, Error> {
-        self.welcome_until(stream, Deadline::after(None))
-    }
-
-    fn welcome_until(&self, stream: Stream, deadline: Deadline) -> Result<Connection, Error> {
         let settings = self.address.info().redis_settings();
         let connection = Connection::set_up(stream, settings, deadline).map_err(Error::SetUp)?;
         let mut connection = self.share(connection, deadline)?;
@@ -168,11 +159,16 @@ impl Client {
         let (mut connection, refusal) = connection.into_shared_memory(deadline)?;
         match refusal {
             None => connection.set_policy(self.policy.clone().unwrap_or_default()),
-            Some(refusal) if self.address.sharing() == Sharing::Required => {
-                return Err(Error::NotShared(refusal));
-            }
-            Some(refusal) => connection.explain(refusal),
+            Some(refusal) => connection.explain(self.accept(refusal)?),
         }
         Ok(connection)
+    }
+
+    /// A refusal, if that is no error to this client.
+    pub(crate) fn accept(&self, refusal: Refusal) -> Result<Refusal, Error> {
+        match self.address.sharing() {
+            Sharing::Required => Err(Error::NotShared(refusal)),
+            Sharing::Never | Sharing::Preferred => Ok(refusal),
+        }
     }
 }

@@ -19,6 +19,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 pub use pubsub::PubSub;
+#[cfg(feature = "tokio")]
+pub(crate) use set_up::Greeting;
 
 /// A connection to Redis, over shared memory or a socket.
 ///
@@ -65,12 +67,6 @@ impl Connection {
         let moved = self.messages.into_shared_memory(deadline).map_err(Error::SetUp)?;
         let (messages, refusal) = moved?;
         Ok((Self { messages, ..self }, refusal))
-    }
-
-    /// The stream, on which no reply is outstanding, and why it has not moved.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn into_stream(self) -> (Stream, Option<Refusal>) {
-        (self.messages.into_stream(), self.refusal)
     }
 
     pub(crate) fn set_policy(&mut self, policy: SpinPolicy) {

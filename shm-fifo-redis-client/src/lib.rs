@@ -13,7 +13,8 @@
 //!   and `reconnect` brings `ConnectionManager`.
 //! * [`LazyConnection`] moves only if it lives long.
 //! * [`Stream`] is a connected byte stream over any of these transports, and
-//!   [`move_to_shared_memory`] is what moves it. Both know no commands.
+//!   [`move_to_shared_memory`] is what moves it, [`Moving`] without waiting. They know
+//!   no commands.
 #![deny(unsafe_code)]
 
 mod address;
@@ -35,11 +36,15 @@ mod reconnect;
 mod reply;
 mod stream;
 mod sys;
-/// The handshake's messages, for this project's preloaded library and its tool,
-/// which send them themselves. Not a stable interface.
+/// The handshake without a connection, for this project's preloaded library and its
+/// tool, which have one of their own. Not a stable interface.
 #[doc(hidden)]
 pub mod wire {
-    pub use crate::handshake::{FdSocket, PROTOCOL_VERSION, open_command, start_command};
+    pub use crate::handshake::{
+        Command, Event, FdSocket, Handshake, PROTOCOL_VERSION, Reason, RingAnswer, SocketKind,
+        Violation, open_command, start_command,
+    };
+    pub use crate::reply::{ReplyScanner, Scanned};
 }
 #[cfg(any(test, feature = "test-utils"))]
 #[doc(hidden)]
@@ -49,7 +54,7 @@ pub use address::{Address, AddressError, Sharing};
 pub use client::Client;
 pub use connection::{Connection, PubSub};
 pub use error::Error;
-pub use handshake::{Attempt, MoveError, Refusal, move_to_shared_memory};
+pub use handshake::{Attempt, MoveError, Moving, Progress, Refusal, move_to_shared_memory};
 pub use lazy::LazyConnection;
 #[cfg(feature = "reconnect")]
 pub use reconnect::{Backoff, ConnectionManager};

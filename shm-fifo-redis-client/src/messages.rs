@@ -33,14 +33,6 @@ impl Messages {
         &mut self.stream
     }
 
-    /// The stream alone. For the time before anything is outstanding: nothing has
-    /// been received then.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn into_stream(self) -> Stream {
-        debug_assert!(self.reader.is_between_values() && self.ready.is_empty());
-        self.stream
-    }
-
     /// Sends all of `commands`.
     ///
     /// While there is no space, replies are received: a server that cannot get
@@ -161,10 +153,10 @@ fn refuse_after(deadline: &Deadline) -> RedisResult<()> {
     Ok(())
 }
 
-fn ended() -> RedisError {
+pub(crate) fn ended() -> RedisError {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into()
 }
 
-fn not_understood(error: ReplyError) -> RedisError {
+pub(crate) fn not_understood(error: ReplyError) -> RedisError {
     (ErrorKind::Parse, "the server's reply is not RESP", error.to_string()).into()
 }

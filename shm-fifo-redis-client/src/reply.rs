@@ -8,6 +8,7 @@
 mod buffer;
 mod head;
 mod push;
+mod scanner;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use buffer::ReadBuffer;
 use head::{AggregateKind, BulkKind, Head, max_line_bytes};
 use redis::Value;
 use std::io;
+
+pub use scanner::{ReplyScanner, Scanned};
 
 /// Aggregates inside each other; redis-rs' own limit.
 const MAX_DEPTH: usize = 100;
@@ -38,7 +41,7 @@ pub enum ReplyError {
     #[error("the server sent a line of more than {0} bytes; is this a Redis server?")]
     LineTooLong(usize),
     /// Too many aggregates inside each other.
-    #[error("the server sent values nested more than {MAX_DEPTH} deep")]
+    #[error("the server sent values nested more deeply than any reply is")]
     TooDeep,
 }
 
@@ -52,7 +55,6 @@ pub(crate) struct ReplyReader {
     bulk: Option<Bulk>,
     /// The aggregates that are not complete, outermost first.
     open: Vec<Aggregate>,
-    consumed_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -97,9 +99,10 @@ impl ReplyReader {
         self.open.is_empty() && self.bulk.is_none() && self.buffer.unread().is_empty()
     }
 
-    /// How many bytes became values or parts of them, since the beginning.
-    pub(crate) fn consumed_bytes(&self) -> usize {
-        self.consumed_bytes
+    /// What was received behind the last value, and not looked at.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.buffer.unread()
     }
 
     /// The next value that is no aggregate with something in it.
@@ -132,7 +135,7 @@ impl ReplyReader {
         }
         let head = Head::parse(kind, &unread[1..length])?;
         self.scanned = 0;
-        self.consume(length + 2);
+        self.buffer.consume(length + 2);
         Ok(Some(head))
     }
 
@@ -156,7 +159,7 @@ impl ReplyReader {
         let Some(bulk) = &mut self.bulk else { return Ok(None) };
         let taken = bulk.append(self.buffer.unread());
         let complete = bulk.missing == 0;
-        self.consume(taken);
+        self.buffer.consume(taken);
         if !complete || !self.take_line_end()? {
             return Ok(None);
         }
@@ -168,7 +171,7 @@ impl ReplyReader {
         match self.buffer.unread() {
             [] | [b'\r'] => Ok(false),
             [b'\r', b'\n', ..] => {
-                self.consume(2);
+                self.buffer.consume(2);
                 Ok(true)
             }
             _ => Err(ReplyError::Malformed("the end of a bulk")),
@@ -189,11 +192,6 @@ impl ReplyReader {
             self.open.pop();
         }
         Ok(Some(value))
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.buffer.consume(count);
-        self.consumed_bytes = self.consumed_bytes.wrapping_add(count);
     }
 }
 

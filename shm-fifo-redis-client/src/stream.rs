@@ -268,8 +268,21 @@ impl Stream {
 
     /// Puts bytes that were read behind those kept before: the reader gets them
     /// before anything else.
-    pub(crate) fn keep(&mut self, bytes: impl IntoIterator<Item = u8>) {
+    pub(crate) fn keep<'b>(&mut self, bytes: impl IntoIterator<Item = &'b u8>) {
         self.kept.extend(bytes);
+    }
+
+    /// What was kept, in order.
+    pub(crate) fn kept(&self) -> [&[u8]; 2] {
+        self.kept.as_slices().into()
+    }
+
+    /// The channel, in shared memory.
+    pub(crate) fn channel(&mut self) -> Option<&mut Channel> {
+        match &mut self.carrier {
+            Carrier::Shared(channel) => Some(channel),
+            _ => None,
+        }
     }
 
     /// What carries it, and the bytes to be read before any other.

@@ -12,24 +12,11 @@ use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 use support::fake::{FakeServer, Words, bulk, read_command};
-use support::watched;
+use support::runtime::on_one_thread;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(30);
-
-/// Runs `test` on one thread, where a connection that blocks it blocks everything.
-/// The server it returns ends last: it waits for the connection's end, for which
-/// the runtime must run.
-fn on_one_thread(test: impl AsyncFnOnce() -> FakeServer + Send + 'static) {
-    watched(|| {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().build().unwrap();
-        let server = runtime.block_on(test());
-        drop(runtime);
-        drop(server);
-    });
-}
 
 fn client(server: &FakeServer) -> Client {
     Client::open(server.shm_address()).unwrap().connect_timeout(LONG).response_timeout(LONG)
@@ -285,21 +272,6 @@ fn pushes_that_came_while_moving_are_the_first_thing_read() {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();
         assert_eq!(bytes, b"+more\r\n");
-        server
-    });
-}
-
-#[test]
-fn connecting_ends_in_time_and_leaves_no_thread_behind() {
-    on_one_thread(async || {
-        // This server goes on only when the client has hung up.
-        let server = FakeServer::unix(|mut peer| {
-            peer.greet();
-            peer.wait_for_end();
-        });
-        let client = client(&server).connect_timeout(SOON);
-        let error = client.get_multiplexed_async_connection().await.unwrap_err();
-        assert!(redis::RedisError::from(error).is_timeout());
         server
     });
 }

@@ -118,7 +118,7 @@ fn bad_arguments_are_named() {
         (&["latency", "-p", "66000"], "66000"),
         (&["latency", "--duration", "0"], "--duration"),
         (&["latency", "--transport", "pigeon"], "[possible values: tcp, unix, shm]"),
-        (&["exec", "-s", "/x", "-h", "localhost", "--", "true"], "--host"),
+        (&["exec", "-p", "7005-7000", "--", "true"], "7005-7000"),
         (&["latency", "--user", "me"], "--pass"),
         (&["bench", "--user", "me"], "--pass"),
         (&["report", "--user", "me"], "--pass"),

@@ -4,7 +4,9 @@
 
 mod support;
 
-use redis::{Commands, ConnectionLike, PushKind, RedisResult, Value, cmd, pipe};
+use redis::{
+    Commands, ConnectionLike, IntoConnectionInfo, PushKind, RedisResult, Value, cmd, pipe,
+};
 use shm_fifo_redis_client::{Client, Connection, Error, Transport};
 use std::io::{Read, Write};
 use std::sync::mpsc;
@@ -311,11 +313,11 @@ fn timeouts_of_zero_and_empty_commands_are_refused() {
 #[test]
 fn connecting_ends_in_time() {
     watched(|| {
-        let server = FakeServer::unix(|mut peer| {
-            peer.greet();
-            peer.wait_for_end();
-        });
-        let client = Client::open(server.shm_address()).unwrap();
+        let server = FakeServer::unix(|mut peer| peer.wait_for_end());
+        let info = format!("unix://{}", server.place).into_connection_info().unwrap();
+        // Without a greeting, which could take all the time.
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        let client = Client::open(info.set_redis_settings(settings)).unwrap();
         let error = client.get_connection_with_timeout(SOON).unwrap_err();
         assert!(matches!(error, Error::Move(_)), "{error}");
         assert!(redis::RedisError::from(error).is_timeout());

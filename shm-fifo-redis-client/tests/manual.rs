@@ -77,7 +77,7 @@ fn completions_know_the_subcommands_and_bash_accepts_its_own() {
     for name in ["redis-shm.bash", "_redis-shm", "redis-shm.fish"] {
         let text = read(&directory, name);
         assert!(subcommands().iter().all(|subcommand| text.contains(subcommand)), "{name}");
-        for hidden in ["generate", "child"] {
+        for hidden in ["generate", "child", "talk"] {
             assert!(!text.contains(hidden), "{name} offers {hidden}");
         }
     }
@@ -101,6 +101,7 @@ fn completions_know_the_subcommands_and_bash_accepts_its_own() {
     assert!(programs.split_whitespace().all(|program| program == "mkfifo"), "{programs}");
     assert!(programs.len() > 1, "no program is offered");
     assert_eq!(offered(&["redis-shm", "exec", "--str"]), "--strict\n");
+    assert_eq!(offered(&["redis-shm", "exec", "--verb"]), "--verbose\n");
 }
 
 #[test]

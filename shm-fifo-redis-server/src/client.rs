@@ -3,6 +3,7 @@
 
 use crate::api::OK;
 use redis_module::{Context, ContextFlags, RedisValue, raw};
+use std::io;
 use std::mem::zeroed;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -61,6 +62,11 @@ impl Client {
             return Err(Unsuitable::InTransaction);
         }
         let id = client_id(context).ok_or(Unsuitable::NoClient)?;
+        Self::with_id(context, id)
+    }
+
+    /// The client with this id, if it is connected.
+    pub(crate) fn with_id(context: &Context, id: u64) -> Result<Self, Unsuitable> {
         let info_flags = client_info_flags(id).ok_or(Unsuitable::NoClient)?;
         if info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_SSL) != 0 {
             return Err(Unsuitable::Encrypted);
@@ -70,17 +76,39 @@ impl Client {
         Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
     }
 
-    /// Refuses clients whose byte stream cannot change its way just now.
-    pub(crate) fn check_movable(&self) -> Result<(), Unsuitable> {
+    /// Sends a reply on the socket, where nothing else is unsent.
+    ///
+    /// # Errors
+    /// What `send(2)` says; `WouldBlock` if it does not go whole.
+    pub(crate) fn send(&self, reply: &[u8]) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the pointer and the length of a live slice.
+        match unsafe { libc::send(self.fd, reply.as_ptr().cast(), reply.len(), flags) } {
+            sent if usize::try_from(sent) == Ok(reply.len()) => Ok(()),
+            ..0 => Err(io::Error::last_os_error()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Whether nobody can read any more what is sent to it.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let mut entry = libc::pollfd { fd: self.fd, events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one live entry; it does not wait.
+        unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
+    }
+
+    /// Whether earlier replies, or pushes, have not been sent yet, or only in part.
+    pub(crate) fn has_unsent_replies(&self) -> bool {
+        self.unsent > 0
+    }
+
+    /// Refuses clients that must not be moved, wherever they are in their stream.
+    pub(crate) fn check_place(&self) -> Result<(), Unsuitable> {
         if self.is_replica_or_monitor {
             return Err(Unsuitable::ReplicaOrMonitor);
         }
         if self.transport == Transport::Remote {
             return Err(Unsuitable::Remote);
-        }
-        // A reply in the ring would overtake those.
-        if self.unsent > 0 {
-            return Err(Unsuitable::UnsentReplies);
         }
         Ok(())
     }

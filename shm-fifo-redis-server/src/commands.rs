@@ -1,8 +1,8 @@
 //! `SHM.OPEN`, `SHM.START` and `SHM.LIST`, as `docs/protocol.md` has them.
 
 use crate::client::{Client, Transport, Unsuitable};
-use crate::offers::{self, Taken};
-use crate::{config, interpose};
+use crate::offers::{self, Claim};
+use crate::{config, interpose, postponed};
 use redis_module::{Context, RedisError, RedisResult, RedisString, RedisValue};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Region, TOKEN_BYTES, doorbell, vfd};
@@ -95,7 +95,11 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
     if vfd::is_virtual(client.fd) {
         return Err(Refusal::AlreadyStarted);
     }
-    client.check_movable()?;
+    client.check_place()?;
+    // What is sent now would overtake those.
+    if client.has_unsent_replies() {
+        return Err(Unsuitable::UnsentReplies.into());
+    }
     let fd_socket = match (client.transport, fd_socket) {
         (Transport::Unix, None) => None,
         (Transport::Unix, Some(_)) => return Err(Refusal::FdSocketNotNeeded),
@@ -108,19 +112,19 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
     let region = Region::create(ring_bytes).map_err(Refusal::Region)?;
     region.park_both_ends();
     let fd = region.fd().map_err(Refusal::Region)?;
-    match fd_socket {
-        None => {
-            // The whole reply and the descriptor go in one message.
-            send_with_fd(client.fd, OK_REPLY, fd.as_fd()).map_err(Refusal::Send)?;
-            offers::make(client.id, client.fd, region);
-            Ok(RedisValue::NoReply)
-        }
-        Some(address) => {
-            send_beside(address, &fd).map_err(Refusal::Send)?;
-            offers::make(client.id, client.fd, region);
-            Ok(RedisValue::SimpleStringStatic("OK"))
-        }
+    // The server is not to write the answer: where the client has gone meanwhile that fails,
+    // and it would let go of the client with the requests behind this one still unread.
+    let sent = match fd_socket {
+        // The whole reply and the descriptor go in one message.
+        None => send_with_fd(client.fd, OK_REPLY, fd.as_fd()).map(drop),
+        Some(address) => send_beside(address, &fd).and_then(|()| client.send(OK_REPLY)),
+    };
+    match sent {
+        Ok(()) => offers::make(client.id, client.fd, region),
+        Err(_) if client.has_hung_up() => {}
+        Err(error) => return Err(Refusal::Send(error)),
     }
+    Ok(RedisValue::NoReply)
 }
 
 fn try_start(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refusal> {
@@ -130,16 +134,51 @@ fn try_start(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refu
     if vfd::is_virtual(client.fd) {
         return Err(Refusal::AlreadyStarted);
     }
-    client.check_movable()?;
-    let region = match offers::take(client.id, &token) {
-        Taken::Region(region) => region,
-        Taken::WrongToken => return Err(Refusal::WrongToken),
-        Taken::NoOffer => return Err(Refusal::NoOffer),
+    client.check_place()?;
+    match offers::claim(client.id, &token) {
+        Claim::Granted => {}
+        Claim::WrongToken => return Err(Refusal::WrongToken),
+        Claim::NoOffer => return Err(Refusal::NoOffer),
+    }
+    if may_enter(context, &client) {
+        enter(&client)?;
+    } else {
+        postponed::postpone(context, client.id).ok_or(Unsuitable::UnsentReplies)?;
+    }
+    Ok(RedisValue::NoReply)
+}
+
+/// Looks again whether a client may enter whose `SHM.START` was postponed. `None` if it
+/// has to wait on; otherwise it has entered, or the text says why it cannot.
+pub(crate) fn start_again(context: &Context, client_id: u64) -> Option<Result<(), String>> {
+    let entered = match Client::with_id(context, client_id) {
+        Ok(client) if !may_enter(context, &client) => return None,
+        Ok(client) => enter(&client),
+        Err(unsuitable) => Err(unsuitable.into()),
     };
-    vfd::start(client.fd, region.into_endpoint(), client.id).map_err(Refusal::Start)?;
-    // The server writes this reply to the connection, which has moved: it is the
-    // first thing in the ring.
-    Ok(RedisValue::SimpleStringStatic("OK"))
+    Some(entered.map_err(|refusal| refuse("SHM.START", &refusal).to_string()))
+}
+
+/// Whether the client's stream can leave the socket between two values. What the server
+/// has not begun to send goes into the ring, behind the answer.
+fn may_enter(context: &Context, client: &Client) -> bool {
+    vfd::is_between_writes(client.fd)
+        && (!client.has_unsent_replies() || main_thread_sends(context))
+}
+
+/// Whether the main thread, which asks, knows how far each reply has been sent. Valkey's
+/// io-threads tell it later.
+fn main_thread_sends(context: &Context) -> bool {
+    let server = context.server_info("server");
+    let is =
+        |name, value: &str| server.field(name).is_some_and(|text| text.to_string_lossy() == value);
+    server.field("valkey_version").is_none() || is("io_threads_active", "0")
+}
+
+fn enter(client: &Client) -> Result<(), Refusal> {
+    let region = offers::take(client.id).ok_or(Refusal::NoOffer)?;
+    // The answer is in the ring before anybody looks at what the client has written there.
+    vfd::start(client.fd, region.into_endpoint(), client.id, OK_REPLY).map_err(Refusal::Start)
 }
 
 /// The name that follows `FDSOCKET`, if any.

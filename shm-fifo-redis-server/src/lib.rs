@@ -17,6 +17,7 @@ mod config;
 mod info;
 mod interpose;
 mod offers;
+mod postponed;
 mod registration;
 
 pub use api::{RedisModule_OnLoad, RedisModule_OnUnload};

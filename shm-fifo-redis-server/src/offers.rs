@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An offer that is not started within this time is dropped.
+/// An offer whose `SHM.START` does not come within this time is dropped.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(5);
 /// At most so many offers at a time: each holds memory for a client that may
 /// never come back.
@@ -21,6 +21,8 @@ struct Offer {
     fd: RawFd,
     region: Region,
     made: Instant,
+    /// Its `SHM.START` has come: it stays until that is answered.
+    is_claimed: bool,
 }
 
 static OFFERS: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
@@ -54,32 +56,43 @@ pub(crate) fn list() -> Vec<(u64, usize)> {
 pub(crate) fn make(client_id: u64, fd: RawFd, region: Region) {
     change(|offers| {
         discard_if(offers, |offer| offer.client_id == client_id);
-        offers.push(Offer { client_id, fd, region, made: Instant::now() });
+        let made = Instant::now();
+        offers.push(Offer { client_id, fd, region, made, is_claimed: false });
     });
 }
 
-/// What [`take`] found.
+/// What [`claim`] found.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    /// The client's region, no longer on offer.
-    Region(Region),
+pub(crate) enum Claim {
+    /// The client's offer, which does not expire any more.
+    Granted,
     /// The token is not the offered region's; the offer stands.
     WrongToken,
     /// The client has no offer, or it has expired.
     NoOffer,
 }
 
-/// Takes the offer of `client_id` if `token` is that of the region.
-pub(crate) fn take(client_id: u64, token: &[u8; TOKEN_BYTES]) -> Taken {
+/// Has the offer of `client_id` wait for [`take`] if `token` is that of the region.
+pub(crate) fn claim(client_id: u64, token: &[u8; TOKEN_BYTES]) -> Claim {
     change(|offers| {
         remove_expired(offers);
-        let Some(index) = offers.iter().position(|offer| offer.client_id == client_id) else {
-            return Taken::NoOffer;
+        let Some(offer) = offers.iter_mut().find(|offer| offer.client_id == client_id) else {
+            return Claim::NoOffer;
         };
-        if offers[index].region.token() != *token {
-            return Taken::WrongToken;
+        if offer.region.token() != *token {
+            return Claim::WrongToken;
         }
-        Taken::Region(offers.swap_remove(index).region)
+        offer.is_claimed = true;
+        Claim::Granted
+    })
+}
+
+/// The region that `client_id` has claimed, no longer on offer.
+pub(crate) fn take(client_id: u64) -> Option<Region> {
+    change(|offers| {
+        let is_its = |offer: &Offer| offer.client_id == client_id && offer.is_claimed;
+        let index = offers.iter().position(is_its)?;
+        Some(offers.swap_remove(index).region)
     })
 }
 
@@ -98,7 +111,7 @@ pub(crate) fn expire() {
 }
 
 fn remove_expired(offers: &mut Vec<Offer>) {
-    discard_if(offers, |offer| offer.made.elapsed() >= LIFETIME);
+    discard_if(offers, |offer| !offer.is_claimed && offer.made.elapsed() >= LIFETIME);
 }
 
 fn discard_if(offers: &mut Vec<Offer>, is_over: impl Fn(&Offer) -> bool) {

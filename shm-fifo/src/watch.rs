@@ -99,22 +99,21 @@ impl<'m> Watch<'m> {
     #[must_use]
     #[inline]
     pub fn has_peer_entered(&self, start: u64) -> bool {
-        // ORDERING E6, Acquire (in `published`): what the peer did before it published is
-        // seen as well, so the parked word is not that of the time before it entered.
         self.data.published() != start
     }
 
-    /// As [`SpaceWatch::must_ring`], of a peer that may not have entered yet, and is not
-    /// to be rung before that.
+    /// After publishing: whether the peer sleeps and must be rung, where it may not have
+    /// entered yet, and is not to be rung before that.
     ///
     /// Nor need it be: it publishes its first bytes before it first looks at the ring to
     /// sleep. Either it sees what was published here, or this side sees that it entered.
     #[must_use = "a consumer that is not rung sleeps on"]
-    #[inline]
-    pub fn must_ring_if_entered(&self, fence: &PublishFence, start: u64) -> bool {
-        // ORDERING E6: behind the fence that also orders the look at the parked word.
-        // Before it, the first bytes of a peer that then slept could go unnoticed.
-        self.has_peer_entered(start) && self.space.must_ring(fence)
+    pub fn must_ring_if_entered(&self, start: u64) -> bool {
+        // ORDERING E6: pairs with the fence in `announce`, for the look at the peer's
+        // position as for that at its parked word. If either came before it, a peer that
+        // fell asleep meanwhile could go unnoticed.
+        let fence = PublishFence::execute();
+        self.has_peer_entered(start) && self.space.must_ring(&fence)
     }
 
     /// Publishes the CPU that the end waits on.

@@ -523,6 +523,52 @@ fn a_sleep_for_either_is_ended_by_an_end() {
     });
 }
 
+// E6: entering.
+
+/// Two sides of which one writes before the other has entered, and rings nobody then: the
+/// messages are found all the same, whatever the other does at its leisure before it reads
+/// the first one.
+fn write_while_the_peer_enters(messages: usize) {
+    explore(move || {
+        let link = Link::new(4 * UNIT);
+        // As if it slept, from the beginning.
+        assert!(link.fifo.consumer().watch().park(START));
+        let entered = Arc::new(Mutex::new(false));
+        let (client, has_entered) = (Arc::clone(&link), Arc::clone(&entered));
+        let writing = thread::spawn(move || {
+            let mut producer = client.fifo.producer();
+            let (watch, _) = client.senders_view(&producer);
+            for _ in 0..messages {
+                assert_eq!(write_all(&mut producer, &[UNIT]), UNIT);
+                if watch.must_ring_if_entered(START) {
+                    assert!(*has_entered.lock().unwrap(), "rung before it had entered");
+                    client.data.ring();
+                }
+            }
+        });
+        let mut consumer = link.fifo.consumer();
+        let (watch, _) = link.receivers_view(&consumer);
+        *entered.lock().unwrap() = true;
+        write_all(&mut link.back.producer(), &[UNIT]);
+        watch.unpark(Interest::READABLE);
+        let mut received = 0;
+        while received < messages * UNIT {
+            received += link.receive(&mut consumer, &mut [0; UNIT]);
+        }
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_message_that_is_written_before_the_peer_enters_is_found() {
+    write_while_the_peer_enters(1);
+}
+
+#[test]
+fn messages_are_written_before_the_peer_enters_and_after() {
+    write_while_the_peer_enters(2);
+}
+
 // E4: the end.
 
 #[test]

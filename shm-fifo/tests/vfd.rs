@@ -100,7 +100,7 @@ fn connection(watch: impl FnOnce(RawFd)) -> (Moved, Channel) {
     let region = Region::create(RING_BYTES).unwrap();
     region.park_both_ends();
     let attached = Region::attach(region.fd().unwrap()).unwrap();
-    vfd::start(here.as_raw_fd(), region.into_endpoint(), 42).unwrap();
+    vfd::start(here.as_raw_fd(), region.into_endpoint(), 42, b"").unwrap();
     (Moved(here), Channel::new(attached.into_endpoint(), there.into()))
 }
 
@@ -455,7 +455,7 @@ fn a_connection_moves_once() {
     let epoll = Epoll::new();
     let (moved, mut client) = watched_connection(&epoll);
 
-    let again = vfd::start(moved.fd(), Region::create(RING_BYTES).unwrap().into_endpoint(), 1);
+    let again = vfd::start(moved.fd(), Region::create(RING_BYTES).unwrap().into_endpoint(), 1, b"");
 
     assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
     client.write_all(b"still here").unwrap();

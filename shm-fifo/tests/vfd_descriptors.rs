@@ -23,7 +23,7 @@ fn a_connection_is_watched_by_one_epoll_and_then_another_although_no_descriptor_
     vfd::prepare().unwrap();
     let (socket, _client) = UnixStream::pair().unwrap();
     let region = Region::create(4096).unwrap();
-    vfd::start(socket.as_raw_fd(), region.into_endpoint(), 0).unwrap();
+    vfd::start(socket.as_raw_fd(), region.into_endpoint(), 0, b"").unwrap();
     let (one, other) = (epoll(), epoll());
     let limits = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limits }).unwrap();

@@ -38,7 +38,7 @@ impl Program {
         let region = Region::create(RING_BYTES).unwrap();
         region.park_both_ends();
         let attached = Region::attach(region.fd().unwrap()).unwrap();
-        vfd::start(program.fd(), region.into_endpoint(), 0).unwrap();
+        vfd::start(program.fd(), region.into_endpoint(), 0, b"").unwrap();
 
         let mut channel = Channel::new(attached.into_endpoint(), there.into());
         channel.set_policy(SpinPolicy::new(WaitMode::Park, 0));

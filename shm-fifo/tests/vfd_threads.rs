@@ -156,7 +156,7 @@ fn live(first: &EventLoop, random: &mut Random) {
     let region = Region::create(RING_BYTES).unwrap();
     region.park_both_ends();
     let attached = Region::attach(region.fd().unwrap()).unwrap();
-    vfd::start(here.as_raw_fd(), region.into_endpoint(), 0).unwrap();
+    vfd::start(here.as_raw_fd(), region.into_endpoint(), 0, b"").unwrap();
     first.hand(Connection { socket: here, unsent: Vec::new() });
 
     let mut client = Channel::new(attached.into_endpoint(), there.into());

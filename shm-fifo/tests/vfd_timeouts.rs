@@ -39,7 +39,7 @@ impl Program {
         let (epfd, fd) = (program.epoll.as_raw_fd(), program.socket.as_raw_fd());
         vfd::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, Some(input)).unwrap();
         let region = Region::create(4096).unwrap();
-        vfd::start(fd, region.into_endpoint(), 0).unwrap();
+        vfd::start(fd, region.into_endpoint(), 0, b"").unwrap();
         program
     }
 

@@ -1,43 +1,40 @@
 /*
  * hiredis over shared memory.
  *
- * After connecting (and authenticating, where that is needed), and while no reply
- * is outstanding:
+ * Connect as ever, authenticate if need be, then:
  *
  *     char reason[SHM_FIFO_REDIS_REASON_BYTES];
  *     if (redisShmInitiate(c, reason, sizeof(reason)) != REDIS_OK)
- *         ... the connection was lost: c->err, c->errstr
+ *         ...                             the connection was lost: c->errstr
  *     if (!redisIsOnShm(c))
- *         ... it stays on its socket and works as ever: reason says why
+ *         ...                             it works as before, on its socket: reason
  *
  * Everything else is as before: redisCommand, pipelines, redisGetReply, RESP3
  * pushes, timeouts, redisFree. After redisReconnect the context is on its new
- * socket; call redisShmInitiate again.
+ * socket; call redisShmInitiate again. It may be moved, asked about and freed by
+ * different files and libraries of one program.
  *
- * For a redisAsyncContext call redisShmInitiateAsync in its connect callback, or in
- * the callback of AUTH. The event loop goes on watching the same socket.
+ * For a redisAsyncContext call redisShmInitiateAsync, which waits for nothing: in its
+ * connect callback, or in that of the last reply of the login. Any event loop will do;
+ * the socket stays the one to watch.
  *
  * Limits: do not wait for c->fd of a blocking context by yourself (poll, select); a
  * non-blocking context without a redisAsyncContext stays on its socket, and so does
- * one over TLS.
+ * one over TLS. The descriptor that redisFreeKeepFd returns for a context in shared
+ * memory is no connection to the server: whatever is sent on it is answered by one
+ * error that says so, and then by the end.
  *
- * This header wants hiredis 1.0 or newer. It is header-only, so that your compiler
- * knows the layout of your library. Link with -lshm_fifo_redis.
- * Licence: MIT OR Apache-2.0.
+ * Link with -lshm_fifo_redis. Here is only what needs the layout of a context, which your
+ * compiler knows. Made of capi/src/context.h.in: do not edit. Licence: MIT OR Apache-2.0.
  */
 #ifndef SHM_FIFO_HIREDIS_H
 #define SHM_FIFO_HIREDIS_H
 
-#include <errno.h>
-#include <stdint.h>
+#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <hiredis/hiredis.h>
 #include <hiredis/async.h>
-#include "shm_fifo_redis.h"
+#include "shm_fifo_redis_context.h"
 
 #if HIREDIS_MAJOR < 1
 #error "shm_fifo_hiredis.h needs hiredis 1.0 or newer"
@@ -47,251 +44,69 @@
 extern "C" {
 #endif
 
-/* What a context in shared memory has as its privctx. */
-typedef struct redisShmState {
-    shm_fifo_redis *connection;
-    /* The asynchronous context, while its event is being handled. */
-    redisAsyncContext *active;
-} redisShmState;
+/* The library takes a context for a pointer to its functions. */
+typedef char redisShmFuncsAreFirst
+    [offsetof(redisContext, funcs) == 0 && offsetof(redisAsyncContext, c) == 0 ? 1 : -1];
 
-/* A context's functions with ours in their places. They outlive all contexts:
- * redisReconnect keeps them when the state is gone. */
-typedef struct redisShmFuncs {
-    redisContextFuncs funcs;
-    const redisContextFuncs *original;
-    int ready; /* 0, 1 while it is written, 2 */
-} redisShmFuncs;
-
-/* There is one for each kind of socket. */
-static inline redisShmFuncs *redisShmFuncsOf(const redisContext *c) {
-    static redisShmFuncs tables[2];
-    return &tables[c->connection_type == REDIS_CONN_UNIX];
+/* The connection of a context in shared memory, for shm_fifo_redis_set_wait; NULL if it
+ * is on its socket. */
+static inline shm_fifo_redis *redisShmConnection(const redisContext *c) {
+    if (c->funcs == NULL || c->funcs->free_privctx != shm_fifo_redis_context_free)
+        return NULL;
+    return shm_fifo_redis_context_connection(c->privctx);
 }
 
 /* Whether the context is in shared memory. */
-static inline int redisIsOnShm(const redisContext *c) {
-    return c->privctx != NULL && c->funcs == &redisShmFuncsOf(c)->funcs;
+static inline int redisIsOnShm(const redisContext *c) { return redisShmConnection(c) != NULL; }
+
+/* The context's functions, with the library's in their places. */
+static inline redisContextFuncs redisShmFuncs(const redisContext *c) {
+    redisContextFuncs funcs = *c->funcs;
+    funcs.free_privctx = shm_fifo_redis_context_free;
+    funcs.async_read = (void (*)(redisAsyncContext *))shm_fifo_redis_context_event;
+    funcs.async_write = (void (*)(redisAsyncContext *))shm_fifo_redis_context_event;
+    funcs.read = (ssize_t (*)(redisContext *, char *, size_t))shm_fifo_redis_context_read;
+    funcs.write = (ssize_t (*)(redisContext *))shm_fifo_redis_context_write;
+    return funcs;
 }
 
-static inline void redisShmSetError(redisContext *c, int type, const char *text) {
-    c->err = type;
-    snprintf(c->errstr, sizeof(c->errstr), "%s", text);
+/* Whether the context's functions are those of a new one, not a program's own. */
+static inline int redisShmIsUsual(const redisContext *c) {
+    redisContext *usual = redisConnectFd(REDIS_INVALID_FD);
+    int same = usual != NULL && usual->funcs != NULL && usual->funcs->read == c->funcs->read &&
+               usual->funcs->write == c->funcs->write &&
+               usual->funcs->async_read == c->funcs->async_read &&
+               usual->funcs->async_write == c->funcs->async_write;
+    redisFree(usual);
+    return same;
 }
 
-/* How long a call may wait, as the context says. */
-static inline int64_t redisShmTimeout(const redisContext *c) {
-    const struct timeval *timeout = c->command_timeout;
-#if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR == 1 && HIREDIS_MINOR < 1
-    /* redisSetTimeout of 1.0 tells the socket only. */
-    struct timeval socket_timeout = {0, 0};
-    socklen_t length = sizeof(socket_timeout);
-    if (c->flags & REDIS_BLOCK)
-        getsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &socket_timeout, &length);
-    timeout = &socket_timeout;
-#endif
-    if (!(c->flags & REDIS_BLOCK))
-        return SHM_FIFO_REDIS_NOW;
-    if (timeout == NULL || (timeout->tv_sec == 0 && timeout->tv_usec == 0))
-        return SHM_FIFO_REDIS_FOREVER;
-    return (int64_t)timeout->tv_sec * 1000000 + timeout->tv_usec;
+/* Where the context has what the library needs of it. */
+static inline shm_fifo_redis_parts redisShmParts(redisContext *c) {
+    shm_fifo_redis_parts parts;
+    parts.funcs = (const void **)&c->funcs;
+    parts.privctx = &c->privctx;
+    parts.fd = &c->fd;
+    parts.err = &c->err;
+    parts.errstr = c->errstr;
+    parts.errstr_bytes = sizeof(c->errstr);
+    parts.obuf = &c->obuf;
+    parts.command_timeout = &c->command_timeout;
+    parts.reader = c->reader;
+    parts.reader_feed = (int (*)(void *, const char *, size_t))redisReaderFeed;
+    parts.err_io = REDIS_ERR_IO;
+    parts.err_eof = REDIS_ERR_EOF;
+    parts.timeout_is_on_socket = HIREDIS_MAJOR == 1 && HIREDIS_MINOR == 0;
+    parts.is_blocking = (c->flags & REDIS_BLOCK) != 0;
+    parts.is_ours = c->funcs->free_privctx == shm_fifo_redis_context_free;
+    parts.is_usual = redisShmIsUsual(c);
+    parts.is_busy = c->reader->pos < c->reader->len;
+    return parts;
 }
 
-/* What hiredis wants to hear of a count or a negative errno. */
-static inline ssize_t redisShmResult(redisContext *c, ssize_t count) {
-    if (count >= 0)
-        return count;
-    if (count == -EAGAIN && !(c->flags & REDIS_BLOCK))
-        return 0;
-    redisShmSetError(c, REDIS_ERR_IO, strerror((int)-count));
-    return -1;
-}
-
-/* The length of an sds string, which it has in front of it. libvalkey does not
- * install its header for that. */
-static inline size_t redisShmLength(const char *string) {
-    unsigned char flags = (unsigned char)string[-1];
-    uint8_t length8;
-    uint16_t length16;
-    uint32_t length32;
-    uint64_t length64;
-    switch (flags & 7) {
-    case 0:
-        return flags >> 3;
-    case 1:
-        memcpy(&length8, string - 3, sizeof(length8));
-        return length8;
-    case 2:
-        memcpy(&length16, string - 5, sizeof(length16));
-        return length16;
-    case 3:
-        memcpy(&length32, string - 9, sizeof(length32));
-        return length32;
-    default:
-        memcpy(&length64, string - 17, sizeof(length64));
-        return (size_t)length64;
-    }
-}
-
-static ssize_t redisShmRead(redisContext *c, char *target, size_t room) {
-    redisShmState *state = (redisShmState *)c->privctx;
-    ssize_t count;
-    if (state == NULL) /* reconnected */
-        return redisShmFuncsOf(c)->original->read(c, target, room);
-    count = shm_fifo_redis_read(state->connection, target, room, redisShmTimeout(c));
-    if (state->active != NULL) {
-        /* The event loop comes back for the rest by itself, as nobody will ring for
-         * it; otherwise the server rings when there is more. */
-        if (!shm_fifo_redis_park(state->connection, SHM_FIFO_REDIS_READABLE) &&
-            state->active->ev.addWrite)
-            state->active->ev.addWrite(state->active->ev.data);
-        state->active = NULL;
-    }
-    if (count == 0) {
-        redisShmSetError(c, REDIS_ERR_EOF, "Server closed the connection");
-        return -1;
-    }
-    return redisShmResult(c, count);
-}
-
-static ssize_t redisShmWrite(redisContext *c) {
-    redisShmState *state = (redisShmState *)c->privctx;
-    size_t length;
-    if (state == NULL) /* reconnected */
-        return redisShmFuncsOf(c)->original->write(c);
-    length = redisShmLength(c->obuf);
-    if (length == 0)
-        return 0;
-    return redisShmResult(
-        c, shm_fifo_redis_write(state->connection, c->obuf, length, redisShmTimeout(c)));
-}
-
-static void redisShmFree(void *privctx) {
-    redisShmState *state = (redisShmState *)privctx;
-    if (state == NULL)
-        return;
-    shm_fifo_redis_free(state->connection);
-    free(state);
-}
-
-/* The event loop says that the socket is ready for something: goes on in both
- * directions. A socket is always ready to be written, so while the ring is full
- * that is not waited for, but a doorbell, which is something to read. */
-static void redisShmOnEvent(redisAsyncContext *ac) {
-    redisContext *c = &ac->c;
-    redisShmState *state = (redisShmState *)c->privctx;
-    int done = 0;
-    shm_fifo_redis_listen(state->connection);
-    /* An error stays in c->err and ends the context below. */
-    redisBufferWrite(c, &done);
-    if (c->err == 0) {
-        if (done || shm_fifo_redis_park(state->connection, SHM_FIFO_REDIS_WRITABLE)) {
-            if (ac->ev.delWrite)
-                ac->ev.delWrite(ac->ev.data);
-        } else if (ac->ev.addWrite) {
-            ac->ev.addWrite(ac->ev.data);
-        }
-    }
-    state->active = ac;
-    /* Last, because it may free the context. */
-    redisShmFuncsOf(c)->original->async_read(ac);
-}
-
-/* hiredis' own, for contexts that are on their sockets. */
-static void redisShmAsyncRead(redisAsyncContext *ac) {
-    if (ac->c.privctx == NULL)
-        redisShmFuncsOf(&ac->c)->original->async_read(ac);
-    else
-        redisShmOnEvent(ac);
-}
-
-static void redisShmAsyncWrite(redisAsyncContext *ac) {
-    if (ac->c.privctx == NULL)
-        redisShmFuncsOf(&ac->c)->original->async_write(ac);
-    else
-        redisShmOnEvent(ac);
-}
-
-/* The functions for this context, or NULL if its own are not hiredis' usual ones. */
-static inline redisShmFuncs *redisShmPrepare(const redisContext *c) {
-    redisShmFuncs *table = redisShmFuncsOf(c);
-    int untouched = 0;
-    if (__atomic_compare_exchange_n(&table->ready, &untouched, 1, 0, __ATOMIC_ACQUIRE,
-                                    __ATOMIC_ACQUIRE)) {
-        table->original = c->funcs;
-        table->funcs = *c->funcs;
-        table->funcs.free_privctx = redisShmFree;
-        table->funcs.async_read = redisShmAsyncRead;
-        table->funcs.async_write = redisShmAsyncWrite;
-        table->funcs.read = redisShmRead;
-        table->funcs.write = redisShmWrite;
-#ifdef LIBVALKEY_VERSION_MAJOR
-#if LIBVALKEY_VERSION_MAJOR > 0 || LIBVALKEY_VERSION_MINOR >= 3
-        table->funcs.read_zc = NULL;
-        table->funcs.read_zc_done = NULL;
-#endif
-#endif
-        __atomic_store_n(&table->ready, 2, __ATOMIC_RELEASE);
-    }
-    while (__atomic_load_n(&table->ready, __ATOMIC_ACQUIRE) != 2)
-        ; /* another thread is at the lines above */
-    return c->funcs == table->original || c->funcs == &table->funcs ? table : NULL;
-}
-
-static void redisShmKeep(void *context, const char *bytes, size_t count) {
-    redisContext *c = (redisContext *)context;
-    if (count > 0 && redisReaderFeed(c->reader, bytes, count) != REDIS_OK)
-        redisShmSetError(c, c->reader->err, c->reader->errstr);
-}
-
-/* Why a context cannot move, or NULL. */
-static inline const char *redisShmObstacle(const redisContext *c) {
-    if (c->err)
-        return "the connection has failed";
-    if (c->privctx != NULL)
-        return "the connection is over TLS, which shared memory does not go through";
-    if (redisShmLength(c->obuf) > 0 || c->reader->pos < c->reader->len)
-        return "commands or replies are outstanding";
-    return NULL;
-}
-
-static inline int redisShmMove(redisContext *c, int64_t timeout_us, const char *obstacle,
-                               char *reason, size_t reason_bytes) {
-    char text[SHM_FIFO_REDIS_REASON_BYTES] = "";
-    redisShmFuncs *table = NULL;
-    redisShmState *state = NULL;
-    int result = REDIS_OK;
-    if (redisIsOnShm(c))
-        goto end;
-    if (obstacle == NULL)
-        obstacle = redisShmObstacle(c);
-    if (obstacle == NULL && (table = redisShmPrepare(c)) == NULL)
-        obstacle = "the context has functions of its own";
-    if (obstacle == NULL && (state = (redisShmState *)calloc(1, sizeof(*state))) == NULL)
-        obstacle = "out of memory";
-    if (obstacle != NULL) {
-        snprintf(text, sizeof(text), "%s", obstacle);
-        goto end;
-    }
-    switch (shm_fifo_redis_move((int)c->fd, timeout_us, redisShmKeep, c, &state->connection, text,
-                                sizeof(text))) {
-    case SHM_FIFO_REDIS_MOVED:
-        c->funcs = &table->funcs;
-        c->privctx = state;
-        break;
-    case SHM_FIFO_REDIS_STAYED:
-        free(state);
-        break;
-    case SHM_FIFO_REDIS_LOST:
-        free(state);
-        redisShmSetError(c, REDIS_ERR_IO, text);
-        break;
-    }
-    if (c->err)
-        result = REDIS_ERR;
-end:
+static inline void redisShmTell(const char *text, char *reason, size_t reason_bytes) {
     if (reason != NULL && reason_bytes > 0)
         snprintf(reason, reason_bytes, "%s", text);
-    return result;
 }
 
 /*
@@ -303,39 +118,54 @@ end:
  * REDIS_ERR if the connection was lost; c->err and c->errstr say how.
  */
 static inline int redisShmInitiate(redisContext *c, char *reason, size_t reason_bytes) {
-    const char *obstacle = NULL;
-    if (!(c->flags & REDIS_BLOCK))
-        obstacle = "a non-blocking context moves with redisShmInitiateAsync only";
-    return redisShmMove(c, redisShmTimeout(c), obstacle, reason, reason_bytes);
+    if (!c->err) {
+        shm_fifo_redis_parts parts = redisShmParts(c);
+        redisContextFuncs funcs = redisShmFuncs(c);
+        shm_fifo_redis_context_move(&parts, &funcs, sizeof(funcs), reason, reason_bytes);
+    } else {
+        redisShmTell(c->errstr, reason, reason_bytes);
+    }
+    return c->err ? REDIS_ERR : REDIS_OK;
 }
 
 /*
- * The same for an asynchronous context: to be called in its connect callback or in
- * that of a reply, while no other command is outstanding. The two commands that it
- * takes are waited for, for at most `timeout_us` microseconds.
+ * Begins to move an asynchronous context to shared memory, and waits for nothing: it is
+ * a command like others, with a callback (or NULL) that gets the outcome as its reply.
+ * That is a status if the context has moved, an error that says why it stays on its
+ * socket, or NULL if the connection was lost, timed out or freed meanwhile.
  *
- * After REDIS_ERR call redisAsyncFree or redisAsyncDisconnect.
+ * Commands may follow at once; they are sent in their order, wherever the context is by
+ * then. No earlier one may be outstanding: call it in the connect callback, or in that
+ * of the last reply of the login.
+ *
+ * Returns REDIS_OK if it has begun. After REDIS_ERR the context stays as it was, the
+ * callback is not called, and `reason`, which may be NULL, says why.
  */
-static inline int redisShmInitiateAsync(redisAsyncContext *ac, int64_t timeout_us, char *reason,
-                                        size_t reason_bytes) {
-    const char *obstacle = NULL;
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof(peer);
-    int result;
-    /* Not by REDIS_CONNECTED, which hiredis 1.0 sets after the callback. */
-    if (getpeername((int)ac->c.fd, (struct sockaddr *)&peer, &length) != 0)
-        obstacle = "the context is not connected yet";
-    else if (ac->replies.head != NULL)
-        obstacle = "commands or replies are outstanding";
-    result = redisShmMove(&ac->c, timeout_us, obstacle, reason, reason_bytes);
-    if (result != REDIS_OK) {
-        ac->err = ac->c.err;
-        ac->errstr = ac->c.errstr;
-    } else if (redisIsOnShm(&ac->c) && ac->ev.addWrite) {
-        /* Its first event announces that it sleeps. */
-        ac->ev.addWrite(ac->ev.data);
+static inline int redisShmInitiateAsync(redisAsyncContext *ac, redisCallbackFn *callback,
+                                        void *privdata, char *reason, size_t reason_bytes) {
+    redisContext *c = &ac->c;
+    const char *obstacle = c->errstr;
+    if (!c->err) {
+        shm_fifo_redis_parts parts = redisShmParts(c);
+        redisContextFuncs funcs = redisShmFuncs(c);
+        shm_fifo_redis_events events;
+        events.async_read = (void (*)(void *))c->funcs->async_read;
+        events.buffer_write = (int (*)(void *, int *))redisBufferWrite;
+        events.data = &ac->ev.data;
+        events.add_write = &ac->ev.addWrite;
+        events.del_write = &ac->ev.delWrite;
+        parts.is_busy |= ac->replies.head != NULL || (c->flags & REDIS_SUBSCRIBED) != 0;
+        if (!shm_fifo_redis_context_begin(&parts, &events, &funcs, sizeof(funcs), reason,
+                                          reason_bytes))
+            return REDIS_ERR;
+        /* The library takes this command, and sends its own. */
+        if (redisAsyncCommand(ac, callback, privdata, "SHM.OPEN") == REDIS_OK)
+            return redisBufferWrite(c, NULL);
+        shm_fifo_redis_context_free(c->privctx);
+        obstacle = "the context is about to be closed";
     }
-    return result;
+    redisShmTell(obstacle, reason, reason_bytes);
+    return REDIS_ERR;
 }
 
 #ifdef __cplusplus

@@ -4,7 +4,7 @@
  * Link with -lshm_fifo_redis (pkg-config shm_fifo_redis). For hiredis and libvalkey
  * use shm_fifo_hiredis.h and shm_fifo_libvalkey.h instead, which stand on this.
  *
- * Made by cbindgen of capi/src/lib.rs: do not edit. Licence: MIT OR Apache-2.0.
+ * Made by cbindgen of capi/src/connection.rs: do not edit. Licence: MIT OR Apache-2.0.
  */
 
 #ifndef SHM_FIFO_REDIS_H

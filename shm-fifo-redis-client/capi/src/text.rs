@@ -20,6 +20,20 @@ pub(crate) unsafe fn write(text: &str, target: *mut c_char, room: usize) {
     }
 }
 
+/// Writes why something failed; nothing, if it did not.
+///
+/// # Safety
+/// As [`write`].
+pub(crate) unsafe fn write_reason(
+    failure: Option<&impl ToString>,
+    target: *mut c_char,
+    room: usize,
+) {
+    let text = failure.map(ToString::to_string).unwrap_or_default();
+    // SAFETY: the caller's contract.
+    unsafe { write(&text, target, room) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

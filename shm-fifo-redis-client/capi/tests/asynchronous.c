@@ -1,60 +1,8 @@
-/* An asynchronous context over shared memory: asynchronous SOCKET PORT, on a server
- * of the test's own that has the module. With -DLIBEVENT in libevent's loop. */
-#include "names.h"
-#include "check.h"
-#ifdef LIBEVENT
-#include "loop_libevent.h"
-#else
-#include "loop_poll.h"
-#endif
+/* What an asynchronous context does over shared memory: asynchronous SOCKET PORT PID. With
+ * -DLIBEVENT in libevent's loop. */
+#include "scene.h"
 
-#define MOVE_US 5000000
 #define COMMANDS 20000
-
-static const char *socket_path;
-static int port;
-
-/* What one run of a loop is about. */
-typedef struct Scene {
-    void (*play)(redisAsyncContext *ac, struct Scene *scene);
-    int expect_shm;
-    char reason[SHM_FIFO_REDIS_REASON_BYTES];
-    int answered;
-    int disconnected; /* 1 orderly, 2 by an error */
-    char error[128];
-    size_t length;
-    char *value;
-} Scene;
-
-static void on_connected(CONNECTED redisAsyncContext *connected, int status) {
-    redisAsyncContext *ac = (redisAsyncContext *)connected;
-    Scene *scene = ac->data;
-    CHECK(status == REDIS_OK);
-    CHECK(redisShmInitiateAsync(ac, MOVE_US, scene->reason, sizeof(scene->reason)) == REDIS_OK);
-    CHECK(redisIsOnShm(&ac->c) == scene->expect_shm);
-    scene->play(ac, scene);
-}
-
-static void on_disconnected(const redisAsyncContext *ac, int status) {
-    Scene *scene = ac->data;
-    scene->disconnected = status == REDIS_OK ? 1 : 2;
-    snprintf(scene->error, sizeof(scene->error), "%s", ac->errstr ? ac->errstr : "");
-}
-
-static void act_over(redisAsyncContext *ac, Scene *scene) {
-    Loop loop;
-    CHECK(ac != NULL && ac->err == 0);
-    ac->data = scene;
-    attach(&loop, ac);
-    /* The loop before the callbacks: setting them asks it for the first event. */
-    redisAsyncSetConnectCallback(ac, on_connected);
-    redisAsyncSetDisconnectCallback(ac, on_disconnected);
-    run(&loop);
-    detach(&loop);
-    CHECK(scene->disconnected != 0);
-}
-
-static void act(Scene *scene) { act_over(redisAsyncConnectUnix(socket_path), scene); }
 
 /* Many commands at once, of which neither the commands nor the replies fit. */
 static void on_echo(redisAsyncContext *ac, void *answer, void *number) {
@@ -117,7 +65,7 @@ static void on_failed(redisAsyncContext *ac, void *reply, void *unused) {
     Scene *scene = ac->data;
     (void)unused;
     CHECK(reply == NULL);
-    CHECK(ac->err != 0);
+    CHECK(ac->c.err != 0);
     scene->answered++;
 }
 
@@ -186,51 +134,41 @@ static void ask_and_free(redisAsyncContext *ac, Scene *scene) {
     CHECK(redisAsyncCommand(ac, on_last, NULL, "PING") == REDIS_OK);
 }
 
-static void configure(const char *command) {
-    redisContext *other = redisConnectUnix(socket_path);
-    redisReply *reply = redisCommand(other, command);
-    CHECK(reply != NULL && strcmp(reply->str, "OK") == 0);
-    freeReplyObject(reply);
-    redisFree(other);
-}
-
 int main(int count, char **arguments) {
     int i, before;
-    CHECK(count > 2);
-    watch();
-    socket_path = arguments[1];
-    port = atoi(arguments[2]);
-
+    take_arguments(count, arguments);
     {
-        Scene scene = {.play = ask_much, .expect_shm = 1};
+        Scene scene = scene_of(ask_much, MOVED);
         act(&scene);
         CHECK(scene.answered == COMMANDS && scene.disconnected == 1);
     }
     {
-        Scene scene = {.play = ask_much, .expect_shm = 1};
+        Scene scene = scene_of(ask_much, MOVED);
         act_over(redisAsyncConnect("127.0.0.1", port), &scene);
         CHECK(scene.answered == COMMANDS && scene.disconnected == 1);
     }
     {
-        Scene scene = {.play = ask_next, .expect_shm = 1};
+        Scene scene = scene_of(ask_next, MOVED);
         act(&scene);
         CHECK(scene.answered == COMMANDS / 10 && scene.disconnected == 1);
     }
     {
-        Scene scene = {.play = ask_big, .expect_shm = 1, .length = 3 << 20};
+        Scene scene = scene_of(ask_big, MOVED);
+        scene.length = 3 << 20;
         scene.value = pattern(scene.length);
         act(&scene);
         CHECK(scene.answered == 1 && scene.disconnected == 1);
         free(scene.value);
     }
     {
-        Scene scene = {.play = ask_in_vain, .expect_shm = 1};
+        Scene scene = scene_of(ask_in_vain, MOVED);
+        scene.plays_late = 1; /* the move is timed too */
         act(&scene);
         CHECK(scene.answered == 1 && scene.disconnected == 2);
         CHECK_TEXT(scene.error, "Timeout");
     }
     {
-        Scene scene = {.play = ask_to_be_killed, .expect_shm = 1};
+        Scene scene = scene_of(ask_to_be_killed, MOVED);
         act(&scene);
         CHECK(scene.answered == 1 && scene.disconnected == 2);
         /* As on a socket: whether it is read or written first decides. */
@@ -238,21 +176,13 @@ int main(int count, char **arguments) {
             CHECK_TEXT(scene.error, "Server closed the connection");
     }
     {
-        Scene scene = {.play = subscribe, .expect_shm = 1};
+        Scene scene = scene_of(subscribe, MOVED);
         act(&scene);
         CHECK(scene.answered == 100);
     }
-    configure("CONFIG SET shm.max-sessions 0");
-    {
-        Scene scene = {.play = ask_much, .expect_shm = 0};
-        act(&scene);
-        CHECK(scene.answered == COMMANDS && scene.disconnected == 1);
-        CHECK(strstr(scene.reason, "max-sessions") != NULL);
-    }
-    configure("CONFIG SET shm.max-sessions 10000");
     before = open_descriptors();
     for (i = 0; i < 300; i++) {
-        Scene scene = {.play = ask_and_free, .expect_shm = 1};
+        Scene scene = scene_of(ask_and_free, MOVED);
         act(&scene);
         CHECK(scene.answered == 1);
     }

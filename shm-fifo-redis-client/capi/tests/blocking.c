@@ -69,7 +69,7 @@ static void commands_are_answered(redisContext *c) {
 }
 
 static void each_way_to_wait_serves_and_no_other_is_taken(redisContext *c) {
-    shm_fifo_redis *connection = ((redisShmState *)c->privctx)->connection;
+    shm_fifo_redis *connection = redisShmConnection(c);
     int mode;
     for (mode = SHM_FIFO_REDIS_SPIN; mode >= SHM_FIFO_REDIS_ADAPTIVE; mode--) {
         CHECK(shm_fifo_redis_set_wait(connection, mode, 50) == 0);
@@ -172,6 +172,67 @@ static void what_cannot_move_stays_and_says_why(redisContext *other) {
     CHECK(redisShmInitiate(c, reason, sizeof(reason)) == REDIS_OK);
     CHECK(!redisIsOnShm(c) && strstr(reason, "non-blocking") != NULL);
     redisFree(c);
+    c = redisConnect("127.0.0.1", 1); /* nobody listens there */
+    CHECK(redisShmInitiate(c, reason, sizeof(reason)) == REDIS_ERR && c->err != 0);
+    CHECK_TEXT(reason, c->errstr);
+    CHECK(!redisIsOnShm(c) && redisShmConnection(c) == NULL);
+    redisFree(c);
+}
+
+/* A program that counts what it reads. */
+static const redisContextFuncs *uncounted;
+static int reads;
+
+static ssize_t count_and_read(redisContext *c, char *target, size_t room) {
+    reads++;
+    return uncounted->read(c, target, room);
+}
+
+static void functions_of_the_program_s_own_stay(void) {
+    char reason[SHM_FIFO_REDIS_REASON_BYTES];
+    redisContext *c = connect_unix();
+    redisContextFuncs funcs = *c->funcs;
+    uncounted = c->funcs;
+    funcs.read = count_and_read;
+    c->funcs = &funcs;
+    CHECK(redisShmInitiate(c, reason, sizeof(reason)) == REDIS_OK);
+    CHECK(!redisIsOnShm(c) && strstr(reason, "functions of its own") != NULL);
+    expect(c, "PING", "PONG");
+    CHECK(reads > 0);
+    redisFree(c);
+}
+
+/* As TLS does. */
+static void what_something_else_carries_stays(void) {
+    char reason[SHM_FIFO_REDIS_REASON_BYTES];
+    redisContext *c = connect_unix();
+    c->privctx = reason;
+    CHECK(redisShmInitiate(c, reason, sizeof(reason)) == REDIS_OK);
+    CHECK(!redisIsOnShm(c) && strstr(reason, "TLS") != NULL);
+    c->privctx = NULL;
+    move(c);
+    redisFree(c);
+}
+
+/* It cannot be handed on, and who takes it is told so. */
+static void a_descriptor_that_is_kept_says_what_it_is(redisContext *other) {
+    long long before = sessions(other);
+    int descriptors = open_descriptors();
+    redisContext *c = connect_shm();
+    int fd = redisFreeKeepFd(c);
+    redisReply *reply;
+    CHECK(fd >= 0);
+    while (sessions(other) > before) /* ended by the watchdog */
+        ;
+    c = redisConnectFd(fd);
+    CHECK(c != NULL && c->err == 0);
+    reply = redisCommand(c, "PING");
+    CHECK(reply != NULL && reply->type == REDIS_REPLY_ERROR);
+    CHECK(strstr(reply->str, "shared memory") != NULL);
+    freeReplyObject(reply);
+    CHECK(redisCommand(c, "PING") == NULL && c->err != 0);
+    redisFree(c);
+    CHECK(open_descriptors() == descriptors);
 }
 
 static void messages_arrive(redisContext *other) {
@@ -257,6 +318,9 @@ int main(int count, char **arguments) {
     the_end_of_the_server_is_the_library_s_own(other);
     after_reconnecting_it_is_on_its_socket_and_can_move_again();
     what_cannot_move_stays_and_says_why(other);
+    functions_of_the_program_s_own_stay();
+    what_something_else_carries_stays();
+    a_descriptor_that_is_kept_says_what_it_is(other);
     messages_arrive(other);
     many_connections_leave_nothing_behind(other, cycles);
     redisFree(other);

@@ -1,59 +1,110 @@
-//! The header that is committed is the one the sources give.
+//! The headers that are committed are those that their sources give. `make headers`
+//! writes them.
 
+use cbindgen::{Builder, Config};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Set, it lets the test write the header instead of comparing it.
+/// Set, it lets the tests write what they compare.
 const UPDATE: &str = "SHM_FIFO_UPDATE_HEADERS";
 
 fn check(name: &str, expected: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os(UPDATE).is_some() {
-        fs::write(&path, expected).expect("the header can be written");
+        fs::write(path(name), expected).expect("it can be written");
     }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
+    let committed = fs::read_to_string(path(name)).unwrap_or_default();
     assert!(
         committed == expected,
-        "{name} is not what the sources give; run {UPDATE}=1 cargo test -p \
-         shm-fifo-redis-capi --test header and look at the difference"
+        "{name} is not what its sources give; run make headers and look at the difference"
     );
 }
 
 #[test]
 fn the_header_is_made_of_the_sources() {
-    let directory = env!("CARGO_MANIFEST_DIR");
-    let header = cbindgen::generate(directory).expect("cbindgen understands the sources");
-    let mut text = Vec::new();
-    header.write(&mut text);
-    check("include/shm_fifo_redis.h", &String::from_utf8(text).expect("a header is text"));
+    check("include/shm_fifo_redis.h", &generated(configuration(), &["src/connection.rs"]));
 }
 
-/// The two libraries differ in their names; so do the two headers.
 #[test]
-fn the_header_for_libvalkey_is_the_twin_of_that_for_hiredis() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/shm_fifo_hiredis.h");
-    let hiredis = fs::read_to_string(path).expect("the header for hiredis is there");
-    check("include/shm_fifo_libvalkey.h", &twin(&hiredis));
+fn the_header_for_contexts_is_made_of_the_sources() {
+    let title = "\
+/*
+ * What shm_fifo_hiredis.h and shm_fifo_libvalkey.h stand on; not for programs.
+ *
+ * Made by cbindgen of capi/src/context.rs: do not edit. Licence: MIT OR Apache-2.0.
+ */";
+    let config = Config {
+        header: Some(title.to_owned()),
+        include_guard: Some("SHM_FIFO_REDIS_CONTEXT_H".to_owned()),
+        includes: vec!["shm_fifo_redis.h".to_owned()],
+        sys_includes: vec!["sys/time.h".to_owned()],
+        ..configuration()
+    };
+    let sources = ["src/context.rs", "src/context/parts.rs", "src/context/hooks.rs"];
+    check("include/shm_fifo_redis_context.h", &generated(config, &sources));
+}
+
+#[test]
+fn the_header_for_hiredis_is_made_of_its_template() {
+    check("include/shm_fifo_hiredis.h", &section("hiredis", &read("src/context.h.in")));
+}
+
+#[test]
+fn the_header_for_libvalkey_is_made_of_the_same_template() {
+    let header = renamed(&section("libvalkey", &read("src/context.h.in")));
+    check("include/shm_fifo_libvalkey.h", &header);
 }
 
 #[test]
 fn the_example_for_libvalkey_is_the_twin_of_that_for_hiredis() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hiredis.c");
-    let hiredis = fs::read_to_string(path).expect("the example for hiredis is there");
-    check("examples/libvalkey.c", &twin(&hiredis));
+    check("examples/libvalkey.c", &renamed(&read("examples/hiredis.c")));
 }
 
-fn twin(hiredis: &str) -> String {
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(path(name)).expect("it is there")
+}
+
+fn configuration() -> Config {
+    Config::from_file(path("cbindgen.toml")).expect("cbindgen understands its configuration")
+}
+
+/// What cbindgen makes of these files.
+fn generated(config: Config, sources: &[&str]) -> String {
+    let builder = sources.iter().fold(Builder::new(), |builder, name| builder.with_src(path(name)));
+    let header = builder.with_config(config).generate().expect("cbindgen understands the sources");
+    let mut text = Vec::new();
+    header.write(&mut text);
+    String::from_utf8(text).expect("a header is text")
+}
+
+/// The lines that are for all, and those between `@if library` and the next `@`.
+fn section(library: &str, template: &str) -> String {
+    let mut is_wanted = true;
+    let mut lines = String::new();
+    for line in template.lines() {
+        match line.strip_prefix('@') {
+            Some(directive) => {
+                is_wanted = directive == "end" || directive == format!("if {library}");
+            }
+            None if is_wanted => lines += &format!("{line}\n"),
+            None => {}
+        }
+    }
+    lines
+}
+
+/// hiredis' names as libvalkey has them.
+fn renamed(hiredis: &str) -> String {
     let mut text = hiredis
-        .replace("SHM_FIFO_HIREDIS", "SHM_FIFO_LIBVALKEY")
-        .replace("shm_fifo_hiredis", "shm_fifo_libvalkey")
-        .replace("<hiredis/hiredis.h>", "<valkey/valkey.h>")
-        .replace("<hiredis/async.h>", "<valkey/async.h>")
-        .replace("HIREDIS_MAJOR < 1", "LIBVALKEY_VERSION_MAJOR < 0")
-        .replace("hiredis 1.0 or newer", "libvalkey")
-        .replace("hiredis", "libvalkey");
-    for (redis, valkey) in [(" REDIS_", " VALKEY_"), ("(REDIS_", "(VALKEY_")] {
-        text = text.replace(redis, valkey);
+        .replace("hiredis", "libvalkey")
+        .replace("HIREDIS", "LIBVALKEY")
+        .replace("<libvalkey/libvalkey.h>", "<valkey/valkey.h>")
+        .replace("<libvalkey/async.h>", "<valkey/async.h>");
+    for before in [' ', '(', '!'] {
+        text = text.replace(&format!("{before}REDIS_"), &format!("{before}VALKEY_"));
     }
     // Names of types and functions: `redis` and a capital letter.
     let mut twin = String::new();

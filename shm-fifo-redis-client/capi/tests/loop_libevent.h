@@ -6,21 +6,26 @@
 typedef struct Loop {
     redisAsyncContext *ac;
     struct event_base *base;
-    struct event *reading, *writing, *timer;
+    struct event *reading, *writing, *timer, *of_other;
+    Other other;
     int ended;
-    long turns;
 } Loop;
 
 static void on_event(evutil_socket_t fd, short what, void *argument) {
     Loop *loop = argument;
     (void)fd;
-    loop->turns++;
     if (what & EV_READ)
-        redisAsyncHandleRead(loop->ac);
+        handle_read(loop->ac);
     if (!loop->ended && (what & EV_WRITE))
         redisAsyncHandleWrite(loop->ac);
     if (!loop->ended && (what & EV_TIMEOUT))
         redisAsyncHandleTimeout(loop->ac);
+}
+
+static void on_other(evutil_socket_t fd, short what, void *argument) {
+    Loop *loop = argument;
+    (void)what;
+    loop->other.event(loop->ac, (int)fd);
 }
 
 static void add_read(void *loop) { event_add(((Loop *)loop)->reading, NULL); }
@@ -34,15 +39,22 @@ static void clean_up(void *argument) {
     event_del(loop->reading);
     event_del(loop->writing);
     event_del(loop->timer);
+    if (loop->of_other)
+        event_del(loop->of_other);
 }
 
-static void attach(Loop *loop, redisAsyncContext *ac) {
+static void attach(Loop *loop, redisAsyncContext *ac, Other other) {
     memset(loop, 0, sizeof(*loop));
     loop->ac = ac;
+    loop->other = other;
     loop->base = event_base_new();
     loop->reading = event_new(loop->base, (int)ac->c.fd, EV_READ | EV_PERSIST, on_event, loop);
     loop->writing = event_new(loop->base, (int)ac->c.fd, EV_WRITE | EV_PERSIST, on_event, loop);
     loop->timer = event_new(loop->base, -1, EV_TIMEOUT, on_event, loop);
+    if (other.fd >= 0) {
+        loop->of_other = event_new(loop->base, other.fd, EV_READ | EV_PERSIST, on_other, loop);
+        event_add(loop->of_other, NULL);
+    }
     ac->ev.data = loop;
     ac->ev.addRead = add_read;
     ac->ev.delRead = del_read;
@@ -58,5 +70,7 @@ static void detach(Loop *loop) {
     event_free(loop->reading);
     event_free(loop->writing);
     event_free(loop->timer);
+    if (loop->of_other)
+        event_free(loop->of_other);
     event_base_free(loop->base);
 }

@@ -8,7 +8,7 @@ typedef struct Loop {
     redisAsyncContext *ac;
     int reading, writing, ended;
     double timer; /* 0 is none */
-    long turns;
+    Other other;
 } Loop;
 
 static double now(void) {
@@ -26,9 +26,10 @@ static void set_timer(void *loop, struct timeval in) {
     ((Loop *)loop)->timer = now() + (double)in.tv_sec + (double)in.tv_usec / 1e6;
 }
 
-static void attach(Loop *loop, redisAsyncContext *ac) {
+static void attach(Loop *loop, redisAsyncContext *ac, Other other) {
     memset(loop, 0, sizeof(*loop));
     loop->ac = ac;
+    loop->other = other;
     ac->ev.data = loop;
     ac->ev.addRead = add_read;
     ac->ev.delRead = del_read;
@@ -41,22 +42,25 @@ static void attach(Loop *loop, redisAsyncContext *ac) {
 /* Runs until the context is gone. */
 static void run(Loop *loop) {
     while (!loop->ended) {
-        struct pollfd entry = {(int)loop->ac->c.fd, 0, 0};
+        struct pollfd entries[] = {{(int)loop->ac->c.fd, 0, 0}, {loop->other.fd, POLLIN, 0}};
+        short seen;
         int wait = -1;
-        loop->turns++;
         if (loop->reading)
-            entry.events |= POLLIN;
+            entries[0].events |= POLLIN;
         if (loop->writing)
-            entry.events |= POLLOUT;
+            entries[0].events |= POLLOUT;
         if (loop->timer > 0) {
             double left = loop->timer - now();
             wait = left > 0 ? (int)(left * 1000) + 1 : 0;
         }
-        poll(&entry, 1, wait);
-        if (loop->reading && (entry.revents & (POLLIN | POLLHUP | POLLERR)))
-            redisAsyncHandleRead(loop->ac);
-        if (!loop->ended && loop->writing && (entry.revents & (POLLOUT | POLLERR)))
+        poll(entries, 2, wait);
+        seen = entries[0].revents;
+        if (loop->reading && (seen & (POLLIN | POLLHUP | POLLERR)))
+            handle_read(loop->ac);
+        if (!loop->ended && loop->writing && (seen & (POLLOUT | POLLERR)))
             redisAsyncHandleWrite(loop->ac);
+        if (!loop->ended && entries[1].revents)
+            loop->other.event(loop->ac, loop->other.fd);
         if (!loop->ended && loop->timer > 0 && now() >= loop->timer) {
             loop->timer = 0;
             redisAsyncHandleTimeout(loop->ac);

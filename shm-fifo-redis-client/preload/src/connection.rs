@@ -14,11 +14,14 @@
 
 mod alerts;
 mod bytes;
+mod evidence;
+mod fate;
 mod moving;
 mod watchers;
 
 use crate::errno::Errno;
 use crate::mover::Mover;
+use crate::report::Reason;
 use crate::settings::Settings;
 use crate::sleepers::Sleepers;
 use crate::track::Tracker;
@@ -93,8 +96,8 @@ pub(crate) struct Connection {
     write_shut: AtomicBool,
     /// A write found too little space: the space that comes is news.
     wants_space: AtomicBool,
-    /// The program was seen waiting for the reply to what it wrote last.
-    was_awaited: AtomicBool,
+    /// What is known of how the program waits for it: see `evidence`.
+    evidence: AtomicU8,
     /// It was never seen that it waits; reading in blocking mode alone is no proof.
     waits_unseen: AtomicBool,
     /// When the socket's end was looked for last.
@@ -109,6 +112,9 @@ pub(crate) struct Connection {
     pub(crate) sleepers: Mutex<Sleepers>,
     policy: Mutex<SpinPolicy>,
     watchers: Mutex<Vec<Watcher>>,
+    /// One of them is watched by another instance.
+    is_far: AtomicBool,
+    stays: Mutex<Option<Reason>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -119,7 +125,7 @@ const MODE_NONBLOCKING: u8 = 2;
 
 impl Connection {
     pub(crate) fn new(fd: RawFd, is_tcp: bool, settings: &Settings) -> Self {
-        Self {
+        let connection = Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             phase: AtomicU8::new(Phase::Socket as u8),
             fd: AtomicI32::new(fd),
@@ -137,7 +143,7 @@ impl Connection {
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
             wants_space: AtomicBool::new(false),
-            was_awaited: AtomicBool::new(false),
+            evidence: AtomicU8::new(0),
             looked_ns: AtomicU64::new(0),
             least_bytes: AtomicUsize::new(1),
             alerts: AtomicU8::new(0),
@@ -147,7 +153,11 @@ impl Connection {
             sleepers: Mutex::new(Sleepers::default()),
             policy: Mutex::new(SpinPolicy::default()),
             watchers: Mutex::new(Vec::new()),
-        }
+            is_far: AtomicBool::new(false),
+            stays: Mutex::new(None),
+        };
+        connection.stays(Reason::Short);
+        connection
     }
 
     #[inline]
@@ -203,17 +213,20 @@ impl Connection {
         match self.phase() {
             Phase::Shared => self.is_ring_ready(interest),
             Phase::Starting => {
-                let has_space = || self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true);
+                let has_space = || {
+                    self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true)
+                };
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
             }
-            // So little is on its way that there is space.
             Phase::Opening => {
-                interest.readable && self.read_shut.load(Relaxed) || interest.writable
+                interest.readable && self.read_shut.load(Relaxed)
+                    || interest.writable && sys::is_writable(self.fd())
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            Phase::Returning => interest.readable || interest.writable,
+            // As long as something is kept; then the kernel is to have it.
+            Phase::Returning => interest.writable && self.kept_bytes.load(Relaxed) > 0,
         }
     }
 
@@ -223,19 +236,21 @@ impl Connection {
         if interest.readable && self.read_shut.load(Relaxed) {
             return true;
         }
-        ring.is_ready(interest) && (!self.has_too_little(ring) || {
-            // Something else than bytes, or enough of them.
-            ring.is_ready(NOTHING)
-                || ring.peer_closed()
-                || interest.writable && ring.is_ready(Interest::WRITABLE)
-        })
+        ring.is_ready(interest)
+            && (!self.has_too_little(ring) || {
+                // Something else than bytes, or enough of them.
+                ring.is_ready(NOTHING)
+                    || ring.peer_closed()
+                    || interest.writable && ring.is_ready(Interest::WRITABLE)
+            })
     }
 
     /// Whether there are some bytes, but fewer than the program wants to hear of.
     #[inline]
     fn has_too_little(&self, ring: &Duplex) -> bool {
         let least = self.least_bytes.load(Relaxed);
-        least > 1 && ring.available_bytes() < least
+        // A unix socket tells of any.
+        least > 1 && self.is_tcp && ring.available_bytes() < least
     }
 
     /// What is done with the ring while the server has not answered `SHM.START`.
@@ -256,7 +271,7 @@ impl Connection {
         }
         if self.phase() == Phase::Shared && self.reading_has_ended() {
             ready |= events & READ_HANG_UP;
-            if self.has_hung_up() && (events & READABLE == 0 || self.is_at_end()) {
+            if self.has_hung_up() {
                 ready |= HANG_UP;
             }
         }
@@ -266,13 +281,9 @@ impl Connection {
     /// Whether nothing goes in either direction. A TCP connection can still be written to
     /// when its peer has ended.
     fn has_hung_up(&self) -> bool {
-        let is_open = || !self.write_shut.load(Relaxed) && !self.lost_a_write.load(Relaxed);
-        self.has_ended() && !(self.is_tcp && is_open())
-    }
-
-    /// Whether the peer has ended and nothing of it is left to be read.
-    fn is_at_end(&self) -> bool {
-        self.kept_bytes.load(Relaxed) == 0 && self.ring().is_some_and(Duplex::is_at_end)
+        let write_shut = self.write_shut.load(Relaxed);
+        let is_open = || self.is_tcp && !write_shut && !self.lost_a_write.load(Relaxed);
+        self.read_shut.load(Relaxed) && write_shut || self.has_ended() && !is_open()
     }
 
     /// Whether nothing more comes to be read, by whichever side's doing.
@@ -285,6 +296,16 @@ impl Connection {
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.ring().is_some_and(|ring| ring.is_ready(NOTHING) || ring.peer_closed())
+    }
+
+    /// Whether the server has been asked, and not answered.
+    pub(crate) fn is_being_asked(&self) -> bool {
+        matches!(self.phase(), Phase::Opening | Phase::Starting)
+    }
+
+    /// Whether it is the kernel's again, as soon as it is settled.
+    pub(crate) fn is_to_be_settled(&self) -> bool {
+        self.phase() == Phase::Returning && self.kept_bytes.load(Relaxed) == 0
     }
 
     /// A number that changes when bytes have come.
@@ -312,7 +333,7 @@ impl Connection {
 
     /// `SO_RCVLOWAT`. Returns whether the kernel is to know it: not once doorbells wake.
     pub(crate) fn set_least_bytes(self: &Arc<Self>, bytes: usize) -> bool {
-        if self.give_up() {
+        if self.give_up(Reason::Watched) {
             return true;
         }
         self.least_bytes.store(bytes.max(1), Relaxed);

@@ -25,13 +25,13 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(crate) use private::{forked_child, is_private, private_between};
-
 /// The kernel is asked this often while rings keep the loop busy.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
 const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
+/// What wakes who sleeps in the program's own instance.
+const CALL: u32 = libc::EPOLLOUT.cast_unsigned();
 
 #[derive(Debug)]
 pub(crate) struct Epoll {
@@ -92,6 +92,11 @@ impl Epoll {
         self.epfd.load(Relaxed)
     }
 
+    /// Whether the program has a descriptor of it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.epfd() >= 0
+    }
+
     // Evidence.
 
     /// Whether it watches connections, or ever has.
@@ -108,10 +113,12 @@ impl Epoll {
     /// that a moved connection does not wake.
     pub(crate) fn is_served_since(&self, waits: u64) -> bool {
         // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the members.
-        self.waits() > waits
-            && self.outside.load(SeqCst) == 0
-            && table::strangers(&lock(&self.fds)) == 0
-            && !self.is_nested()
+        self.waits() > waits && self.sleepers_outside() == 0 && !self.is_nested()
+    }
+
+    /// How many threads wait in the program's instance alone.
+    fn sleepers_outside(&self) -> u32 {
+        self.outside.load(SeqCst) + table::strangers(&lock(&self.fds))
     }
 
     /// Whether another instance watches this one: it would not be told.
@@ -149,7 +156,7 @@ impl Epoll {
         if let Ok(state) = self.state.try_lock()
             && let Some(private) = &state.private
         {
-            sys::close(private.fd());
+            private.close();
         }
     }
 
@@ -166,9 +173,7 @@ impl Epoll {
         let mut state = self.lock();
         let known = state.find(connection.id, fd).filter(|&index| state[index].is_watched);
         let changed = match (operation, known, event) {
-            (libc::EPOLL_CTL_ADD, None, Some(event)) => {
-                self.add(&mut state, fd, event, connection)
-            }
+            (libc::EPOLL_CTL_ADD, None, Some(event)) => self.add(&mut state, fd, event, connection),
             (libc::EPOLL_CTL_MOD, Some(index), Some(event)) => {
                 self.change(&mut state, index, event)
             }
@@ -193,7 +198,9 @@ impl Epoll {
     ) -> Result<(), Errno> {
         self.begin(state)?;
         if connection.is_virtual() {
+            self.expose_late(state)?;
             state.watch_socket(connection, fd)?;
+            self.call_strangers(state, fd, event.u64);
         } else {
             sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
         }
@@ -210,10 +217,52 @@ impl Epoll {
     ) {
         connection.watched_by(self, fd);
         let is_ours = connection.is_virtual();
+        if state.is_exposed {
+            connection.note_nested_watch();
+        }
         state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
         if is_ours {
             self.wake(state);
         }
+    }
+
+    /// Threads sleep in the program's instance alone, since before it watched a connection
+    /// that has moved. They are woken by an event of that very connection: its socket can
+    /// always be written to.
+    fn call_strangers(&self, state: &mut State, fd: RawFd, data: u64) {
+        // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the member.
+        self.members.fetch_max(1, SeqCst);
+        if self.sleepers_outside() == 0 || state.calling.is_some() {
+            return;
+        }
+        let event = epoll_event { events: CALL, u64: data };
+        if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok() {
+            state.calling = Some(fd);
+            state.called_with.push(data);
+            state.called = self.sleepers_outside();
+        }
+    }
+
+    fn end_call(&self, state: &mut State) {
+        if let Some(fd) = state.calling.take() {
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
+        }
+    }
+
+    /// A thread that slept in the program's instance alone was woken there, by so many
+    /// events: how many of them are the program's. It waits here from now on.
+    pub(crate) fn welcome(&self, events: &mut [epoll_event], count: usize) -> usize {
+        let mut state = self.lock();
+        if self.sleepers_outside() == 0 {
+            // The last one. Others may still be on their way to this lock.
+            self.end_call(&mut state);
+        }
+        let count = state.without_calls(events, count);
+        state.called = state.called.saturating_sub(1);
+        if state.called == 0 {
+            state.called_with.clear();
+        }
+        count
     }
 
     /// The connection behind `fd` was no connection yet when this instance was told of it.
@@ -233,6 +282,14 @@ impl Epoll {
         begun
     }
 
+    /// Makes what watching a connection takes.
+    ///
+    /// # Errors
+    /// Where no descriptor is free.
+    pub(crate) fn prepare(&self) -> Result<(), Errno> {
+        self.begin(&mut self.lock())
+    }
+
     /// From the first connection on, threads sleep in a private instance.
     fn begin(&self, state: &mut State) -> Result<(), Errno> {
         if state.private.is_none() {
@@ -244,12 +301,19 @@ impl Epoll {
     }
 
     fn change(&self, state: &mut State, index: usize, event: epoll_event) -> Result<(), Errno> {
-        let is_ours = state[index].place != Place::OnSocket;
-        if !is_ours {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, state[index].fd, Some(event))?;
+        let (fd, place) = (state[index].fd, state[index].place);
+        match place {
+            Place::OnSocket => {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_MOD, fd, Some(event))?;
+            }
+            Place::Withheld => {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
+                state.hand_over(index);
+            }
+            Place::Hot(_) | Place::Parked(_) | Place::Cold => {}
         }
-        state[index].rearm(event);
-        if is_ours {
+        state.rearm(index, event);
+        if state[index].place != Place::OnSocket {
             state.heat(index);
             self.wake(state);
         }
@@ -258,8 +322,10 @@ impl Epoll {
 
     fn remove(self: &Arc<Self>, state: &mut State, index: usize) -> Result<(), Errno> {
         let fd = state[index].fd;
-        if state[index].place == Place::OnSocket {
-            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+        if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
+            if state[index].place == Place::OnSocket {
+                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
+            }
             let member = state.take(index);
             member.connection.unwatched_by(self, fd);
         } else {
@@ -267,6 +333,11 @@ impl Epoll {
             // socket until something comes on it.
             state.cool(index);
             state[index].is_watched = false;
+            state[index].connection.lingers_with(self, fd);
+            if state.is_exposed {
+                state.unwatch_socket(index);
+                state.take(index);
+            }
         }
         Ok(())
     }
@@ -274,9 +345,12 @@ impl Epoll {
     /// The connection's readiness is ours to tell from now on.
     pub(crate) fn adopt(&self, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        for index in state.all_of(connection.id) {
+        // Another thread may have gone on with it.
+        let members = if connection.is_virtual() { state.all_of(connection.id) } else { vec![] };
+        for index in members {
             let fd = state[index].fd;
-            if state[index].place == Place::OnSocket && state.watch_socket(connection, fd).is_ok() {
+            let is_kernels = matches!(state[index].place, Place::OnSocket | Place::Withheld);
+            if is_kernels && state.watch_socket(connection, fd).is_ok() {
                 // Where the program closed the epoll instance, nobody is to be told.
                 sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
                 state.take_over(index);
@@ -288,20 +362,28 @@ impl Epoll {
     /// The connection goes on over its socket: the kernel's again.
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        for index in state.all_of(connection.id) {
-            if state[index].place == Place::OnSocket {
+        // Another thread may have gone on with it.
+        let members = if connection.is_virtual() { vec![] } else { state.all_of(connection.id) };
+        for index in members {
+            if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
                 continue;
             }
             state.cool(index);
             state.unwatch_socket(index);
-            let (fd, event) = (state[index].fd, state[index].registration());
-            if state[index].is_watched
-                && sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok()
-            {
-                state.hand_over(index);
-            } else {
-                state.take(index);
-                connection.unwatched_by(self, fd);
+            let fd = state[index].fd;
+            let ours = state[index].registration().filter(|_| state[index].is_watched);
+            match ours {
+                None if state[index].is_watched => state.withhold(index),
+                Some(event)
+                    if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))
+                        .is_ok() =>
+                {
+                    state.hand_over(index);
+                }
+                _ => {
+                    state.take(index);
+                    connection.unwatched_by(self, fd);
+                }
             }
         }
         self.members.store(state.len(), SeqCst);
@@ -315,7 +397,10 @@ impl Epoll {
                 state.cool(index);
                 state.unwatch_socket(index);
             }
-            state.take(index);
+            let fd = state.take(index).fd;
+            if state.calling == Some(fd) {
+                self.end_call(&mut state);
+            }
         }
         self.members.store(state.len(), SeqCst);
     }
@@ -344,12 +429,19 @@ impl Epoll {
         self.wake(&mut state);
     }
 
-    /// Wakes who sleeps: there may be news, or other things to sleep for.
+    /// While somebody sleeps, nothing is hot: all are to ring, or who sleeps is woken to look.
     fn wake(&self, state: &mut State) {
-        // Who waits for the private instance itself is told until it is looked into.
-        let is_waited_for = state.is_exposed && !state.park_all();
-        if state.sleeping > 0 || is_waited_for {
-            private::kick();
+        if state.is_exposed
+            && let Ok(news) = state.ask_private(Some(0), std::ptr::null())
+        {
+            // Who waits for the private instance itself is told, until there is no news.
+            state.hear(&news);
+        }
+        if (state.sleeping > 0 || state.is_exposed)
+            && !state.park_all()
+            && let Some(private) = &state.private
+        {
+            private.kick();
         }
     }
 
@@ -369,16 +461,23 @@ impl Epoll {
         }
         let mut wait = Wait { epoll: self, deadline_ns, mask, has_asked: false };
         let mut state = self.lock();
-        loop {
+        let result = loop {
             state = self.settle(state);
-            if let Some(found) = wait.look(&mut state, events)? {
-                if state.is_exposed {
-                    self.wake(&mut state);
-                }
-                return Ok(found);
+            match wait.look(&mut state, events) {
+                Ok(None) => {}
+                Ok(Some(found)) => break Ok(found),
+                Err(errno) => break Err(errno),
             }
-            state = wait.sleep(state)?;
-        }
+            let (back, slept) = wait.sleep(state);
+            state = back;
+            if let Err(errno) = slept {
+                break Err(errno);
+            }
+        };
+        // Where others sleep, nobody looks any more at what is hot.
+        self.wake(&mut state);
+        drop(self.settle(state));
+        result
     }
 
     /// Waits in the program's instance alone, as long as it watches no connection.
@@ -400,7 +499,13 @@ impl Epoll {
                 .unwrap_or(Err(Errno(libc::EINTR)))
         });
         self.outside.fetch_sub(1, SeqCst);
-        result
+        match result {
+            Some(Ok(count @ 1..)) => match self.welcome(events, count) {
+                0 => None,
+                kept => Some(Ok(kept)),
+            },
+            result => result,
+        }
     }
 
     /// Gives back what goes on over its socket, which takes other locks.
@@ -423,8 +528,16 @@ impl Epoll {
     }
 
     /// Lets somebody sleep for the instance itself; `false` if it has news already.
-    pub(crate) fn park(&self) -> bool {
-        self.lock().park_all()
+    pub(crate) fn join(&self) -> bool {
+        let mut state = self.lock();
+        let may_sleep = state.park_all();
+        state.sleeping += u32::from(may_sleep);
+        may_sleep
+    }
+
+    /// Who had joined is awake.
+    pub(crate) fn part(&self) {
+        self.lock().sleeping -= 1;
     }
 
     /// What the kernel is to be asked for by who waits for the instance itself, which has the
@@ -433,13 +546,36 @@ impl Epoll {
         self.lock().private.as_ref().map_or(fd, Private::fd)
     }
 
-    /// Another instance watches this one, by the private one from now on. Returns that.
+    /// Another instance is going to watch this one: by the private one, where a connection has
+    /// moved. Returns that; `None` if its own will do, and none of its connections moves.
     pub(crate) fn expose(&self) -> Option<RawFd> {
         let mut state = self.lock();
-        let fd = state.private.as_ref().map(Private::fd)?;
-        state.is_exposed = true;
+        let has_moved = state.is_exposed || state.len() > state.on_socket;
+        let fd = state.private.as_ref().map(Private::fd).filter(|_| has_moved)?;
+        state.expose();
         self.wake(&mut state);
         Some(fd)
+    }
+
+    /// A connection that has moved is going to be watched by this instance, which another one
+    /// watches: by the private one from now on.
+    fn expose_late(&self, state: &mut State) -> Result<(), Errno> {
+        if state.is_exposed {
+            return Ok(());
+        }
+        let epfd = self.epfd();
+        let (outer, event) = match table::watch(epfd) {
+            table::Watch::Nobody => return Ok(()),
+            table::Watch::Once(outer, event) => (outer.upgrade(), event),
+            table::Watch::Unclear => (None, epoll_event { events: 0, u64: 0 }),
+        };
+        // Who would have to be told of the other instance is not known.
+        let outer = outer.ok_or(Errno(libc::EPERM))?;
+        let private = state.private.as_ref().ok_or(Errno(libc::EPERM))?;
+        sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_ADD, private.fd(), Some(event))?;
+        sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_DEL, epfd, None).ok();
+        state.expose();
+        Ok(())
     }
 
     /// Who waited for the instance itself was woken: takes doorbells.
@@ -463,13 +599,17 @@ impl Epoll {
         state
     }
 
-    /// Long enough for one that is being woken; it never blocks for good.
+    /// Who waits for the state may have to be given this CPU first, to take it.
     fn let_contenders_pass(&self) {
-        for _ in 0..1000 {
-            if self.contenders.load(Relaxed) == 0 {
-                return;
+        const TRIES: u32 = 8;
+        for tries in 0..TRIES {
+            for _ in 0..200 {
+                if self.contenders.load(Relaxed) == 0 {
+                    return;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            sys::nap(10_000 << tries);
         }
     }
 }
@@ -495,18 +635,23 @@ impl<'a> Wait<'a> {
         let is_last = self.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns);
         let mut count = 0;
         if !state.take_rings_turn(events) {
-            if !state.kernel_had_events
-                && (state.kernel_is_due(now_ns) || is_last && !self.has_asked)
-            {
-                let news = state.ask_private(Some(0), self.mask)?;
+            // Who finds nothing is about to sleep, and asks then. Who does is told of the rest as
+            // well, now and then, also where the program's own instance always has something.
+            let is_busy = || state.kernel_had_events || state.has_news();
+            let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
+            if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
+                let news = state.ask_private(Some(0), std::ptr::null())?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
                 self.has_asked = true;
             }
             if state.kernel_had_events {
                 let room = state.room_in(events);
-                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), self.mask)?;
+                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), std::ptr::null())?;
                 state.kernel_had_events = count > 0;
+                if state.calling.is_some() {
+                    count = state.without_calls(events, count);
+                }
                 state.note_one_shots(&events[..count]);
             }
         }
@@ -517,25 +662,33 @@ impl<'a> Wait<'a> {
     }
 
     /// Spins, if that may pay, or sleeps until there may be news.
-    fn sleep(&mut self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, Errno> {
+    fn sleep(
+        &mut self,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, Result<(), Errno>) {
         if !state.attended.is_empty() {
-            return Ok(state);
+            return (state, Ok(()));
         }
         if self.spin(&mut state) {
             let is_wanted = self.epoll.contenders.load(Relaxed) > 0;
-            if is_wanted || signals::is_waiting() {
+            if !is_wanted && !signals::is_waiting() {
+                return (state, Ok(()));
+            }
+            drop(state);
+            let slept = signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR));
+            self.epoll.let_contenders_pass();
+            return (self.epoll.lock(), slept);
+        }
+        let Some(private) = state.private.as_ref().map(Private::fd) else {
+            return (state, Err(Errno(libc::EBADF)));
+        };
+        if state.kernel_had_events || !state.park_all() {
+            if self.epoll.contenders.load(Relaxed) > 0 {
                 drop(state);
-                signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR))?;
                 self.epoll.let_contenders_pass();
                 state = self.epoll.lock();
             }
-            return Ok(state);
-        }
-        let Some(private) = state.private.as_ref().map(Private::fd) else {
-            return Err(Errno(libc::EBADF));
-        };
-        if state.kernel_had_events || !state.park_all() {
-            return Ok(state);
+            return (state, Ok(()));
         }
         state.sleeping += 1;
         drop(state);
@@ -543,10 +696,11 @@ impl<'a> Wait<'a> {
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
         let mut state = self.epoll.lock();
         state.sleeping -= 1;
-        let news: News = woken.unwrap_or(Err(Errno(libc::EINTR)))?;
-        state.hear(&news);
-        self.has_asked = true;
-        Ok(state)
+        let heard = woken.unwrap_or(Err(Errno(libc::EINTR))).map(|news| {
+            state.hear(&news);
+            self.has_asked = true;
+        });
+        (state, heard)
     }
 
     /// Spins for the rings, asking the kernel now and then. Returns whether to look again;

@@ -1,16 +1,23 @@
 //! What is done before the program begins, and when it exits.
 #![allow(unsafe_code)]
 
-use crate::{alloc, real, report, settings, table};
+use crate::{alloc, errno, left_alone, real, report, settings, table};
 
 /// Called by the dynamic linker once all libraries are there.
 extern "C" fn initialise() {
-    alloc::prepare();
+    // A program begins with none.
+    errno::untouched_by(prepare);
+}
+
+fn prepare() {
     real::resolve_all();
+    if left_alone::is_left_alone() {
+        return;
+    }
+    alloc::prepare();
     report::prepare(settings::read());
     if settings::get().is_some() {
         table::prepare();
-        leave_io_uring();
     }
 }
 
@@ -19,13 +26,6 @@ extern "C" fn initialise() {
 #[cfg(not(test))]
 #[unsafe(link_section = ".init_array")]
 static INITIALISE: extern "C" fn() = initialise;
-
-/// libuv registers sockets in its epoll instance by io_uring, where that is new enough,
-/// which is not seen: such a connection would stay on its socket. This is its switch.
-fn leave_io_uring() {
-    // SAFETY: two C strings, before the program has a thread.
-    unsafe { libc::setenv(c"UV_USE_IO_URING".as_ptr(), c"0".as_ptr(), 0) };
-}
 
 /// Called at `exit(3)`.
 extern "C" fn finish() {

@@ -20,6 +20,9 @@ mod errno;
 #[cfg(not(test))]
 mod hooks;
 mod init;
+mod left_alone;
+#[cfg(not(test))]
+mod linkage;
 mod mover;
 mod poll;
 mod real;
@@ -33,3 +36,4 @@ mod spin;
 mod sys;
 mod table;
 mod track;
+mod trial;

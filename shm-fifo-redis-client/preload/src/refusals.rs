@@ -32,15 +32,16 @@ static NOT_PERMITTED: [AtomicU64; 32] = [const { AtomicU64::new(0) }; 32];
 static NO_MODULE_UNTIL_NS: AtomicU64 = AtomicU64::new(0);
 const NO_MODULE_NS: u64 = 1_000_000_000;
 
-/// Whether a connection of this user may ask.
-pub(crate) fn may_ask(user: User) -> bool {
+/// Why a connection of this user need not ask; `None` if it may.
+pub(crate) fn known(user: User) -> Option<Refusal> {
     let is_refused = |place: &AtomicU64| place.load(Relaxed) == user.entry();
     if NOT_PERMITTED.iter().any(is_refused) {
-        return false;
+        return Some(Refusal::NoPermission);
     }
     // The clock is not looked at where nothing was ever refused.
     let until_ns = NO_MODULE_UNTIL_NS.load(Relaxed);
-    until_ns == 0 || sys::monotonic_ns() >= until_ns
+    let is_unknown = until_ns != 0 && sys::monotonic_ns() < until_ns;
+    is_unknown.then_some(Refusal::NoModule)
 }
 
 /// The server refused.
@@ -55,7 +56,11 @@ pub(crate) fn note(refusal: Refusal, user: User) {
         Refusal::NoModule => {
             NO_MODULE_UNTIL_NS.store(sys::monotonic_ns() + NO_MODULE_NS, Relaxed);
         }
-        Refusal::NotNow | Refusal::NoMemory | Refusal::Broken => {}
+        Refusal::NotLoggedIn
+        | Refusal::NotNow
+        | Refusal::NoDescriptor
+        | Refusal::NotAttached
+        | Refusal::Broken => {}
     }
 }
 
@@ -67,8 +72,8 @@ mod tests {
     fn who_may_not_does_not_ask_again_and_others_may() {
         let user = |name: &'static [u8]| User::of_login([&b"AUTH"[..], name].into_iter());
         note(Refusal::NoPermission, user(b"one"));
-        assert!(!may_ask(user(b"one")));
-        assert!(may_ask(user(b"two")));
-        assert!(may_ask(User::default()));
+        assert_eq!(known(user(b"one")), Some(Refusal::NoPermission));
+        assert_eq!(known(user(b"two")), None);
+        assert_eq!(known(User::default()), None);
     }
 }

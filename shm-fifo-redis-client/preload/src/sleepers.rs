@@ -98,14 +98,16 @@ impl Connection {
     }
 
     fn announce(&self, sleepers: &mut Sleepers, interest: Interest, noticed: Option<u64>) -> bool {
-        self.is_proven();
+        self.note_seen_waiting();
         let may_sleep = match self.phase() {
             Phase::Shared if noticed.is_some() || !self.is_ready(interest) => {
                 self.ring().is_none_or(|ring| ring.park(self.fd(), interest, noticed))
             }
             Phase::Shared => false,
             Phase::Socket => true,
-            Phase::Opening | Phase::Starting | Phase::Returning => !self.is_ready(interest),
+            Phase::Opening | Phase::Starting => !self.is_ready(interest),
+            // It is to be settled first, or has something to read.
+            Phase::Returning => false,
         };
         if may_sleep {
             sleepers.add(interest);

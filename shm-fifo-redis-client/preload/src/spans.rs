@@ -113,10 +113,7 @@ impl<'a> Spans<'a> {
 }
 
 /// `sources` without their first `skip` bytes in all.
-pub(crate) fn without_first<'a>(
-    sources: &'a [IoSlice<'a>],
-    mut skip: usize,
-) -> Vec<IoSlice<'a>> {
+pub(crate) fn without_first<'a>(sources: &'a [IoSlice<'a>], mut skip: usize) -> Vec<IoSlice<'a>> {
     let rest = |source: &'a IoSlice<'a>| {
         let skipped = skip.min(source.len());
         skip -= skipped;

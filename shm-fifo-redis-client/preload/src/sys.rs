@@ -60,7 +60,7 @@ pub(crate) fn outcome(result: c_long) -> Result<c_long, Errno> {
 }
 
 /// What a system call takes, as the register that it travels in.
-trait Argument {
+pub(crate) trait Argument {
     fn register(self) -> c_long;
 }
 
@@ -97,12 +97,13 @@ impl<T> Argument for *mut T {
 /// `call!(SYS_name, arguments…)`: a system call, as `Result<c_long, Errno>`.
 macro_rules! call {
     ($number:expr $(, $argument:expr)* $(,)?) => {{
-        let arguments = [$number $(, Argument::register($argument))*];
-        let mut call: Call = [0; 7];
+        let arguments = [$number $(, $crate::sys::Argument::register($argument))*];
+        let mut call: $crate::sys::Call = [0; 7];
         call[..arguments.len()].copy_from_slice(&arguments);
-        outcome(raw(call))
+        $crate::sys::outcome($crate::sys::raw(call))
     }};
 }
+pub(crate) use call;
 
 /// Bytes of the kernel's signal sets.
 const KERNEL_SIGSET_BYTES: usize = 8;
@@ -117,10 +118,24 @@ pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     let mut byte = 0_u8;
     let nobody = null::<libc::sockaddr>();
     // SAFETY: one writable byte, and no address asked for.
-    unsafe {
-        call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody)
-    }?;
+    unsafe { call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody) }?;
     Ok(())
+}
+
+/// What there is on the socket, as far as it fits, without taking it; none is the end.
+pub(crate) fn peek(socket: RawFd, target: &mut [u8]) -> Result<usize, Errno> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let nobody = null::<libc::sockaddr>();
+    let (bytes, length) = (target.as_mut_ptr(), target.len());
+    // SAFETY: the pointer and the length of a live slice, and no address asked for.
+    counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
+}
+
+/// Whether the kernel has room for what is written to the socket.
+pub(crate) fn is_writable(socket: RawFd) -> bool {
+    const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut entry = [pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
+    ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
 }
 
 /// Sends without waiting and without SIGPIPE.
@@ -145,10 +160,10 @@ pub(crate) fn receive_all(
     counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
 }
 
-/// Ends what is written to the socket.
-pub(crate) fn shut_down_writing(socket: RawFd) {
-    // SAFETY: takes no pointer. What became of the socket, its user hears from it.
-    let _result = unsafe { call!(libc::SYS_shutdown, socket, libc::SHUT_WR) };
+/// `shutdown(2)`. What became of the socket, its user hears from it.
+pub(crate) fn shut_down(socket: RawFd, how: c_int) {
+    // SAFETY: takes no pointer.
+    let _result = unsafe { call!(libc::SYS_shutdown, socket, how) };
 }
 
 /// Lets single bytes go at once: those of doorbells do not wait for acknowledgements.
@@ -237,21 +252,12 @@ pub(crate) fn epoll_wait(
 ) -> Result<usize, Errno> {
     let capacity = c_int::try_from(events.len()).unwrap_or(c_int::MAX);
     // Rounded up, so that a wait never spins on the last fraction.
-    let timeout_ms = timeout_ns.map_or(-1, |ns| {
-        c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX)
-    });
+    let timeout_ms =
+        timeout_ns.map_or(-1, |ns| c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX));
     let first = events.as_mut_ptr();
     // SAFETY: a live slice of so many events, and the caller's signal mask.
     counted(unsafe {
-        call!(
-            libc::SYS_epoll_pwait,
-            epfd,
-            first,
-            capacity,
-            timeout_ms,
-            mask,
-            KERNEL_SIGSET_BYTES,
-        )
+        call!(libc::SYS_epoll_pwait, epfd, first, capacity, timeout_ms, mask, KERNEL_SIGSET_BYTES,)
     })
 }
 
@@ -322,6 +328,13 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+/// Lets go of the CPU for so long; a signal ends it.
+pub(crate) fn nap(ns: i64) {
+    let time = timespec { tv_sec: 0, tv_nsec: ns };
+    // SAFETY: a live timespec, and no place for the rest.
+    let _result = unsafe { call!(libc::SYS_nanosleep, &raw const time, null::<timespec>()) };
+}
+
 /// Raises SIGPIPE, as writing to a socket that nobody reads does.
 pub(crate) fn raise_sigpipe() {
     // SAFETY: takes no pointer.
@@ -335,8 +348,7 @@ pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
     let (process, thread) = (process.unwrap_or(0), thread.unwrap_or(0));
     let info = std::ptr::from_ref(info);
     // SAFETY: a live siginfo, which the kernel copies.
-    let _result =
-        unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
+    let _result = unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
 }
 
 /// Sets this thread's signal mask.
@@ -352,4 +364,12 @@ pub(crate) fn set_signal_mask(mask: u64) {
             KERNEL_SIGSET_BYTES,
         )
     };
+}
+
+/// A number that no other thread of this process has.
+pub(crate) fn thread() -> u64 {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr() as u64)
 }

@@ -1,87 +1,67 @@
-//! Client libraries of other languages, unmodified, on shared memory: `make clients`
-//! installs them and runs this.
+//! Programs of other languages, unmodified, on their socket and on shared memory: one of
+//! each kind of runtime. `make clients` installs what they need and runs this;
+//! `clients_all.rs` has more of each kind.
 //!
-//! Each program in `clients/` checks its replies, most also that it really moved.
-//! `SHM_FIFO_CLIENTS` names the directory with what the packages of Python and Node
-//! were installed into.
+//! What they do is in `clients/`: some hundred commands, a pipeline, values of 3 MiB,
+//! subscriptions, blocking commands, `CLIENT KILL`, another server in the place of the
+//! first, a file that is opened when a connection has been closed, children, SIGTERM.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "support/both_ways.rs"]
+mod both_ways;
 mod support;
 
-use std::env;
+use both_ways::{Program, source};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::{Server, run, watched};
+use support::{Server, watched};
 
-fn packages() -> PathBuf {
-    let directory = env::var_os("SHM_FIFO_CLIENTS");
-    directory.expect("SHM_FIFO_CLIENTS is set; make clients installs the clients").into()
-}
-
-fn program(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
-}
-
-/// Runs a client's program, of which at least so many connections move.
-fn client(interpreter: &str, name: &'static str, moves: u64) {
-    let interpreter = interpreter.to_owned();
-    watched(move || {
-        let server = Server::start(&[]);
-        let mut command = server.exec(16);
-        command.arg(interpreter).arg(program(name)).arg(server.socket());
-        command.env("NODE_PATH", packages().join("node_modules"));
-        assert_eq!(run(&mut command, ""), "passed\n");
-        assert!(server.moved() >= moves, "only {} have moved", server.moved());
-        assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
-    });
+#[test]
+#[ignore = "needs packages: make clients"]
+fn redis_py_that_blocks_and_forks() {
+    Program::python("redis_py.py").word("blocking").compare();
 }
 
 #[test]
 #[ignore = "needs packages: make clients"]
-fn redis_py() {
-    let python = packages().join("python/bin/python3");
-    client(python.to_str().unwrap(), "redis_py.py", 2);
+fn redis_py_on_uvloop() {
+    Program::python("redis_py_asyncio.py").word("uvloop").compare();
 }
 
 #[test]
 #[ignore = "needs packages: make clients"]
-fn node_redis() {
-    client("node", "node_redis.js", 1);
+fn node_redis_on_node_22_by_tcp() {
+    Program::node("node22").word("redis").by_tcp().compare();
 }
 
 #[test]
 #[ignore = "needs packages: make clients"]
-fn ioredis() {
-    client("node", "ioredis.js", 1);
+fn ioredis_on_node_24() {
+    Program::node("node24").word("ioredis").compare();
 }
 
 #[test]
 #[ignore = "needs packages: make clients"]
-fn redis_rb_and_the_pipelining_example() {
-    client("ruby", "pipelining.rb", 1);
+fn redis_rs_on_tokio() {
+    Program::redis_rs().compare();
 }
 
 #[test]
 #[ignore = "needs packages: make clients"]
 fn phpredis() {
-    client("php", "phpredis.php", 1);
+    Program::new("php").word(source("phpredis.php")).compare();
 }
 
 #[test]
 #[ignore = "needs packages: make clients"]
-fn java_by_unix_socket_and_tcp() {
-    watched(|| {
-        let server = Server::start(&[]);
-        let mut unix = server.exec(16);
-        unix.arg("java").arg(program("Talk.java")).arg("unix").arg(server.socket());
-        assert_eq!(run(&mut unix, ""), "passed\n");
-        assert_eq!(server.moved(), 2);
-        let mut tcp = server.exec_tcp(16);
-        tcp.arg("java").arg(program("Talk.java")).args(["tcp", &server.port.to_string()]);
-        assert_eq!(run(&mut tcp, ""), "passed\n");
-        assert_eq!(server.moved(), 5);
-    });
+fn redis_rb_by_tcp() {
+    Program::new("ruby").word(source("redis_rb.rb")).by_tcp().compare();
+}
+
+#[test]
+#[ignore = "needs packages: make clients"]
+fn java() {
+    Program::new("java").word(source("Jdk.java")).compare();
 }
 
 /// The line of the page on pipelining, by both ways in which nc ends: it waits for the

@@ -1,23 +1,24 @@
-//! Connecting without blocking the runtime.
+//! Connecting without blocking the runtime, and without a thread.
 //!
-//! The runtime connects. The few commands that follow, once in a connection's
-//! life, are the blocking code's own, on one of the runtime's threads for that: a
-//! second version of a conversation with file descriptors and bytes to keep in
-//! order would only be a second chance to get it wrong. Who stops waiting hangs up,
-//! so no thread is left behind.
+//! What is said, and what the answers mean, is the same as for a blocking connection:
+//! [`Greeting`] and [`Moving`](crate::Moving) know it. Who stops waiting drops the socket,
+//! and nothing is left behind.
 
+use super::dial::dial;
+use super::moving::move_to_shared_memory;
 use super::{MultiplexedConnection, Stream};
+use crate::address::Sharing;
 use crate::client::Client;
+use crate::connection::Greeting;
 use crate::error::Error;
-use crate::handshake::Refusal;
-use crate::sys;
-use redis::{AsyncConnectionConfig, ConnectionAddr, RedisConnectionInfo, RedisResult};
+use crate::handshake::{Attempt, Refusal};
+use crate::messages::{ended, not_understood};
+use crate::reply::ReplyReader;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult, Value};
 use shm_fifo::{SpinPolicy, WaitMode};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
-use tokio::task::spawn_blocking;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// redis-rs' own limit for asynchronous connections.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -70,10 +71,13 @@ impl Client {
         &self,
         config: &AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, Error> {
-        let (stream, refusal) = self.get_async_stream().await?;
-        let settings = self.remaining_settings();
-        let made = MultiplexedConnection::over(stream, refusal, &settings, config.clone());
-        made.await.map_err(Error::SetUp)
+        self.in_time(async {
+            let (stream, refusal) = self.stream().await?;
+            let settings = self.remaining_settings();
+            let made = MultiplexedConnection::over(stream, refusal, &settings, config.clone());
+            made.await.map_err(Error::SetUp)
+        })
+        .await
     }
 
     /// Connects for subscriptions.
@@ -84,8 +88,12 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime, or in one without IO or time.
     pub async fn get_async_pubsub(&self) -> RedisResult<redis::aio::PubSub> {
-        let (stream, _) = self.get_async_stream().await?;
-        redis::aio::PubSub::new(&self.remaining_settings(), stream).await
+        let made = self.in_time(async {
+            let (stream, _) = self.stream().await?;
+            let settings = self.remaining_settings();
+            redis::aio::PubSub::new(&settings, stream).await.map_err(Error::SetUp)
+        });
+        Ok(made.await?)
     }
 
     /// Connects, authenticates, selects the database and moves to shared memory if
@@ -99,42 +107,42 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime, or in one without IO or time.
     pub async fn get_async_stream(&self) -> Result<(Stream, Option<Refusal>), Error> {
+        self.in_time(self.stream()).await
+    }
+
+    /// What `connecting` makes within the time that connecting may take.
+    async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let timeout = self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        match tokio::time::timeout(timeout, self.stream()).await {
-            Ok(stream) => stream,
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(made) => made,
             Err(_) => Err(self.cannot_connect(io::ErrorKind::TimedOut.into())),
         }
     }
 
     async fn stream(&self) -> Result<(Stream, Option<Refusal>), Error> {
-        let stream = self.dial_async().await.map_err(|error| self.cannot_connect(error))?;
-        let hang_up = HangUp::of(&stream).map_err(|error| self.cannot_connect(error))?;
-        let client = self.clone().for_event_loops();
-        let welcomed = spawn_blocking(move || client.welcome(stream)).await;
-        hang_up.forget();
-        // The thread was not started because the runtime ends.
-        let welcomed = welcomed.map_err(|error| self.cannot_connect(io::Error::other(error)))?;
-        let (stream, refusal) = welcomed?.into_stream();
-        let stream = Stream::new(stream).map_err(|error| self.cannot_connect(error))?;
-        Ok((stream, refusal))
+        let info = self.address().info();
+        let stream = dial(info.addr()).await.map_err(|error| self.cannot_connect(error))?;
+        let stream = greet(stream, info.redis_settings()).await.map_err(Error::SetUp)?;
+        self.share_async(stream).await
     }
 
-    async fn dial_async(&self) -> io::Result<crate::Stream> {
-        match self.address().info().addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                let socket = TcpStream::connect((host.as_str(), *port)).await?.into_std()?;
-                socket.set_nonblocking(false)?;
-                socket.set_nodelay(true)?;
-                Ok(socket.into())
-            }
-            ConnectionAddr::Unix(path) => {
-                let socket = UnixStream::connect(path).await?.into_std()?;
-                socket.set_nonblocking(false)?;
-                Ok(socket.into())
-            }
-            // `Address` lets no other pass.
-            _ => Err(io::ErrorKind::Unsupported.into()),
+    async fn share_async(&self, stream: Stream) -> Result<(Stream, Option<Refusal>), Error> {
+        if self.address().sharing() == Sharing::Never {
+            return Ok((stream, None));
         }
+        let stream = stream.into_std().map_err(|error| self.cannot_connect(error))?;
+        let (stream, refusal) = match move_to_shared_memory(stream).await? {
+            Attempt::Moved(mut stream) => {
+                stream.set_policy(self.event_loop_policy());
+                (stream, None)
+            }
+            Attempt::Stayed(stream, refusal) => (stream, Some(self.accept(refusal)?)),
+        };
+        let stream = Stream::new(stream).map_err(|error| self.cannot_connect(error))?;
+        Ok((stream, refusal))
     }
 
     /// What is still to be said to a server that has greeted us: the protocol,
@@ -148,31 +156,40 @@ impl Client {
     }
 
     /// Without spinning, unless that was asked for.
-    fn for_event_loops(self) -> Self {
-        let policy = self.policy.clone();
-        self.wait_policy(policy.unwrap_or(SpinPolicy::new(WaitMode::Park, 0)))
+    fn event_loop_policy(&self) -> SpinPolicy {
+        self.policy.clone().unwrap_or(SpinPolicy::new(WaitMode::Park, 0))
     }
 }
 
-/// Ends a connection, unless it is told to forget it: whoever uses it elsewhere
-/// fails at once.
-#[derive(Debug)]
-struct HangUp(Option<OwnedFd>);
-
-impl HangUp {
-    fn of(stream: &crate::Stream) -> io::Result<Self> {
-        stream.as_fd().try_clone_to_owned().map(Some).map(Self)
+/// The same stream, once the server has been greeted on it.
+async fn greet(mut stream: Stream, settings: &RedisConnectionInfo) -> RedisResult<Stream> {
+    let Greeting { commands, steps } = Greeting::of(settings);
+    stream.write_all(&commands).await?;
+    let mut replies = ReplyReader::default();
+    for step in steps {
+        step.judge(next_reply(&mut stream, &mut replies).await?)?;
     }
-
-    fn forget(mut self) {
-        self.0 = None;
-    }
+    stream.keep(replies.unread());
+    Ok(stream)
 }
 
-impl Drop for HangUp {
-    fn drop(&mut self) {
-        if let Some(socket) = &self.0 {
-            sys::shut_down(socket.as_raw_fd());
+/// The next reply. Push messages on the way are for nobody.
+async fn next_reply(stream: &mut Stream, replies: &mut ReplyReader) -> RedisResult<Value> {
+    loop {
+        match replies.next().map_err(not_understood)? {
+            Some(Value::Push { .. }) => {}
+            Some(reply) => return Ok(reply),
+            None => {
+                let mut chunk = [0; 1024];
+                let count = stream.read(&mut chunk).await?;
+                let mut news = &chunk[..count];
+                if news.is_empty() {
+                    return Err(ended());
+                }
+                while !news.is_empty() {
+                    replies.fill(|room| io::Read::read(&mut news, room))?;
+                }
+            }
         }
     }
 }

@@ -49,6 +49,11 @@ impl Shared {
         Ok(Self { channel, expecting: false, sleepers, waker })
     }
 
+    /// The channel, which no runtime watches any more.
+    pub(super) fn into_channel(self) -> Channel {
+        self.channel.into_inner().0
+    }
+
     pub(super) fn channel(&mut self) -> &mut Channel {
         &mut self.channel.get_mut().0
     }

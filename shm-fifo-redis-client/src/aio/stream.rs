@@ -54,6 +54,32 @@ impl Stream {
         Ok(Self { carrier, kept })
     }
 
+    /// A stream over a socket of the runtime's.
+    pub(super) fn tcp(socket: TcpStream) -> Self {
+        Self { carrier: AsyncCarrier::Tcp(socket), kept: VecDeque::new() }
+    }
+
+    /// As [`Stream::tcp`].
+    pub(super) fn unix(socket: UnixStream) -> Self {
+        Self { carrier: AsyncCarrier::Unix(socket), kept: VecDeque::new() }
+    }
+
+    /// The same connection, for no runtime.
+    pub(super) fn into_std(self) -> io::Result<crate::Stream> {
+        let mut stream = match self.carrier {
+            AsyncCarrier::Tcp(socket) => crate::Stream::from(socket.into_std()?),
+            AsyncCarrier::Unix(socket) => crate::Stream::from(socket.into_std()?),
+            AsyncCarrier::Shared(shared) => crate::Stream::from(shared.into_channel()),
+        };
+        stream.keep(&self.kept);
+        Ok(stream)
+    }
+
+    /// Puts bytes that were read behind those kept before.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend(bytes);
+    }
+
     /// What carries this stream.
     #[must_use]
     pub fn transport(&self) -> Transport {

@@ -10,50 +10,70 @@ use redis::{
 const LIBRARY_NAME: &str = "shm-fifo";
 const LIBRARY_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A command and what its failure means; `None` if nothing.
-type Step = (Cmd, Option<fn(ServerError) -> RedisError>);
+/// What is sent in one go, and what is to be made of each of the answers.
+pub(crate) struct Greeting {
+    pub(crate) commands: Vec<u8>,
+    pub(crate) steps: Vec<Step>,
+}
 
-/// Sends everything in one go, then looks at the answers.
+/// What a command's failure means; `None` if nothing.
+pub(crate) struct Step(Option<fn(ServerError) -> RedisError>);
+
+impl Greeting {
+    pub(crate) fn of(settings: &RedisConnectionInfo) -> Self {
+        let (commands, steps): (Vec<Cmd>, Vec<_>) = steps(settings).into_iter().unzip();
+        let commands = commands.iter().flat_map(Cmd::get_packed_command).collect();
+        Self { commands, steps }
+    }
+}
+
+impl Step {
+    /// Looks at its answer.
+    pub(crate) fn judge(&self, answer: Value) -> RedisResult<()> {
+        match (answer, self.0) {
+            (Value::ServerError(error), Some(meaning)) => Err(meaning(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sends everything, then looks at the answers.
 pub(super) fn greet(
     connection: &mut Connection,
     settings: &RedisConnectionInfo,
     mut deadline: Deadline,
 ) -> RedisResult<()> {
-    let steps = steps(settings);
-    let packed = steps.iter().flat_map(|(command, _)| command.get_packed_command());
-    let packed: Vec<u8> = packed.collect();
-    if packed.is_empty() {
+    let Greeting { commands, steps } = Greeting::of(settings);
+    if commands.is_empty() {
         return Ok(());
     }
     connection.use_timeout(deadline.left());
-    connection.send(&packed)?;
-    for (_, meaning) in steps {
+    connection.send(&commands)?;
+    for step in steps {
         connection.use_timeout(deadline.left());
-        if let (Value::ServerError(error), Some(meaning)) = (connection.reply()?, meaning) {
-            return Err(meaning(error));
-        }
+        step.judge(connection.reply()?)?;
     }
     Ok(())
 }
 
-fn steps(settings: &RedisConnectionInfo) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+fn steps(settings: &RedisConnectionInfo) -> Vec<(Cmd, Step)> {
+    let mut steps = Vec::new();
     if settings.protocol().supports_resp3() {
-        steps.push((hello(settings), Some(hello_failed)));
+        steps.push((hello(settings), Step(Some(hello_failed))));
     } else if let Some(auth) = auth(settings) {
-        steps.push((auth, Some(auth_failed)));
+        steps.push((auth, Step(Some(auth_failed))));
     }
     if settings.db() != 0 {
         let mut select = cmd("SELECT");
         select.arg(settings.db());
-        steps.push((select, Some(select_failed)));
+        steps.push((select, Step(Some(select_failed))));
     }
     if !settings.skip_set_lib_name() {
         // Before 7.2 Redis does not know these.
         let name = settings.lib_name().unwrap_or(LIBRARY_NAME);
         let version = settings.lib_ver().unwrap_or(LIBRARY_VERSION);
-        steps.push((set_info("LIB-NAME", name), None));
-        steps.push((set_info("LIB-VER", version), None));
+        steps.push((set_info("LIB-NAME", name), Step(None)));
+        steps.push((set_info("LIB-VER", version), Step(None)));
     }
     steps
 }

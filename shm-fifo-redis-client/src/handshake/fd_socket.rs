@@ -38,8 +38,9 @@ impl FdSocket {
 
     /// The name, as `SHM.OPEN` wants it.
     #[must_use]
-    pub fn name(&self) -> String {
-        self.address.digits().iter().copied().map(char::from).collect()
+    pub fn name(&self) -> &str {
+        // They are digits.
+        std::str::from_utf8(self.address.digits()).unwrap_or_default()
     }
 
     /// The descriptor that has come, without waiting: it is sent before the

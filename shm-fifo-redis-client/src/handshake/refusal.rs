@@ -1,5 +1,6 @@
 //! Why a connection did not move, or was lost while it tried.
 
+use super::machine::{Handshake, Reason, Violation};
 use crate::reply::ReplyError;
 use crate::stream::Stream;
 use shm_fifo::AttachError;
@@ -64,6 +65,15 @@ pub enum MoveError {
     Io(#[source] io::Error),
 }
 
+impl From<Violation> for MoveError {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Reply(error) => Self::Reply(error),
+            Violation::Unexpected(what) => Self::Violation(what),
+        }
+    }
+}
+
 impl From<io::Error> for MoveError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -87,10 +97,24 @@ fn is_this_host(peer: IpAddr, own: IpAddr) -> bool {
     peer.to_canonical().is_loopback() || peer == own
 }
 
-/// What an error in answer to `SHM.OPEN` means.
-pub(super) fn of_open(text: String) -> Refusal {
-    let unknown = text.to_ascii_lowercase().starts_with("err unknown command");
-    if unknown { Refusal::NoModule } else { Refusal::Refused(text) }
+impl Refusal {
+    /// The refusal for this reason, with the server's own words where it has some.
+    pub(super) fn because(reason: Reason, handshake: &Handshake) -> Self {
+        match reason {
+            Reason::NoModule => Self::NoModule,
+            Reason::NoDescriptor => Self::NoDescriptor,
+            Reason::Attach(error) => Self::Attach(error),
+            Reason::NotAllowed | Reason::OpenRefused | Reason::StartRefused => {
+                Self::Refused(text_of(handshake.answer()))
+            }
+        }
+    }
+}
+
+/// An error's text, or what came in its place.
+fn text_of(answer: &[u8]) -> String {
+    let text = answer.strip_prefix(b"-").unwrap_or(answer);
+    String::from_utf8_lossy(text).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -109,8 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_command_means_no_module() {
-        assert!(matches!(of_open("ERR unknown command 'SHM.OPEN'".into()), Refusal::NoModule));
-        assert!(matches!(of_open("NOPERM no".into()), Refusal::Refused(_)));
+    fn a_text_is_an_errors_or_what_came_in_its_place() {
+        assert_eq!(text_of(b"-ERR SHM.OPEN: no\r\n"), "ERR SHM.OPEN: no");
+        assert_eq!(text_of(b"+QUEUED\r\n"), "+QUEUED");
+        assert_eq!(text_of(b"-ERR \xff cut of"), "ERR \u{fffd} cut of");
     }
 }

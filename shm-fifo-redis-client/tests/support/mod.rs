@@ -9,6 +9,8 @@ pub(crate) mod latency;
 pub(crate) mod pictures;
 pub(crate) mod python;
 pub(crate) mod redis_server;
+#[cfg(feature = "tokio")]
+pub(crate) mod runtime;
 pub(crate) mod terminal;
 
 use std::sync::mpsc;

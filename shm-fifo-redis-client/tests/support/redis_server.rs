@@ -42,6 +42,20 @@ impl RedisServer {
         Self::start(&arguments)
     }
 
+    /// Stops it as SIGSTOP does: connections wait in its queues from now on.
+    pub(crate) fn stop(&self) {
+        let pid = self.process.id().to_string();
+        let stopped = Command::new("kill").args(["-STOP", &pid]).status();
+        assert!(stopped.unwrap().success());
+        let is_stopped = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit(") ").next().unwrap().starts_with('T')
+        };
+        while !is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn port(&self) -> String {
         self.port.to_string()
     }

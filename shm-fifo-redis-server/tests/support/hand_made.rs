@@ -66,10 +66,7 @@ impl Offer {
 
     /// The token as `SHM.START` wants it.
     pub(crate) fn token(&self) -> String {
-        let memory = self.map();
-        (START_TOKEN_OFFSET..START_TOKEN_OFFSET + 16)
-            .map(|offset| format!("{:02x}", byte_at(&memory, offset).load(SeqCst)))
-            .collect()
+        token_in(&self.map())
     }
 
     /// What the server answers to a command on the socket.
@@ -107,16 +104,41 @@ impl HandMade {
     /// Sends `bytes`, which begin with `SHM.START`, and moves to shared memory. The
     /// answer is still in the ring.
     #[track_caller]
-    pub(crate) fn start_with(mut offer: Offer, bytes: &[u8]) -> Self {
+    pub(crate) fn start_with(offer: Offer, bytes: &[u8]) -> Self {
+        let mut client = Self::not_started(offer);
+        client.socket.write_all(bytes).unwrap();
+        assert_eq!(client.until_the_doorbell(), b"");
+        client
+    }
+
+    /// Maps what was offered and sends nothing.
+    pub(crate) fn not_started(offer: Offer) -> Self {
         let memory = offer.map();
-        offer.socket.write_all(bytes).unwrap();
-        let mut doorbell = [1];
-        offer.socket.read_exact(&mut doorbell).unwrap();
-        assert_eq!(doorbell, [0]);
         let client = Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 };
         // As in the chapter "Writing": no mailbox.
         client.word(words::REQUESTS + words::MAIL_START).store(u64::MAX, SeqCst);
         client
+    }
+
+    /// Sends `SHM.START`.
+    #[track_caller]
+    pub(crate) fn send_start(&mut self) {
+        let token = token_in(&self.memory);
+        self.socket.write_all(&request(&[b"SHM.START", token.as_bytes()])).unwrap();
+    }
+
+    /// What comes on the socket before the first doorbell. No value may have a zero byte.
+    #[track_caller]
+    pub(crate) fn until_the_doorbell(&mut self) -> Vec<u8> {
+        let mut received = Vec::new();
+        while received.last() != Some(&0) {
+            let mut chunk = [1; 64 * 1024];
+            let count = self.socket.read(&mut chunk).unwrap();
+            assert!(count > 0, "the connection ended");
+            received.extend_from_slice(&chunk[..count]);
+        }
+        received.pop();
+        received
     }
 
     /// The bytes of each ring.
@@ -168,6 +190,17 @@ impl HandMade {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         self.put(&request(&words));
         self.ring();
+    }
+
+    /// As [`HandMade::send`], by a client that does not know whether it was answered.
+    pub(crate) fn send_early(&mut self, command: &str) {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        self.put(&request(&words));
+        let is_answered = self.word(words::REPLIES + words::TAIL).load(SeqCst) != 0;
+        let parked = self.flag(words::REQUESTS + words::CONSUMER_PARKED);
+        if is_answered && parked.swap(0, SeqCst) != 0 {
+            self.ring();
+        }
     }
 
     /// Takes `count` bytes out of the ring, once they are there.
@@ -240,6 +273,12 @@ impl HandMade {
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         });
     }
+}
+
+fn token_in(memory: &MmapRaw) -> String {
+    (START_TOKEN_OFFSET..START_TOKEN_OFFSET + 16)
+        .map(|offset| format!("{:02x}", byte_at(memory, offset).load(SeqCst)))
+        .collect()
 }
 
 fn allocated_bytes(fd: &OwnedFd) -> u64 {

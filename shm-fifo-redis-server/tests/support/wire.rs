@@ -27,12 +27,18 @@ impl Wire {
     /// If the server refuses.
     #[track_caller]
     pub(crate) fn into_shm(self) -> Self {
-        assert!(self.inbox.is_empty(), "replies are outstanding");
-        match move_to_shared_memory(self.stream, Some(Instant::now() + PATIENCE)) {
+        match move_to_shared_memory(self.into_stream(), Some(Instant::now() + PATIENCE)) {
             Ok(Attempt::Moved(stream)) => Self::over(stream),
             Ok(Attempt::Stayed(_, refusal)) => panic!("not moved: {refusal}"),
             Err(error) => panic!("lost while moving: {error}"),
         }
+    }
+
+    /// Its stream, of which nothing was read that was not asked for.
+    #[track_caller]
+    pub(crate) fn into_stream(self) -> Stream {
+        assert!(self.inbox.is_empty(), "replies are outstanding");
+        self.stream
     }
 
     pub(crate) fn stream(&mut self) -> &mut Stream {

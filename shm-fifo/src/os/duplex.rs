@@ -187,7 +187,7 @@ impl Duplex {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         self.tail.store(producer.position(), Relaxed);
-        if written > 0 && self.must_ring(&PublishFence::execute()) {
+        if written > 0 && self.must_ring(&producer) {
             doorbell::ring(socket);
         }
         let wanted = sources.iter().any(|source| !source.is_empty());
@@ -307,10 +307,8 @@ impl Duplex {
         if !self.mapping.is_inherited() {
             self.end_writing();
             // As after a write: a peer that has not entered looks before it sleeps.
-            let fence = PublishFence::execute();
-            if self.has_peer_entered_behind(&fence) {
-                doorbell::ring(socket);
-            }
+            let _before_the_look = PublishFence::execute();
+            self.ring(socket);
         }
     }
 
@@ -332,17 +330,13 @@ impl Duplex {
         self.entered.load(Relaxed)
     }
 
-    /// Whether the peer sleeps over what was published before `fence`.
-    fn must_ring(&self, fence: &PublishFence) -> bool {
+    /// After publishing: whether the peer sleeps and must be rung.
+    fn must_ring(&self, producer: &Producer<'_>) -> bool {
         if self.has_entered() {
-            self.space.must_ring(fence)
+            producer.must_ring()
         } else {
-            self.watch().must_ring_if_entered(fence, FIRST_POSITION)
+            self.watch().must_ring_if_entered(FIRST_POSITION)
         }
-    }
-
-    fn has_peer_entered_behind(&self, _fence: &PublishFence) -> bool {
-        self.has_peer_entered()
     }
 
     /// Rings the peer, unless the socket is not there for that yet.

@@ -117,7 +117,19 @@ pub(crate) fn timeout(fd: RawFd, option: libc::c_int) -> Option<libc::timespec> 
 /// Waits until `fd` is readable or has ended; `false` if `timeout` passed before.
 #[cfg(feature = "virtual-fd")]
 pub(crate) fn wait_readable(fd: RawFd, timeout: Option<libc::timespec>) -> io::Result<bool> {
-    let mut polled = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    poll_one(fd, libc::POLLIN, timeout)
+}
+
+/// Whether a short write to `fd` would not wait, or `fd` has ended.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn is_writable(fd: RawFd) -> bool {
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    poll_one(fd, libc::POLLOUT, Some(at_once)).unwrap_or(false)
+}
+
+#[cfg(feature = "virtual-fd")]
+fn poll_one(fd: RawFd, events: libc::c_short, timeout: Option<libc::timespec>) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd, events, revents: 0 };
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: one live pollfd, a live timespec or null, and no signal mask.
     let ready = counted(unsafe {

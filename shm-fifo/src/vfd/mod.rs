@@ -30,12 +30,12 @@ use crate::os::fork::{self, Generation};
 use crate::os::region::Endpoint;
 use crate::os::sys;
 use crate::os::wait::WaitMode;
-use poller::Poller;
+use poller::{EPOLLOUT, Poller};
 use session::Session;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
-use table::Registration;
+use table::{Registration, Slot};
 
 pub use poller::configure;
 pub use session::{SessionInfo, Usage, usage};
@@ -71,19 +71,23 @@ pub fn in_forked_child() -> bool {
 /// of this module serve it.
 ///
 /// `owner` is any number the program knows the connection by; [`sessions`] tells it.
+/// `greeting` is what the peer reads first, by which it knows that the move has taken
+/// place. It is published before any thread looks at what the peer has written: so a
+/// peer may write before it was greeted, and ring nobody
+/// ([`Watch::must_ring_if_entered`](crate::Watch::must_ring_if_entered)).
 ///
 /// # Errors
 /// `AlreadyExists` if it has moved before; otherwise what the system says when
 /// the socket's registration in an epoll instance cannot be found or changed.
 /// Nothing has moved then.
-pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64) -> io::Result<()> {
+pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::Result<()> {
     let slot = table::slot_or_insert(fd).ok_or(io::ErrorKind::InvalidInput)?;
     let session = slot.session_or_insert(fd);
     session.begin(endpoint, owner)?;
     let watch = |registration: Registration| -> io::Result<()> {
         let poller = Poller::of(registration.epfd)?;
         slot.register(Some(registration));
-        poller.admit(libc::EPOLL_CTL_MOD, session, registration)
+        poller.admit(libc::EPOLL_CTL_MOD, session, registration, greeting)
     };
     // What is remembered may be of an epoll instance that was closed since.
     if slot.registration().is_some_and(|remembered| watch(remembered).is_ok()) {
@@ -92,6 +96,7 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64) -> io::Result<()> {
     slot.register(None);
     let Some(registration) = table::find_registration(fd) else {
         // Nobody watches it at the moment; whoever adds it will.
+        session.greet(greeting);
         return Ok(());
     };
     let watched = watch(registration);
@@ -99,6 +104,19 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64) -> io::Result<()> {
         session.abandon();
     }
     watched
+}
+
+/// Whether the socket `fd` can be left where the program is in its output: it does not
+/// wait to go on with something that it began to write there, and there is room for the
+/// doorbell that ends the stream.
+///
+/// What it holds back without having begun goes into the ring, behind the greeting.
+#[must_use]
+pub fn is_between_writes(fd: RawFd) -> bool {
+    let remembered = table::slot(fd).and_then(Slot::registration);
+    let registration = remembered.or_else(|| table::find_registration(fd));
+    let waits_to_write = registration.is_some_and(|known| known.mask & EPOLLOUT != 0);
+    !waits_to_write && sys::is_writable(fd)
 }
 
 /// Whether `fd` has been moved onto shared memory.

@@ -182,16 +182,20 @@ impl Poller {
     }
 
     /// Registers `session`'s socket as `wanted` (`operation` is `EPOLL_CTL_ADD` or
-    /// `EPOLL_CTL_MOD`) and looks at its ring from the next turn on.
+    /// `EPOLL_CTL_MOD`), publishes its `greeting`, if it has one to say, and looks at
+    /// its ring from the next turn on.
     pub(super) fn admit(
         &self,
         operation: libc::c_int,
         session: &'static Session,
         wanted: Registration,
+        greeting: &[u8],
     ) -> io::Result<()> {
         let register = || {
             let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(session.fd()) };
-            sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))
+            sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))?;
+            session.greet(greeting);
+            Ok(())
         };
         session.join_poller(self.epfd, register, |views| {
             let mut state = self.lock();
@@ -521,4 +525,56 @@ fn this_thread() -> usize {
 fn ms_between(now_ns: u64, deadline_ns: u64) -> libc::c_int {
     let left_ms = deadline_ns.saturating_sub(now_ns).div_ceil(1_000_000);
     libc::c_int::try_from(left_ms).unwrap_or(libc::c_int::MAX)
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "an epoll instance comes from a C function")]
+mod tests {
+    use super::*;
+    use crate::os::region::Region;
+    use std::os::fd::FromRawFd as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn the_greeting_is_there_before_anybody_can_look_at_the_ring() {
+        let (socket, _there) = UnixStream::pair().expect("a socket pair");
+        // SAFETY: no pointer; the result is a new descriptor that nobody else has.
+        let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
+        let epfd = epoll.as_raw_fd();
+        let event = libc::epoll_event { events: EPOLLIN, u64: 1 };
+        let add = libc::EPOLL_CTL_ADD;
+        table::change_registration(epfd, add, socket.as_raw_fd(), Some(event)).expect("added");
+        let region = Region::create(4096).expect("memory");
+        let peer = Region::attach(region.fd().expect("its file")).expect("a region");
+        let mut peer = peer.into_endpoint();
+
+        let poller = Poller::of(epfd).expect("a poller");
+        let session = table::slot_or_insert(socket.as_raw_fd())
+            .expect("a file descriptor")
+            .session_or_insert(socket.as_raw_fd());
+        session.begin(region.into_endpoint(), 0).expect("its first");
+
+        // As long as this is held, nobody looks, nor joins those who are looked at.
+        let looking = poller.lock();
+        let was_greeted = std::thread::scope(|scope| {
+            let wanted = Registration { epfd, mask: EPOLLIN, data: 1 };
+            scope.spawn(move || {
+                poller.admit(libc::EPOLL_CTL_MOD, session, wanted, b"hello").expect("admitted");
+            });
+            let deadline = Instant::now() + PATIENCE;
+            while peer.consumer.available_bytes() == Ok(0) && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let was_greeted = peer.consumer.available_bytes() == Ok(5);
+            drop(looking);
+            was_greeted
+        });
+
+        session.end();
+        assert!(was_greeted);
+    }
 }

@@ -141,6 +141,18 @@ impl Session {
         Ok(())
     }
 
+    /// Publishes what the peer is to read first, and rings for it.
+    ///
+    /// To be called before a poller looks at the ring. A peer that writes before it was
+    /// greeted rings nobody: whoever goes to sleep over the ring has to look at it
+    /// behind the greeting.
+    pub(super) fn greet(&self, greeting: &[u8]) {
+        // ORDERING E6: the Release store of the position, and the fence of whoever
+        // announces a sleep later (`announce`). Joining a poller orders the two.
+        // There is no room for it only if the peer says that the empty ring is full.
+        self.try_write(&[IoSlice::new(greeting)]).ok();
+    }
+
     /// Takes a session back that could not be started: the socket lives on.
     pub(super) fn abandon(&self) {
         drop(self.take());

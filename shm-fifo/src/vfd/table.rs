@@ -128,7 +128,9 @@ pub(super) fn change_registration(
         data: event.u64,
     });
     match (slot.live_session(), wanted) {
-        (Some(session), Some(wanted)) => Poller::of(epfd)?.admit(operation, session, wanted)?,
+        (Some(session), Some(wanted)) => {
+            Poller::of(epfd)?.admit(operation, session, wanted, &[])?
+        }
         (Some(session), None) => {
             sys::epoll_ctl(epfd, operation, fd, event)?;
             session.dismiss_from(epfd);

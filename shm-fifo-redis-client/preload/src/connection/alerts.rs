@@ -5,6 +5,7 @@
 //! seen: it finds the socket readable then, if not as soon as it could.
 
 use super::{Connection, Phase, lock};
+use crate::report::Reason;
 use shm_fifo::{Duplex, Interest};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const UNPROVEN: u8 = 2;
 impl Connection {
     /// The program switched it on or off. A connection on its socket stays there.
     pub(crate) fn set_async(self: &Arc<Self>, is_async: bool) {
-        if is_async && self.give_up() {
+        if is_async && self.give_up(Reason::Watched) {
             return;
         }
         if is_async {
@@ -31,14 +32,14 @@ impl Connection {
 
     /// It has moved, though the program was seen to read in blocking mode alone. To be called
     /// with the sleepers locked.
-    pub(super) fn is_unproven(&self, ring: &Duplex) {
+    pub(super) fn ring_always(&self, ring: &Duplex) {
         self.alerts.fetch_or(UNPROVEN, Relaxed);
         ask(ring, self.fd());
     }
 
     /// The program waits for it, by a call that is served.
     #[inline]
-    pub(crate) fn is_proven(&self) {
+    pub(crate) fn note_seen_waiting(&self) {
         if self.alerts.load(Relaxed) & UNPROVEN != 0 {
             self.alerts.fetch_and(!UNPROVEN, Relaxed);
         }

@@ -15,10 +15,11 @@ impl Connection {
     // Reading.
 
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
-    pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, manner: Manner) -> Served {
+    pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
         let mut filled = 0;
         loop {
+            let was_kept = self.kept_bytes.load(Relaxed) > 0;
             match self.read_now(spans, filled, manner.peek) {
                 Served::ByKernel if filled == 0 => return Served::ByKernel,
                 Served::ByKernel => {
@@ -29,9 +30,20 @@ impl Connection {
                 Served::Done(Ok(count)) => {
                     filled += count;
                     // What is peeked at stays: waiting for more would find it again.
-                    if manner.peek || !manner.wait_all || filled >= wanted {
+                    if manner.peek || filled >= wanted {
                         return Served::Done(Ok(filled));
                     }
+                    if !manner.wait_all {
+                        if !was_kept {
+                            return Served::Done(Ok(filled));
+                        }
+                        // Where the bytes came from is no boundary: what is there behind them
+                        // is read, too. But nothing is waited for.
+                        manner.dont_wait = true;
+                    }
+                }
+                Served::Done(Err(Errno::AGAIN)) if filled > 0 && manner.dont_wait => {
+                    return Served::Done(Ok(filled));
                 }
                 Served::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
                 Served::Done(Err(Errno::AGAIN)) => {}
@@ -52,7 +64,8 @@ impl Connection {
         }
         let dont_wait = manner.dont_wait || self.is_nonblocking();
         let filled = spans.fill(skip, |target| {
-            let count = sys::receive_all(self.fd(), target, dont_wait)?;
+            let received = signals::let_in(|| sys::receive_all(self.fd(), target, dont_wait));
+            let count = received.unwrap_or(Err(Errno(libc::EINTR)))?;
             self.note(|tracker| tracker.received(&target[..count], self.may_be_early()));
             Ok::<_, Errno>(count)
         });
@@ -65,6 +78,7 @@ impl Connection {
             if self.kept_bytes.load(Relaxed) > 0 {
                 let count = self.read_kept(spans, skip, peek);
                 if count > 0 {
+                    self.settle();
                     return Served::Done(Ok(count));
                 }
             }
@@ -81,6 +95,7 @@ impl Connection {
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
+                    self.after_read();
                     return Served::Done(result);
                 }
             }
@@ -129,8 +144,12 @@ impl Connection {
     /// on it.
     fn hears_of_the_end(self: &Arc<Self>, manner: Manner) -> bool {
         const INTERVAL_NS: u64 = 1_000_000;
-        if self.may_wait(manner) || self.phase() != Phase::Shared || self.has_ended() {
+        if self.may_wait(manner) || self.phase() != Phase::Shared {
             return false;
+        }
+        // It may have been heard since the ring was looked into.
+        if self.has_ended() {
+            return true;
         }
         let now_ns = sys::monotonic_ns();
         if now_ns.saturating_sub(self.looked_ns.load(Relaxed)) < INTERVAL_NS {
@@ -142,7 +161,11 @@ impl Connection {
     }
 
     /// Bytes that can be read without waiting; `None` if the kernel knows.
-    pub(crate) fn available_bytes(&self) -> Option<usize> {
+    pub(crate) fn available_bytes(self: &Arc<Self>) -> Option<usize> {
+        if matches!(self.phase(), Phase::Opening | Phase::Starting) {
+            self.attend(None);
+        }
+        self.settle();
         let kept = self.kept_bytes.load(Relaxed);
         match self.phase() {
             Phase::Socket => None,
@@ -164,6 +187,15 @@ impl Connection {
         loop {
             let result = match self.phase() {
                 Phase::Shared => self.write_ring(sources, written),
+                // What the server has said meanwhile may be its end.
+                Phase::Starting
+                    if {
+                        self.attend(None);
+                        self.phase() != Phase::Starting
+                    } =>
+                {
+                    continue;
+                }
                 Phase::Starting => match self.write_early(sources, written) {
                     Some(result) => result,
                     None => continue,
@@ -244,7 +276,7 @@ impl Connection {
         if dont_wait || self.is_nonblocking() {
             return Err(Errno::AGAIN);
         }
-        self.is_proven();
+        self.note_seen_waiting();
         if self.spin(interest) || !self.join(interest) {
             return Ok(());
         }
@@ -252,11 +284,14 @@ impl Connection {
             true => self.sleep_for_space(),
             false => sys::wait_for_byte(self.fd()),
         });
-        let woken = woken.unwrap_or(Err(Errno(libc::EINTR)));
+        let woken = woken.unwrap_or_else(|interrupted| match interrupted.restarts {
+            true => Err(Errno(libc::ERESTART)),
+            false => Err(Errno(libc::EINTR)),
+        });
         // Whatever else it is, it is to be heard on the socket.
-        let interrupted = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
-        self.part(interest, !interrupted);
-        if interrupted { woken } else { Ok(()) }
+        let is_over = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
+        self.part(interest, woken.is_ok());
+        if is_over { woken } else { Ok(()) }
     }
 
     /// Whether a read that is the kernel's waits, where there is nothing to read.
@@ -295,7 +330,11 @@ impl Connection {
     }
 
     pub(crate) fn forget_mode(&self) {
-        self.blocking.store(MODE_UNKNOWN, Relaxed);
+        let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
+        let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();
+        if before != MODE_UNKNOWN && is_changed {
+            self.forget_waiting();
+        }
     }
 
     /// Whether the file descriptor is in non-blocking mode.

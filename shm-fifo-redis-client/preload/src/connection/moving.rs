@@ -1,8 +1,10 @@
 //! A connection's way to shared memory and back, and its end, which may come at any
 //! moment of it.
 
+use super::fate::reason_of;
 use super::{Connection, Phase, lock};
 use crate::mover::{self, Mover, Outcome, Refusal};
+use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
 use crate::{sys, table};
@@ -16,6 +18,11 @@ impl Connection {
     /// not the kernel's to tell.
     pub(crate) fn enter(&self) -> bool {
         self.enter_if(|phase| matches!(phase, Phase::Socket | Phase::Returning))
+    }
+
+    /// Marks a wait for the socket itself; `false` if that is ours to wait for.
+    pub(crate) fn enter_to_wait(&self) -> bool {
+        self.enter_if(|phase| phase == Phase::Socket)
     }
 
     fn enter_if(&self, may_enter: impl FnOnce(Phase) -> bool) -> bool {
@@ -37,8 +44,7 @@ impl Connection {
     /// before the kernel returns.
     pub(crate) fn enter_to_send(&self) -> bool {
         self.sending.fetch_add(1, SeqCst);
-        let may_enter =
-            self.enter_if(|phase| !matches!(phase, Phase::Starting | Phase::Shared));
+        let may_enter = self.enter_if(|phase| !matches!(phase, Phase::Starting | Phase::Shared));
         if !may_enter {
             self.sending.fetch_sub(1, SeqCst);
         }
@@ -48,7 +54,7 @@ impl Connection {
     /// The program sent the first `count` bytes of `spans` on the socket.
     pub(crate) fn note_sent(self: &Arc<Self>, spans: Spans<'_>, count: usize) {
         if count > 0 {
-            self.was_awaited.store(false, Relaxed);
+            self.note_written();
         }
         self.note(|tracker| {
             let is_last = self.sending.fetch_sub(1, SeqCst) == 1;
@@ -78,13 +84,13 @@ impl Connection {
             *tracker = None;
             drop(tracker);
             // Not while an answer is on its way, which is to be taken out of the stream.
-            self.give_up();
+            self.give_up(Reason::NotUnderstood);
         }
     }
 
     /// Leaves it on its socket for good: it is none of our business any more. Returns
     /// whether it could: not once the server has been asked, and not answered.
-    pub(crate) fn give_up(self: &Arc<Self>) -> bool {
+    pub(crate) fn give_up(self: &Arc<Self>, reason: Reason) -> bool {
         {
             // Whoever begins a step of a move holds the mover.
             let mut mover = lock(&self.mover);
@@ -95,10 +101,15 @@ impl Connection {
             *lock(&self.tracker) = None;
         }
         for fd in lock(&self.fds).clone() {
+            // Another connection's, if another thread has closed it meanwhile.
+            if table::connection(fd).is_none_or(|known| known.id != self.id) {
+                continue;
+            }
             table::clear(fd);
             table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
         }
         self.leave_watchers();
+        self.stays(reason);
         true
     }
 
@@ -108,23 +119,25 @@ impl Connection {
         if self.phase() != Phase::Socket {
             return;
         }
-        let (is_quiet, may_ask) = match lock(&self.tracker).as_ref() {
-            Some(tracker) => (tracker.is_quiet(), tracker.may_ask()),
-            None => return,
+        let (may_ask, known_refusal) = match lock(&self.tracker).as_ref() {
+            Some(tracker) if tracker.is_quiet() => (tracker.may_ask(), tracker.known_refusal()),
+            _ => return,
         };
-        if !is_quiet {
+        let is_offered = lock(&self.mover).as_ref().is_some_and(Mover::is_offered);
+        if !is_offered && !may_ask {
             return;
         }
-        let is_offered = lock(&self.mover).as_ref().is_some_and(Mover::is_offered);
-        if (is_offered || may_ask) && self.is_seen_waiting() {
+        if !self.is_seen_waiting() {
+            self.stays(Reason::NotSeenWaiting);
+        } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
             // A child may use the socket too; or it was closed where we could not see it.
-            if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
-                self.give_up();
-            } else if is_offered {
-                self.start();
-            } else {
-                self.open();
-            }
+            self.give_up(Reason::SharedWithChild);
+        } else if is_offered {
+            self.start();
+        } else if let Some(refusal) = known_refusal {
+            self.stays(reason_of(refusal));
+        } else {
+            self.open();
         }
     }
 
@@ -215,9 +228,8 @@ impl Connection {
         let mut place = lock(&self.mover);
         let Some(mover) = place.as_mut() else { return false };
         let outcome = mover.advance(self.fd());
-        let (kept, unseen) = mover.take_kept();
+        let kept = mover.take_kept();
         let has_news = !kept.is_empty();
-        let unseen = kept[kept.len() - unseen..].to_vec();
         if has_news {
             let mut all = lock(&self.kept);
             all.extend(kept);
@@ -230,17 +242,15 @@ impl Connection {
                 self.move_into(ring);
                 Phase::Shared
             }
-            Outcome::Offered => {
-                self.see_again(&[], &unseen, None);
-                Phase::Returning
-            }
+            Outcome::Offered => Phase::Returning,
             Outcome::Refused(refusal, unread) => {
                 *place = None;
                 mover::flush(self.fd(), &unread);
                 if self.write_shut.load(Relaxed) {
-                    sys::shut_down_writing(self.fd());
+                    sys::shut_down(self.fd(), libc::SHUT_WR);
                 }
-                self.see_again(&unread, &unseen, Some(refusal));
+                self.note_refusal(refusal, &unread);
+                self.stays(reason_of(refusal));
                 Phase::Returning
             }
         };
@@ -249,17 +259,12 @@ impl Connection {
         true
     }
 
-    /// Shows the tracker what passed it by: what was sent, and what came.
-    fn see_again(&self, sent: &[u8], received: &[u8], refusal: Option<Refusal>) {
+    /// The server refused, and these bytes went on the socket after all.
+    fn note_refusal(&self, refusal: Refusal, sent: &[u8]) {
         let mut tracker = lock(&self.tracker);
-        let may_be_early = self.may_be_early();
         let is_understood = tracker.as_mut().is_some_and(|tracker| {
-            if let Some(refusal) = refusal {
-                tracker.refused(refusal);
-            }
-            refusal != Some(Refusal::Broken)
-                && tracker.sent(sent).is_ok()
-                && tracker.received(received, may_be_early).is_ok()
+            tracker.refused(refusal);
+            refusal != Refusal::Broken && tracker.sent(sent).is_ok()
         });
         if !is_understood {
             *tracker = None;
@@ -275,10 +280,10 @@ impl Connection {
             ring.close_writing(self.fd());
         }
         if self.waits_unseen.load(Relaxed) {
-            self.is_unproven(&ring);
+            self.ring_always(&ring);
         }
         self.ring.set(ring).ok();
-        crate::report::moved();
+        self.has_moved();
     }
 
     /// Back to the kernel, once what was kept has been read.
@@ -286,13 +291,19 @@ impl Connection {
         if self.phase() != Phase::Returning || self.kept_bytes.load(Relaxed) > 0 {
             return;
         }
+        if self.read_shut.load(Relaxed) {
+            sys::shut_down(self.fd(), libc::SHUT_RD);
+        }
         self.phase.store(Phase::Socket as u8, SeqCst);
         for epoll in self.watchers() {
             epoll.give_back(self);
         }
         let is_understood = lock(&self.tracker).is_some();
-        if !is_understood {
-            self.give_up();
+        if is_understood {
+            // The program may read no other reply for long: an offer does not last.
+            self.proceed();
+        } else {
+            self.give_up(Reason::NotUnderstood);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Connection, Phase, lock};
 use crate::epoll::Epoll;
+use crate::report::Reason;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -14,9 +15,21 @@ pub(super) struct Watcher {
     fd: RawFd,
     /// How often it had been waited in then.
     waits: u64,
+    /// The program has taken it back, but the instance keeps a place for it.
+    lingers: bool,
 }
 
 impl Watcher {
+    /// Whether the program has it still, and is told by it.
+    pub(super) fn tells(&self) -> bool {
+        !self.lingers && self.epoll.upgrade().is_some_and(|epoll| epoll.is_open())
+    }
+
+    /// Whether it has been waited in, by calls that are served alone, since it was told.
+    pub(super) fn is_served(&self) -> bool {
+        self.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(self.waits))
+    }
+
     fn is(&self, epoll: &Arc<Epoll>, fd: RawFd) -> bool {
         self.fd == fd && std::ptr::eq(self.epoll.as_ptr(), Arc::as_ptr(epoll))
     }
@@ -27,12 +40,29 @@ impl Connection {
     pub(crate) fn watched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
         let mut watchers = lock(&self.watchers);
         watchers.retain(|other| other.epoll.strong_count() > 0 && !other.is(epoll, fd));
-        watchers.push(Watcher { epoll: Arc::downgrade(epoll), fd, waits: epoll.waits() });
+        watchers.push(Watcher {
+            epoll: Arc::downgrade(epoll),
+            fd,
+            waits: epoll.waits(),
+            lingers: false,
+        });
     }
 
     /// `epoll` is told of it as `fd` no more.
     pub(crate) fn unwatched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
+        self.lingers_with(epoll, fd);
         lock(&self.watchers).retain(|other| !other.is(epoll, fd));
+    }
+
+    /// The same; but `epoll` keeps a place for it, and is to hear of its end.
+    pub(crate) fn lingers_with(&self, epoll: &Arc<Epoll>, fd: RawFd) {
+        for watcher in lock(&self.watchers).iter_mut().filter(|other| other.is(epoll, fd)) {
+            // Some event loops do so whenever they have been told of something.
+            if !watcher.lingers && watcher.is_served() {
+                self.note_waited();
+            }
+            watcher.lingers = true;
+        }
     }
 
     /// The number, once, of each instance that watches it.
@@ -47,35 +77,6 @@ impl Connection {
         found
     }
 
-    /// Whether it was seen that the program waits for it by calls that are served: else it
-    /// may wait in some way that a moved connection does not wake.
-    ///
-    /// Evidence is each epoll instance that watches it, made in our sight and waited in
-    /// since it does; or else a blocking call, or `poll` and its like, that has waited for
-    /// the last reply.
-    pub(super) fn is_seen_waiting(&self) -> bool {
-        let watchers = lock(&self.watchers);
-        if watchers.is_empty() {
-            return self.was_awaited.load(Relaxed);
-        }
-        let is_served = watchers.iter().all(|watcher| {
-            watcher.epoll.upgrade().is_none_or(|epoll| epoll.is_served_since(watcher.waits))
-        });
-        if is_served {
-            self.waits_unseen.store(false, Relaxed);
-        }
-        is_served
-    }
-
-    /// The program waits for it by a call that is served; or, not `surely`, it would, where
-    /// there is nothing to read.
-    pub(crate) fn note_awaited(&self, surely: bool) {
-        self.was_awaited.store(true, Relaxed);
-        if surely {
-            self.waits_unseen.store(false, Relaxed);
-        }
-    }
-
     /// Something has changed that may be news to those who watch it, but `except`, who
     /// knows. To be called without an instance's or the sleepers' lock.
     pub(crate) fn tell_watchers(self: &Arc<Self>, except: Option<&Epoll>) {
@@ -83,6 +84,20 @@ impl Connection {
             if !except.is_some_and(|known| std::ptr::eq(known, Arc::as_ptr(&epoll))) {
                 epoll.look_at(self);
             }
+        }
+    }
+
+    /// One of those who watch it is watched by another instance, which is not to be told of
+    /// what has been read.
+    pub(crate) fn note_nested_watch(&self) {
+        self.is_far.store(true, Relaxed);
+    }
+
+    /// Something was read.
+    #[inline]
+    pub(super) fn after_read(self: &Arc<Self>) {
+        if self.is_far.load(Relaxed) {
+            self.tell_watchers(None);
         }
     }
 
@@ -94,7 +109,7 @@ impl Connection {
         }
         // The kernel keeps the program's registration, which nobody can change any more.
         if self.phase() == Phase::Socket {
-            self.give_up();
+            self.give_up(Reason::Watched);
             return;
         }
         for epoll in self.watchers() {

@@ -1,9 +1,10 @@
 //! The connections that an epoll instance watches, and what is to be told of them.
 
 use super::private::{News, Private};
-use super::{EDGE, ONE_SHOT};
+use super::{CALL, EDGE, ONE_SHOT};
 use crate::connection::{Connection, Phase, WRITABLE, interest_of};
 use crate::errno::Errno;
+use crate::sys;
 use libc::{epoll_event, sigset_t};
 use shm_fifo::{Interest, SpinPolicy};
 use std::collections::BTreeMap;
@@ -14,6 +15,10 @@ use std::sync::{Arc, MutexGuard};
 /// How long a connection that is silent stays hot.
 const SILENCE_NS: u64 = 2_000_000;
 
+/// For how long one thread's event is not another's, too: it is about to read. The kernel
+/// wakes one thread at a time, which mostly has read before the next is awake.
+const GRACE_NS: u64 = 50_000;
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) private: Option<Private>,
@@ -23,12 +28,20 @@ pub(super) struct State {
     places: BTreeMap<(u64, RawFd), usize>,
     /// The hot ones, in no order.
     hot: Vec<usize>,
-    on_socket: usize,
+    pub(super) on_socket: usize,
     /// Where the next turn begins, so that the first has no advantage.
     turn: usize,
     pub(super) sleeping: u32,
     /// Another instance watches the private one: all are parked while nobody waits.
     pub(super) is_exposed: bool,
+    /// The descriptor by which those are called who sleep in the program's instance alone.
+    pub(super) calling: Option<RawFd>,
+    /// The program's data that such events had.
+    pub(super) called_with: Vec<u64>,
+    /// How many of those may still come with such an event.
+    pub(super) called: u32,
+    /// There is, or was, a one-shot registration.
+    has_one_shots: bool,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
     swept_ns: u64,
@@ -49,14 +62,19 @@ pub(super) struct Member {
     pub(super) place: Place,
     /// What the last report told of, for reports of news alone.
     pub(super) told: Option<Told>,
-    /// When there was last something to report.
+    /// When there was last something to report, and to which thread.
     active_ns: u64,
+    told_to: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// The kernel has the program's registration.
     OnSocket,
+    /// It would have one that was one-shot and has been reported: such a one is silent, and
+    /// the kernel takes none that is from the beginning. It is made when the program wants to
+    /// be told again.
+    Withheld,
     /// Looked at in each turn; where it is in the list of those.
     Hot(usize),
     /// Its peer is to ring for this.
@@ -109,6 +127,7 @@ impl State {
             self.cool(before);
             self.take(before);
         }
+        self.has_one_shots |= member.events & ONE_SHOT != 0;
         member.place = if is_ours { Place::Cold } else { Place::OnSocket };
         self.on_socket += usize::from(!is_ours);
         let index = self.free.pop().unwrap_or_else(|| {
@@ -134,8 +153,8 @@ impl State {
     /// Its registration in the kernel was taken over.
     pub(super) fn take_over(&mut self, index: usize) {
         self[index].told = None;
+        self.on_socket -= usize::from(self[index].place == Place::OnSocket);
         self[index].place = Place::Cold;
-        self.on_socket -= 1;
         self.heat(index);
     }
 
@@ -143,6 +162,11 @@ impl State {
     pub(super) fn hand_over(&mut self, index: usize) {
         self[index].place = Place::OnSocket;
         self.on_socket += 1;
+    }
+
+    /// Its registration would be the kernel's again, if the program wanted to be told.
+    pub(super) fn withhold(&mut self, index: usize) {
+        self[index].place = Place::Withheld;
     }
 
     /// The program has closed its instance.
@@ -156,13 +180,27 @@ impl State {
         self.private = None;
     }
 
+    /// Another instance watches the private one from now on.
+    pub(super) fn expose(&mut self) {
+        self.is_exposed = true;
+        for member in self.members.iter().flatten() {
+            member.connection.note_nested_watch();
+        }
+    }
+
+    /// The program changed what it wants to be told of a member.
+    pub(super) fn rearm(&mut self, index: usize, event: epoll_event) {
+        self.has_one_shots |= event.events & ONE_SHOT != 0;
+        self[index].rearm(event);
+    }
+
     // Hot, parked and cold.
 
     /// Looks at it from the next turn on.
     pub(super) fn heat(&mut self, index: usize) {
         let is_told = self[index].is_watched && self[index].is_armed;
         match self[index].place {
-            Place::OnSocket | Place::Hot(_) => return,
+            Place::OnSocket | Place::Withheld | Place::Hot(_) => return,
             Place::Parked(interest) => self[index].connection.unpark(interest),
             Place::Cold => {}
         }
@@ -176,7 +214,7 @@ impl State {
     /// Looks at it no more, and wants no doorbell.
     pub(super) fn cool(&mut self, index: usize) {
         match self[index].place {
-            Place::OnSocket | Place::Cold => return,
+            Place::OnSocket | Place::Withheld | Place::Cold => return,
             Place::Parked(interest) => self[index].connection.unpark(interest),
             Place::Hot(place) => self.leave_hot(place),
         }
@@ -299,6 +337,7 @@ impl State {
     /// Writes the events of ready members, as many as there is room for.
     pub(super) fn collect(&mut self, events: &mut [epoll_event], now_ns: u64) -> usize {
         let hot = self.hot.len();
+        let thread = sys::thread();
         let mut found = 0;
         let mut disarmed = Vec::new();
         for step in 0..hot {
@@ -308,11 +347,24 @@ impl State {
                 self.turn = (self.turn + step) % hot;
                 break;
             };
+            let connection = &self[index].connection;
+            // An answer of the server may have replies behind it.
+            if connection.is_being_asked() && connection.attend_quietly()
+                || connection.is_to_be_settled()
+            {
+                let connection = Arc::clone(connection);
+                self.attended.push(connection);
+                continue;
+            }
             let member = &mut self[index];
+            if member.is_being_read(thread, now_ns) {
+                continue;
+            }
             let (news, seen) = member.look();
             if news != 0 {
                 member.tell(news, seen);
                 member.active_ns = now_ns;
+                member.told_to = thread;
                 *event = epoll_event { events: news, u64: member.data };
                 found += 1;
                 if !member.is_armed {
@@ -335,10 +387,26 @@ impl State {
         self.hot.iter().find_map(|&index| self[index].connection.spinning())
     }
 
+    /// Leaves out the events that were to wake others. How many remain.
+    pub(super) fn without_calls(&self, events: &mut [epoll_event], count: usize) -> usize {
+        if self.called_with.is_empty() {
+            return count;
+        }
+        let mut kept = 0;
+        for index in 0..count {
+            let event = events[index];
+            if event.events != CALL || !self.called_with.contains(&{ event.u64 }) {
+                events[kept] = event;
+                kept += 1;
+            }
+        }
+        kept
+    }
+
     /// The kernel reported these: it has disarmed what was one-shot. Of several with the
     /// same data nobody knows which: they may be told of once too often.
     pub(super) fn note_one_shots(&mut self, events: &[epoll_event]) {
-        if self.on_socket == 0 {
+        if self.on_socket == 0 || !self.has_one_shots {
             return;
         }
         for event in events {
@@ -366,23 +434,21 @@ impl Member {
             place: Place::OnSocket,
             told: None,
             active_ns: 0,
+            told_to: 0,
         }
     }
 
     /// The program changed what it wants to be told.
-    pub(super) fn rearm(&mut self, event: epoll_event) {
+    fn rearm(&mut self, event: epoll_event) {
         self.events = event.events;
         self.data = event.u64;
         self.is_armed = true;
         self.told = None;
     }
 
-    /// The registration as the kernel is to have it.
-    pub(super) fn registration(&self) -> epoll_event {
-        // As the kernel disarms a one-shot registration: nothing but its flags.
-        let disarmed = self.events & (EDGE | ONE_SHOT);
-        let events = if self.is_armed { self.events } else { disarmed };
-        epoll_event { events, u64: self.data }
+    /// The registration as the kernel is to have it; `None` for one that is silent.
+    pub(super) fn registration(&self) -> Option<epoll_event> {
+        self.is_armed.then_some(epoll_event { events: self.events, u64: self.data })
     }
 
     /// What is to be reported now, and, for reports of news alone, what will have been
@@ -400,6 +466,11 @@ impl Member {
             || ready & WRITABLE != 0 && connection.wants_space()
             || connection.phase() == Phase::Returning;
         (if is_news { ready } else { 0 }, Some(seen))
+    }
+
+    /// Whether another thread was told of it a moment ago.
+    fn is_being_read(&self, thread: u64, now_ns: u64) -> bool {
+        self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
     }
 
     /// It is being reported.

@@ -3,11 +3,9 @@
 
 use super::KERNEL_POLL_INTERVAL_NS;
 use crate::errno::Errno;
-use crate::sys;
+use crate::{sys, table};
 use libc::{epoll_event, sigset_t};
 use std::os::fd::RawFd;
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
@@ -27,6 +25,9 @@ const FIRST_NUMBER: RawFd = 512;
 #[derive(Debug)]
 pub(super) struct Private {
     fd: RawFd,
+    /// An eventfd that wakes who sleeps. Nobody reads it: it is registered edge-triggered, so
+    /// each signal is an event of its own.
+    kick: RawFd,
 }
 
 /// What the kernel has to say.
@@ -52,11 +53,24 @@ impl News {
 impl Private {
     /// Beside the instance `epfd`, which it watches.
     pub(super) fn new(epfd: RawFd) -> Result<Self, Errno> {
-        let private = Self { fd: sys::epoll_create(FIRST_NUMBER)? };
-        remember(private.fd);
+        let kick = sys::eventfd(FIRST_NUMBER)?;
+        let fd = sys::epoll_create(FIRST_NUMBER).inspect_err(|_| sys::close(kick))?;
+        let private = Self { fd, kick };
+        [fd, kick].into_iter().for_each(table::make_private);
         private.add(epfd, READABLE, PROGRAMS)?;
-        private.add(kick_fd()?, READABLE | EDGE, KICKED)?;
+        private.add(kick, READABLE | EDGE, KICKED)?;
         Ok(private)
+    }
+
+    /// Wakes who sleeps; or who looks next, where nobody does.
+    pub(super) fn kick(&self) {
+        sys::signal_eventfd(self.kick);
+    }
+
+    /// In a forked child: what the parent sleeps in is none of its own.
+    pub(super) fn close(&self) {
+        sys::close(self.fd);
+        sys::close(self.kick);
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -113,76 +127,11 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        forget(self.fd);
-        sys::close(self.fd);
-    }
-}
-
-/// An eventfd that wakes who sleeps in any private instance. Nobody reads it: it is
-/// registered edge-triggered, so each signal is an event of its own in each instance, and
-/// those that it was not for look once in vain.
-static KICK: AtomicI32 = AtomicI32::new(-1);
-
-fn kick_fd() -> Result<RawFd, Errno> {
-    let known = KICK.load(Acquire);
-    if known >= 0 {
-        return Ok(known);
-    }
-    let fresh = sys::eventfd(FIRST_NUMBER)?;
-    match KICK.compare_exchange(-1, fresh, AcqRel, Acquire) {
-        Ok(_) => {
-            remember(fresh);
-            Ok(fresh)
+        for fd in [self.fd, self.kick] {
+            table::clear(fd);
         }
-        Err(first) => {
-            sys::close(fresh);
-            Ok(first)
-        }
+        self.close();
     }
-}
-
-/// Wakes all who sleep.
-pub(super) fn kick() {
-    sys::signal_eventfd(KICK.load(Acquire));
-}
-
-/// In a forked child: what the parent sleeps in is none of ours.
-pub(crate) fn forked_child() {
-    let kick = KICK.swap(-1, AcqRel);
-    if kick >= 0 {
-        sys::close(kick);
-    }
-    for place in &NUMBERS {
-        place.store(-1, Relaxed);
-    }
-}
-
-/// The numbers of our own descriptors, which the program does not know and so cannot mean
-/// to close. Programs have few event loops: those beyond are not protected.
-static NUMBERS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
-
-fn remember(fd: RawFd) {
-    let is_free = |place: &&AtomicI32| place.compare_exchange(-1, fd, AcqRel, Acquire).is_ok();
-    let _place = NUMBERS.iter().find(is_free);
-}
-
-fn forget(fd: RawFd) {
-    for place in &NUMBERS {
-        place.compare_exchange(fd, -1, AcqRel, Acquire).ok();
-    }
-}
-
-/// Whether `fd` is a descriptor of ours.
-pub(crate) fn is_private(fd: RawFd) -> bool {
-    fd >= FIRST_NUMBER && NUMBERS.iter().any(|place| place.load(Relaxed) == fd)
-}
-
-/// The descriptors of ours from `first` to `last`, in order.
-pub(crate) fn private_between(first: RawFd, last: RawFd) -> Vec<RawFd> {
-    let known = NUMBERS.iter().map(|place| place.load(Relaxed)).filter(|&fd| fd >= 0);
-    let mut between: Vec<RawFd> = known.filter(|fd| (first..=last).contains(fd)).collect();
-    between.sort_unstable();
-    between
 }
 
 /// Whether the kernel is to be asked again, `asked_ns` being when it was last.

@@ -1,11 +1,13 @@
 //! `epoll`.
 #![allow(unsafe_code)]
 
+use super::files::watches_something;
 use super::number;
 use super::poll::after_timespec;
 use crate::connection::Connection;
 use crate::epoll::{Epoll, Timeout};
-use crate::errno::{self, untouched};
+use crate::errno::{self, Errno, untouched};
+use crate::report::Reason;
 use crate::table::{self, Entry, Watch};
 use crate::{real, settings};
 use libc::{c_int, epoll_event, sigset_t, timespec};
@@ -21,6 +23,7 @@ pub(super) unsafe extern "C" fn epoll_ctl(
     fd: c_int,
     event: *mut epoll_event,
 ) -> c_int {
+    watches_something();
     let entry = table::entry(fd);
     if let Some(Entry::Epoll(inner)) = &entry
         // SAFETY: the caller's own arguments.
@@ -42,9 +45,20 @@ pub(super) unsafe extern "C" fn epoll_ctl(
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     };
+    if untouched(|| epoll.prepare().is_err() && connection.give_up(Reason::Watched)) {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+    }
     // SAFETY: as above.
-    let event = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
-    let result = untouched(|| epoll.control(operation, fd, event, &connection));
+    let known = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
+    let result = untouched(|| epoll.control(operation, fd, known, &connection));
+    // This takes descriptors of our own, and the program may have no more.
+    if let (libc::EPOLL_CTL_ADD, Err(Errno(libc::EMFILE | libc::ENFILE))) = (operation, result)
+        && untouched(|| connection.give_up(Reason::NotAttached))
+    {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+    }
     number(result.map(|()| 0))
 }
 
@@ -71,7 +85,7 @@ unsafe fn control_nested(
 /// so the connection stays on its socket; `None`. One that has moved already is served there
 /// as everywhere.
 fn stranger(epfd: c_int, connection: &Arc<Connection>) -> Option<Arc<Epoll>> {
-    if untouched(|| connection.give_up()) {
+    if untouched(|| connection.give_up(Reason::Watched)) {
         return None;
     }
     let epoll = Arc::new(Epoll::new(epfd));
@@ -125,14 +139,26 @@ unsafe fn wait(
     let room = usize::try_from(capacity).ok().filter(|&room| room > 0 && !events.is_null());
     let (Some(room), Some(_)) = (room, settings::get()) else { return real() };
     let deadline_ns = timeout.deadline_ns();
-    if table::watching_epoll(epfd).is_none()
-        && let Some(count) = table::as_stranger(epfd, &mut real)
-    {
-        return count;
-    }
-    let Some(epoll) = table::epoll(epfd) else { return real() };
+    let heard = match table::watching_epoll(epfd) {
+        None => table::as_stranger(epfd, &mut real),
+        Some(_) => None,
+    };
+    let epoll = match (table::watching_epoll(epfd), heard) {
+        // Nothing is told to strangers but what is the kernel's.
+        (None, Some(count)) => return count,
+        (None, None) => return real(),
+        (Some(epoll), _) => epoll,
+    };
     // SAFETY: the caller's contract; they are only written.
     let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
+    if let Some(count) = heard {
+        let Ok(known @ 1..) = usize::try_from(count) else { return count };
+        // It has come to watch a connection meanwhile.
+        let count = untouched(|| epoll.welcome(events, known));
+        if count > 0 {
+            return number(Ok(count));
+        }
+    }
     number(untouched(|| epoll.wait(events, Timeout::until(deadline_ns), mask)))
 }
 

@@ -49,7 +49,11 @@ pub(super) unsafe fn after_timespec(timeout: *const timespec) -> Timeout {
 /// # Safety
 /// As `poll(2)`.
 #[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int) -> c_int {
+pub(super) unsafe extern "C" fn poll(
+    entries: *mut pollfd,
+    count: nfds_t,
+    timeout_ms: c_int,
+) -> c_int {
     // SAFETY: the caller's own arguments.
     unsafe {
         wait(entries, count, after_ms(timeout_ms), null())
@@ -203,7 +207,7 @@ impl Sets {
             return None;
         }
         // SAFETY: the caller's contract.
-        let mut entries = unsafe { self.entries() };
+        let mut entries = untouched(|| unsafe { self.entries() });
         untouched(|| engine::wait(&mut entries, timeout, mask)).map(|result| match result {
             Ok(_) if entries.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => {
                 number(Err(Errno(libc::EBADF)))

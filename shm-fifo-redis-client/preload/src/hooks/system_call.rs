@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::files::{close, close_range, returned};
-use super::{aliases, copies, creators, epoll, files, length, poll, read, write};
+use super::{aliases, copies, creators, epoll, files, filters, length, options, poll, read, write};
 use crate::errno::Errno;
 use crate::{settings, signals, sys};
 use libc::{c_int, c_long, c_uint, c_ulong, c_void, size_t, ssize_t};
@@ -44,6 +44,7 @@ fn int(register: c_long) -> c_int {
     register as c_int
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "both are a register wide")]
 fn size(register: c_long) -> size_t {
     register.cast_unsigned() as size_t
 }
@@ -74,18 +75,11 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             libc::SYS_write => byte_count(write::write(fd, at(b), size(c))),
             libc::SYS_writev => byte_count(write::writev(fd, at(b), int(c))),
             libc::SYS_pwritev2 => byte_count(aliases::pwritev2(fd, at(b), int(c), d, int(f))),
-            libc::SYS_sendto => byte_count(write::sendto(
-                fd,
-                at(b),
-                size(c),
-                int(d),
-                at(e),
-                int(f).cast_unsigned(),
-            )),
-            libc::SYS_sendmsg => byte_count(write::sendmsg(fd, at(b), int(c))),
-            libc::SYS_sendmmsg => {
-                plain(write::sendmmsg(fd, at(b), int(c).cast_unsigned(), int(d)))
+            libc::SYS_sendto => {
+                byte_count(write::sendto(fd, at(b), size(c), int(d), at(e), int(f).cast_unsigned()))
             }
+            libc::SYS_sendmsg => byte_count(write::sendmsg(fd, at(b), int(c))),
+            libc::SYS_sendmmsg => plain(write::sendmmsg(fd, at(b), int(c).cast_unsigned(), int(d))),
             libc::SYS_sendfile => byte_count(copies::sendfile(fd, int(b), at(c), size(d))),
             libc::SYS_splice => byte_count(copies::splice(
                 fd,
@@ -105,22 +99,23 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             }
             libc::SYS_epoll_create1 => plain(files::epoll_create1(fd)),
             libc::SYS_epoll_ctl => plain(epoll::epoll_ctl(fd, int(b), int(c), at(d))),
-            libc::SYS_epoll_pwait => {
-                plain(epoll::epoll_pwait(fd, at(b), int(c), int(d), at(e)))
-            }
+            libc::SYS_epoll_pwait => plain(epoll::epoll_pwait(fd, at(b), int(c), int(d), at(e))),
             libc::SYS_epoll_pwait2 => plain(epoll::epoll_pwait2(fd, at(b), int(c), at(d), at(e))),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_create => plain(files::epoll_create(fd)),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_wait => plain(epoll::epoll_wait(fd, at(b), int(c), int(d))),
             libc::SYS_connect => plain(files::connect(fd, at(b), int(c).cast_unsigned())),
+            libc::SYS_setsockopt => {
+                let length = int(e).cast_unsigned();
+                plain(options::setsockopt(fd, int(b), int(c), at(d), length))
+            }
+            libc::SYS_getsockopt => plain(options::getsockopt(fd, int(b), int(c), at(d), at(e))),
             libc::SYS_shutdown => plain(files::shutdown(fd, int(b))),
             libc::SYS_close => plain(close(fd)),
-            libc::SYS_close_range => plain(close_range(
-                fd.cast_unsigned() as c_uint,
-                int(b).cast_unsigned(),
-                int(c),
-            )),
+            libc::SYS_close_range => {
+                plain(close_range(fd.cast_unsigned() as c_uint, int(b).cast_unsigned(), int(c)))
+            }
             libc::SYS_dup => plain(files::dup(fd)),
             libc::SYS_dup3 => plain(files::dup3(fd, int(b), int(c))),
             #[cfg(target_arch = "x86_64")]
@@ -133,6 +128,20 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             libc::SYS_pipe => plain(creators::pipe(at(a))),
             libc::SYS_pipe2 => plain(creators::pipe2(at(a), int(b))),
             libc::SYS_socketpair => plain(creators::socketpair(fd, int(b), int(c), at(d))),
+            libc::SYS_io_uring_setup if files::is_ring_of_event_loop(int(a).cast_unsigned()) => {
+                Some(fail(Errno(libc::ENOSYS)))
+            }
+            libc::SYS_seccomp if filters::is_filter(a) => {
+                filters::before_filter();
+                None
+            }
+            libc::SYS_prctl => plain(filters::prctl(
+                int(a),
+                b.cast_unsigned() as c_ulong,
+                c.cast_unsigned() as c_ulong,
+                d.cast_unsigned() as c_ulong,
+                e.cast_unsigned() as c_ulong,
+            )),
             _ if makes_descriptor(number) => {
                 let result = sys::outcome(sys::raw([number, a, b, c, d, e, f]));
                 if let Ok(fd) = result {
@@ -159,8 +168,11 @@ fn fail(errno: Errno) -> c_long {
 /// Null, or the struct of two words.
 unsafe fn mask_of_pselect(register: c_long) -> *const libc::sigset_t {
     let place = at::<*const libc::sigset_t>(register);
+    if place.is_null() {
+        return null();
+    }
     // SAFETY: the caller's contract.
-    if place.is_null() { null() } else { unsafe { *place } }
+    unsafe { *place }
 }
 
 /// Calls that return a descriptor, beside those above.
@@ -168,7 +180,10 @@ fn makes_descriptor(number: c_long) -> bool {
     #[cfg(target_arch = "x86_64")]
     if matches!(
         number,
-        libc::SYS_open | libc::SYS_creat | libc::SYS_eventfd | libc::SYS_signalfd
+        libc::SYS_open
+            | libc::SYS_creat
+            | libc::SYS_eventfd
+            | libc::SYS_signalfd
             | libc::SYS_inotify_init
     ) {
         return true;
@@ -195,6 +210,8 @@ fn makes_descriptor(number: c_long) -> bool {
             | libc::SYS_fsopen
             | libc::SYS_fsmount
             | libc::SYS_fspick
+            | libc::SYS_bpf
+            | libc::SYS_landlock_create_ruleset
             | libc::SYS_userfaultfd
             | libc::SYS_perf_event_open
             | libc::SYS_io_uring_setup

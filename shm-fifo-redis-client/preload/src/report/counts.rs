@@ -104,14 +104,19 @@ impl Counts {
         self.stayed.iter().chain([&self.moved]).for_each(|count| count.store(0, Relaxed));
     }
 
+    /// Whether there has been no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stayed.iter().chain([&self.moved]).all(|count| count.load(Relaxed) == 0)
+    }
+
     /// A line for those that moved, and one for each reason; none without a connection.
     pub(super) fn tell(
         &self,
         line: &mut impl FnMut(fmt::Arguments<'_>) -> fmt::Result,
     ) -> fmt::Result {
         let moved = self.moved.load(Relaxed);
-        let stayed = || Reason::ALL.map(|reason| (reason, self.of(reason).load(Relaxed)));
-        let mut stayed = stayed().into_iter().filter(|&(_, count)| count > 0).peekable();
+        let stayed = Reason::ALL.map(|reason| (reason, self.of(reason).load(Relaxed)));
+        let mut stayed = stayed.into_iter().filter(|&(_, count)| count > 0).peekable();
         match (moved, stayed.peek()) {
             (0, None) => return Ok(()),
             (0, Some(_)) => line(format_args!("no connection moved"))?,
@@ -155,6 +160,16 @@ mod tests {
         let sentences = Reason::ALL.map(Reason::sentence);
         let different: std::collections::BTreeSet<_> = sentences.into_iter().collect();
         assert_eq!(different.len(), sentences.len());
+    }
+
+    #[test]
+    fn each_sentence_is_documented_with_what_to_do() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/preload.md");
+        let page = std::fs::read_to_string(page).expect("the page");
+        for reason in Reason::ALL {
+            let row = format!("\n| {} | ", reason.sentence());
+            assert!(page.contains(&row), "no {row}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Lines that go to a pipe or a file in one piece: as many bytes as a pipe takes whole.
+/// Lines that go to a pipe or a file in one piece: fewer bytes than a pipe takes whole,
+/// and than the stack of a signal handler has.
 #[derive(Debug)]
 pub(super) struct Text {
     bytes: [u8; Self::ROOM],
@@ -10,7 +11,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) const ROOM: usize = 4096;
+    pub(super) const ROOM: usize = 2048;
 
     pub(super) fn new() -> Self {
         Self { bytes: [0; Self::ROOM], length: 0 }

@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_entries_are_understood() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/preload.md");
+        let page = fs::read_to_string(page).unwrap();
+        let words = page.split(|c: char| c.is_whitespace() || "`\"',\\=".contains(c));
+        let is_entry = |word: &&str| word.starts_with("unix:") || word.starts_with("tcp:");
+        let entries: Vec<&str> = words.filter(is_entry).collect();
+        assert!(entries.len() > 10, "{entries:?}");
+        entries.into_iter().for_each(|entry| assert!(!parse(entry).is_empty(), "{entry}"));
+    }
+
+    #[test]
     fn what_is_not_understood_is_named_with_what_is_wrong() {
         let table = [
             ("/run/redis.sock", "neither unix:PATH nor tcp:"),
@@ -319,7 +330,8 @@ mod tests {
             }
             assert_eq!(endpoints.find(&whole[..shortest]), Some(Endpoint::Tcp));
         }
-        for address in [&[0; 16][..], &[16, 0, 0, 80, 127, 0, 0, 1], &unix(b""), &unix(b"\0/r.sock")]
+        for address in
+            [&[0; 16][..], &[16, 0, 0, 80, 127, 0, 0, 1], &unix(b""), &unix(b"\0/r.sock")]
         {
             assert_eq!(endpoints.find(address), None, "{address:?}");
         }

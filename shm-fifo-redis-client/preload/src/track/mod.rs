@@ -4,20 +4,25 @@
 //! At anything that is not understood, or that makes replies come otherwise than
 //! one for each request, the connection is given up: it stays where it is.
 
-mod replies;
 mod requests;
-
-pub(crate) use replies::{ReplyScanner, Scanned};
 
 use crate::mover::Refusal;
 use crate::refusals::{self, User};
 use crate::sys;
 use requests::{Request, RequestScanner};
+use shm_fifo_redis_client::ReplyError;
+pub(crate) use shm_fifo_redis_client::wire::{ReplyScanner, Scanned};
 use std::collections::VecDeque;
 
 /// Nothing more can be said of this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GivenUp;
+
+impl From<ReplyError> for GivenUp {
+    fn from(_: ReplyError) -> Self {
+        Self
+    }
+}
 
 /// How long a server is left alone that has refused so many times: from a tenth of a
 /// second to a minute.
@@ -139,7 +144,12 @@ impl Tracker {
             Wanted::From(ns) => sys::monotonic_ns() >= ns,
             Wanted::No => false,
         };
-        is_wanted && self.answered >= self.after_commands && refusals::may_ask(self.user)
+        is_wanted && self.answered >= self.after_commands
+    }
+
+    /// What the server has said already to another connection of this user.
+    pub(crate) fn known_refusal(&self) -> Option<Refusal> {
+        refusals::known(self.user)
     }
 
     /// The server was asked.
@@ -154,7 +164,11 @@ impl Tracker {
             Refusal::NotNow | Refusal::NoModule => {
                 Wanted::From(sys::monotonic_ns() + pause_ns(self.attempts))
             }
-            Refusal::NoPermission | Refusal::NoMemory | Refusal::Broken => Wanted::No,
+            Refusal::NoPermission
+            | Refusal::NotLoggedIn
+            | Refusal::NoDescriptor
+            | Refusal::NotAttached
+            | Refusal::Broken => Wanted::No,
         };
         refusals::note(refusal, self.user);
     }

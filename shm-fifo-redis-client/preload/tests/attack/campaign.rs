@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn setting(name: &str, default: u64) -> u64 {
     let name = format!("SHM_FIFO_ATTACK_{name}");
     let text = env::var(&name).unwrap_or_default();
-    if text.is_empty() { default } else { text.parse().unwrap_or_else(|_| panic!("{name} is a number")) }
+    if text.is_empty() {
+        default
+    } else {
+        text.parse().unwrap_or_else(|_| panic!("{name} is a number"))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,10 +54,10 @@ pub(crate) fn run() {
             if seed >= first + runs || enough {
                 return;
             }
-            let plan = Plan { seed, steps: run_steps, without: without.clone(), patience: PATIENCE };
-            let result = both_ways(&plan, &program).map_err(|fault| {
-                if shrinks { shrink(&plan, &program, fault) } else { fault }
-            });
+            let plan =
+                Plan { seed, steps: run_steps, without: without.clone(), patience: PATIENCE };
+            let result = both_ways(&plan, &program)
+                .map_err(|fault| if shrinks { shrink(&plan, &program, fault) } else { fault });
             let mut totals = totals.lock().unwrap();
             match result {
                 Ok(report) => totals.add(&report),

@@ -225,11 +225,19 @@ fn report(journal: &Journal, outcome: &Outcome) -> Report {
     }
 }
 
-fn story(plan: &Plan, way: Way, errors: &str, journal: &Journal, outcome: &Outcome, end: &End) -> String {
+fn story(
+    plan: &Plan,
+    way: Way,
+    errors: &str,
+    journal: &Journal,
+    outcome: &Outcome,
+    end: &End,
+) -> String {
     let mut story = String::new();
     let text = journal.text();
     let lines: Vec<&str> = text.lines().collect();
-    let shown = if std::env::var_os("SHM_FIFO_ATTACK_TRACE").is_some() { lines.len() } else { SHOWN_LINES };
+    let shown =
+        if std::env::var_os("SHM_FIFO_ATTACK_TRACE").is_some() { lines.len() } else { SHOWN_LINES };
     for line in &lines[lines.len().saturating_sub(shown)..] {
         let _ = writeln!(story, "{line}");
     }

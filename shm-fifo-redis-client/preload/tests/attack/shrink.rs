@@ -44,7 +44,8 @@ pub(crate) fn shrink(plan: &Plan, program: &Path, fault: Fault) -> Fault {
 
 /// What a fault says, without its numbers.
 fn kind_of(summary: &str) -> String {
-    let words = summary.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    let words =
+        summary.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
     words.collect::<Vec<_>>().join(" ")
 }
 

@@ -1,56 +1,131 @@
-"""redis-py, sync and asyncio: pings, a pipeline, pub/sub, a blocking command."""
-import asyncio
+"""redis-py, blocking, as it is or in a greenlet of gevent's.
+
+Usage: redis_py.py blocking|gevent ENDPOINT
+"""
+import os
+import signal
 import sys
 import threading
 
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+
 import redis
-import redis.asyncio
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
-path = sys.argv[1]
+sys.stdout.reconfigure(line_buffering=True)
+ENDPOINT = sys.argv[2]
+LARGE = bytes(range(256)) * 12288  # 3 MiB
 
 
-def moved(listing):
-    return any(b"hot" in entry or b"parked" in entry for entry in listing)
+def connect():
+    retry = Retry(ConstantBackoff(0.05), 200)
+    if ENDPOINT.isdigit():
+        return redis.Redis(port=int(ENDPOINT), retry=retry)
+    return redis.Redis(unix_socket_path=ENDPOINT, retry=retry)
 
 
-def sync():
-    client = redis.Redis(unix_socket_path=path, socket_timeout=10)
-    for number in range(100):
-        assert client.ping()
-        assert client.set("key", number) and client.get("key") == str(number).encode()
-    assert moved(client.execute_command("SHM.LIST")), "the connection did not move"
-    with client.pipeline(transaction=True) as pipeline:
+def ask(client, what):
+    """The test does what it is asked, and answers: see clients.rs."""
+    number = client.client_id()
+    client.rpush("asked", f"{what} {number} {os.getpid()}")
+    return client.blpop([f"answer:{number}"])[1].decode()
+
+
+def commands(client, count):
+    # Replies that are there at once are no reason to wait, which gevent has to be seen to do.
+    client.blpop(["nothing"], timeout=0.001)
+    total = 0
+    for number in range(count):
+        client.set("key", number)
+        assert int(client.get("key")) == number
+        total += client.incr("counter")
+    return total
+
+
+def pipeline(client):
+    with client.pipeline(transaction=False) as many:
         for number in range(1000):
-            pipeline.set(f"key:{number}", "x" * 100)
-        assert all(pipeline.execute())
-    large = b"y" * 5_000_000
-    client.set("large", large)
-    assert client.get("large") == large
-    pubsub = client.pubsub(ignore_subscribe_messages=True)
-    pubsub.subscribe("channel")
-    threading.Timer(0.05, lambda: client.publish("channel", "hello")).start()
-    message = None
-    while message is None:
-        message = pubsub.get_message(timeout=5)
-    assert message["data"] == b"hello"
-    assert client.blpop("nothing", timeout=0.05) is None
-    client.close()
+            many.set(f"key:{number}", "x" * 100)
+            many.incrby("sum", number)
+        return many.execute()[-1]
 
 
-async def asynchronous():
-    client = redis.asyncio.Redis(unix_socket_path=path)
-    for number in range(100):
-        assert await client.ping()
-        assert await client.set("key", number) and await client.get("key") == str(number).encode()
-    assert moved(await client.execute_command("SHM.LIST")), "the connection did not move"
-    many = await asyncio.gather(*(client.incr("counter") for _ in range(50)))
-    assert len(set(many)) == 50
-    large = b"y" * 5_000_000
-    await client.set("large", large)
-    assert await client.get("large") == large
-    await client.aclose()
+def messages(client):
+    """A subscriber in a thread of its own, on a connection that was used before."""
+    received, ready = [], threading.Event()
+
+    def subscriber():
+        other = connect()
+        commands(other, 20)
+        ask(other, "check")
+        pubsub = other.pubsub()
+        pubsub.subscribe("channel")
+        for message in pubsub.listen():
+            if message["type"] == "subscribe":
+                ready.set()
+            if message["type"] == "message":
+                received.append(int(message["data"]))
+                if len(received) == 10:
+                    break
+        pubsub.close()
+        other.close()
+
+    thread = threading.Thread(target=subscriber)
+    thread.start()
+    ready.wait()
+    for number in range(10):
+        client.publish("channel", number)
+    thread.join()
+    return received
 
 
-sync()
-asyncio.run(asynchronous())
-print("passed")
+def files(client):
+    """What is written to a file goes there, also if its number was a connection's."""
+    for number in range(20):
+        for _ in range(20):
+            client.ping()
+        client.close()
+        with open("file.txt", "w+") as file:
+            file.write(f"RPUSH leak {number}\r\n")
+            file.flush()
+            file.seek(0)
+            assert file.read() == f"RPUSH leak {number}\n"
+    return client.exists("leak")
+
+
+def fork(client):
+    """A child takes connections of its own, and the parent's goes on."""
+    commands(client, 50)
+    pid = os.fork()
+    if pid == 0:
+        print("child", commands(client, 50), ask(client, "check"))
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    return commands(client, 50)
+
+
+def main():
+    client = connect()
+    print("commands", commands(client, 100))
+    print("pipeline", pipeline(client))
+    client.set("large", LARGE)
+    print("large", client.get("large") == LARGE)
+    print("asked", ask(client, "check"))
+    print("messages", messages(client))
+    print("timeout", client.blpop(["nothing"], timeout=0.05))
+    print("killed", ask(client, "kill"), commands(client, 50), ask(client, "check"))
+    print("restarted", ask(client, "restart"), commands(client, 50), ask(client, "check"))
+    print("file", files(client))
+    print("parent", fork(client), ask(client, "check"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        ask(client, "terminate")
+    except SystemExit:
+        client.close()
+        print("stopped")
+
+
+main()

@@ -35,7 +35,7 @@ pub(crate) fn watched(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The module; `redis-shm` and the preloaded library are beside it.
+/// The module; `redis-shm` and the library that it preloads are beside it.
 fn module() -> PathBuf {
     let path = env::var_os("SHM_FIFO_MODULE").expect(
         "SHM_FIFO_MODULE names libshm_fifo_redis_server.so; make test builds it and sets it",
@@ -47,12 +47,18 @@ fn module() -> PathBuf {
 
 /// `redis-shm`, as it is shipped.
 pub(crate) fn redis_shm() -> PathBuf {
-    let program = module().with_file_name("redis-shm");
-    let library = module().with_file_name("libshm_fifo_redis_preload.so");
-    for file in [&program, &library] {
-        assert!(file.is_file(), "there is no {}; build it with: make module", file.display());
-    }
-    program
+    beside_module("redis-shm")
+}
+
+/// What it preloads.
+pub(crate) fn library() -> PathBuf {
+    beside_module("libshm_fifo_redis_preload.so")
+}
+
+fn beside_module(name: &str) -> PathBuf {
+    let file = module().with_file_name(name);
+    assert!(file.is_file(), "there is no {}; build it with: make module", file.display());
+    file
 }
 
 /// The library, for who preloads it without `redis-shm`.
@@ -122,6 +128,7 @@ pub(crate) fn wait_until_asleep(pid: u32) {
 /// A server of our own, ended on drop.
 pub(crate) struct Server {
     process: Child,
+    options: Vec<String>,
     pub(crate) directory: TempDir,
     pub(crate) port: u16,
 }
@@ -143,15 +150,17 @@ impl Server {
         let directory = TempDir::new().unwrap();
         // Given back before Redis takes it; another taker makes the test fail.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = Command::new("redis-server")
-            .current_dir(directory.path())
-            .args(["--port", &port.to_string(), "--save", "", "--unixsocket", "redis.sock"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("redis-server starts; install it with: apt-get install redis-server");
-        wait_until_ready(&mut process);
-        Self { process, directory, port }
+        let options = options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>();
+        let process = start_process(directory.path(), port, &options);
+        Self { process, options, directory, port }
+    }
+
+    /// Ends it as an operator does, and starts another one in its place.
+    pub(crate) fn restart(&mut self) {
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        assert!(status.unwrap().success());
+        self.process.wait().unwrap();
+        self.process = start_process(self.directory.path(), self.port, &self.options);
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -221,6 +230,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn start_process(directory: &Path, port: u16, options: &[String]) -> Child {
+    let mut process = Command::new("redis-server")
+        .current_dir(directory)
+        .args(["--port", &port.to_string(), "--save", "", "--unixsocket", "redis.sock"])
+        .args(options)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-server starts; install it with: apt-get install redis-server");
+    wait_until_ready(&mut process);
+    process
 }
 
 /// Reads its log up to the line that says so, and lets a thread read on: a

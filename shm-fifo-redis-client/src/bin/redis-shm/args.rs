@@ -3,11 +3,11 @@
 use crate::bench::args::BenchArgs;
 use crate::bench::child::ChildArgs;
 use crate::doctor::DoctorArgs;
+use crate::exec::endpoints::Endpoints;
 use crate::generate::GenerateArgs;
 use crate::latency::args::LatencyArgs;
 use crate::login::Login;
 use crate::publish::args::ReportArgs;
-use crate::running::Endpoint;
 use crate::stat::StatArgs;
 use clap::ValueHint;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -26,8 +26,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no (shared memory 
 
 const MEASURING_CODES: &str =
     "Exit codes: 0 done, 1 shared memory cannot be used there, 2 an error, 130 interrupted.";
-const EXEC_CODES: &str =
-    "Exit codes: the program's own; 1 with --strict where it cannot move, 2 if it cannot be run.";
+const EXEC_CODES: &str = "Exit codes: the program's own; 1 with --strict where it cannot be served, 2 if it cannot be run.";
 
 /// Redis over shared memory: see it, measure it, give it to any program.
 #[derive(Debug, clap::Parser)]
@@ -65,12 +64,13 @@ pub(crate) enum Subcommand {
     /// paths.
     #[command(after_help = MEASURING_CODES)]
     Report(Box<ReportArgs>),
-    /// Run a program with its connections to one Redis on shared memory.
+    /// Run a program with its connections to Redis on shared memory.
     ///
-    /// The program is not changed and need not know. Each of its connections to
-    /// that server moves after a few commands, if the server has the module;
-    /// everything else it does is untouched. So are its children's. For example:
-    /// redis-shm exec -s /run/redis.sock -- python3 app.py
+    /// The program is not changed and need not know. Each of its connections to a server
+    /// that is named here, or in SHM_FIFO_ENDPOINTS, moves after a few commands, if the
+    /// server has the module; everything else it does is untouched. So are those of the
+    /// programs that it starts. -s, -h and -p may be repeated. For example:
+    /// redis-shm exec -s /run/redis.sock -p 7000-7005 -- python3 app.py
     #[command(after_help = EXEC_CODES)]
     Exec(ExecArgs),
     /// Say whether shared memory is used from here, and why not.
@@ -128,16 +128,19 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ExecArgs {
-    /// As the program connects to it.
     #[command(flatten)]
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoints: Endpoints,
 
-    /// Do not run a program whose connections cannot move: say why, and exit with 1.
+    /// Do not run a program whose file shows that nothing can be preloaded into it, or that
+    /// it goes past the C library: say why, and exit with 1. What moves, --verbose says.
     #[arg(long)]
     pub(crate) strict: bool,
 
-    /// After how many answered commands a connection moves: one that lives shorter
-    /// is not worth it [default: 16].
+    /// Each process says on stderr, at its exit, how many connections moved and why not all.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
+    /// After how many answered commands a connection moves [default: 16].
     #[arg(long, value_name = "COMMANDS")]
     pub(crate) after: Option<u64>,
 

@@ -10,6 +10,7 @@ mod module;
 mod output;
 mod peer;
 mod preload;
+pub(crate) mod program;
 mod region;
 mod server;
 
@@ -64,7 +65,11 @@ fn examine(server: &RunningServer, checks: &mut Vec<Check>) -> anyhow::Result<An
     checks.push(kernel::check());
     checks.extend(cores::checks(server_pid));
     checks.extend(limits::checks(server_pid));
-    checks.push(preload::check());
+    checks.push(match verdict {
+        Ok(Answer::Yes) => preload::check(server),
+        // No program's connection moves, and the reason has been told.
+        _ => preload::look_for_it(),
+    });
     verdict
 }
 

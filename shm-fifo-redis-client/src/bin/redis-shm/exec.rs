@@ -1,26 +1,27 @@
-//! `redis-shm exec`: run a program so that its connections to one Redis move to
+//! `redis-shm exec`: run a program so that its connections to some servers move to
 //! shared memory.
 
+pub(crate) mod endpoints;
 mod program;
 
 use crate::Answer;
 use crate::args::ExecArgs;
-use crate::running::Endpoint;
 use anyhow::{Context, bail};
+use endpoints::Endpoints;
 use program::Program;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The preloaded library; it reads the two variables below.
+/// The preloaded library; it reads the three variables below.
 const LIBRARY: &str = "libshm_fifo_redis_preload.so";
-const ENDPOINT: &str = "SHM_FIFO_ENDPOINT";
+const ENDPOINTS: &str = "SHM_FIFO_ENDPOINTS";
 const AFTER_COMMANDS: &str = "SHM_FIFO_AFTER_COMMANDS";
+pub(crate) const REPORT: &str = "SHM_FIFO_REPORT";
 const LD_PRELOAD: &str = "LD_PRELOAD";
 /// Some versions of libuv, which Node stands on, tell epoll what to watch by io_uring:
 /// what does not pass through the C library cannot be seen.
@@ -29,38 +30,45 @@ const LIBUV_IO_URING: &str = "UV_USE_IO_URING";
 /// Becomes the program; returns only if it cannot.
 pub(crate) fn run(args: &ExecArgs) -> anyhow::Result<Answer> {
     let (program, arguments) = args.command.split_first().context("no program is named")?;
-    if args.strict
-        && let Err(reason) = Program::find(program)?.can_be_served()
-    {
-        let program = Path::new(program).display();
-        return Ok(Answer::No(format!("{program} cannot be moved to shared memory: {reason}")));
+    let name = Path::new(program).display();
+    let unservable = match Program::find(program) {
+        Ok(program) => program.can_be_served().err(),
+        Err(error) if args.strict => return Err(error),
+        // That it cannot be run the kernel says, and that it cannot be read is no reason.
+        Err(_) => None,
+    };
+    if let Some(reason) = &unservable {
+        if args.strict {
+            return Ok(Answer::No(format!("{name} cannot be moved to shared memory: {reason}")));
+        }
+        if args.verbose {
+            eprintln!("redis-shm: {name} is run without shared memory: {reason}");
+        }
     }
     let mut command = Command::new(program);
     command.args(arguments);
-    command.env(LD_PRELOAD, preloaded(&library()?)?);
-    command.env(ENDPOINT, endpoint(&args.endpoint)?);
-    command.env(LIBUV_IO_URING, "0");
+    if !unservable.is_some_and(|reason| reason.fails_with_library()) {
+        preload(&mut command, &args.endpoints)?;
+    }
+    if args.verbose {
+        command.env(REPORT, "stderr");
+    }
     if let Some(commands) = args.after {
         command.env(AFTER_COMMANDS, commands.to_string());
     }
     let error = command.exec();
     let not_found = error.kind() == io::ErrorKind::NotFound;
     let hint = if not_found { "is it in PATH?" } else { "is it an executable file?" };
-    Err(error).with_context(|| format!("cannot run {}; {hint}", Path::new(program).display()))
+    Err(error).with_context(|| format!("cannot run {name}; {hint}"))
 }
 
-/// What the library is told to move.
-fn endpoint(named: &Endpoint) -> anyhow::Result<OsString> {
-    if let Some(path) = &named.socket {
-        // The program may change its directory.
-        let path = std::path::absolute(path).context("cannot tell the current directory")?;
-        return Ok(OsString::from_vec([b"unix:", path.as_os_str().as_bytes()].concat()));
-    }
-    let (host, port) = (named.host(), named.port());
-    let resolved = (host, port).to_socket_addrs();
-    let resolved = resolved.with_context(|| format!("cannot find the host {host}"))?;
-    let addresses: Vec<String> = resolved.as_ref().iter().map(SocketAddr::to_string).collect();
-    Ok(format!("tcp:{}", addresses.join(",")).into())
+/// Lets the library into the program, to move its connections to these servers and those
+/// that the environment names.
+pub(crate) fn preload(command: &mut Command, endpoints: &Endpoints) -> anyhow::Result<()> {
+    command.env(LD_PRELOAD, preloaded(&library()?)?);
+    command.env(ENDPOINTS, endpoints.beside(env::var_os(ENDPOINTS))?);
+    command.env(LIBUV_IO_URING, "0");
+    Ok(())
 }
 
 /// `LD_PRELOAD` with the library in front of what is there.

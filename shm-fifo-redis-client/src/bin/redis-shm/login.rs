@@ -9,6 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, 
 use shm_fifo_redis_client::Stream;
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::process::Command;
 
 /// What to do where a server wants to know.
 pub(crate) const ADVICE: &str =
@@ -21,6 +22,8 @@ pub(crate) fn explain(error: impl fmt::Display) -> anyhow::Error {
     if is_about_it { anyhow!("{text}; {ADVICE}") } else { anyhow!("{text}") }
 }
 
+/// Where redis-cli looks for the password.
+const PASSWORD: &str = "REDISCLI_AUTH";
 /// As the terminal takes it.
 const LONGEST_LINE: usize = 4096;
 const CTRL_C: u8 = 3;
@@ -33,7 +36,7 @@ pub(crate) struct Login {
         short = 'a',
         long = "pass",
         value_name = "PASSWORD",
-        env = "REDISCLI_AUTH",
+        env = PASSWORD,
         hide_env_values = true,
         group = "secret"
     )]
@@ -67,6 +70,17 @@ impl Login {
             settings = settings.set_username(user);
         }
         settings
+    }
+
+    /// For another process of this program.
+    pub(crate) fn name_to(&self, command: &mut Command) {
+        match &self.password {
+            Some(password) => command.env(PASSWORD, password),
+            None => command.env_remove(PASSWORD),
+        };
+        if let Some(user) = &self.user {
+            command.arg("--user").arg(user);
+        }
     }
 
     /// On a connection that has just been made.

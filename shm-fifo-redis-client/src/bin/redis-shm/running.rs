@@ -6,7 +6,9 @@ use crate::login::{self, Login};
 use anyhow::Context;
 use redis::{ConnectionAddr, IntoConnectionInfo};
 use shm_fifo_redis_client::{Address, Client, Sharing, Stream};
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process;
 
 /// The options of redis-cli.
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,20 @@ impl RunningServer {
         let info = address.into_connection_info()?.set_redis_settings(self.login.settings());
         let client = Client::open(Address::try_from(info)?.with_sharing(sharing))?;
         Ok(client.connect_timeout(REPLY_TIMEOUT).response_timeout(REPLY_TIMEOUT))
+    }
+
+    /// Names it to this program in another process; the password not where others see it.
+    pub(crate) fn name_to(&self, command: &mut process::Command) {
+        let Endpoint { host, port, socket } = &self.endpoint;
+        let named =
+            |option: &str, value: Option<OsString>| value.map(|value| [option.into(), value]);
+        let arguments: [Option<[OsString; 2]>; 3] = [
+            named("--host", host.clone().map(OsString::from)),
+            named("--port", port.map(|port| port.to_string().into())),
+            named("--socket", socket.clone().map(OsString::from)),
+        ];
+        command.args(arguments.into_iter().flatten().flatten());
+        self.login.name_to(command);
     }
 
     /// A connection to one of its addresses that is authenticated, where a password

@@ -1,10 +1,10 @@
 //! One connection of a driver, on the server's side: requests are executed in order, once.
 
+use super::offer;
 use super::outbox::{Outbox, Purpose, Step};
 use super::request::{Request, parse};
 use super::script::{Another, Open, Script, Start};
 use super::transport::{Received, Transport};
-use super::offer;
 use crate::journal::Journal;
 use rustix::event::PollFlags;
 use shm_fifo::{Interest, Region, doorbell::DOORBELL};
@@ -284,7 +284,8 @@ impl Connection {
         let Phase::Offered(region) = &self.phase else {
             return Err(format!("{self} starts what was not offered"));
         };
-        let digits = |token: [u8; 16]| token.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digits =
+            |token: [u8; 16]| token.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         if request.words.get(1) != Some(&digits(region.token()).into_bytes()) {
             return Err(format!("{self} has the wrong token: {request}"));
         }
@@ -450,7 +451,13 @@ impl Connection {
 impl std::fmt::Display for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = if self.is_tcp { "TCP" } else { "unix" };
-        write!(f, "connection {} ({kind}, {:?}, {:?})", self.id.unwrap_or(0), self.script, self.counts)
+        write!(
+            f,
+            "connection {} ({kind}, {:?}, {:?})",
+            self.id.unwrap_or(0),
+            self.script,
+            self.counts
+        )
     }
 }
 

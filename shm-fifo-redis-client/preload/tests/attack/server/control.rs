@@ -66,7 +66,10 @@ impl Control {
 
     pub(super) fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let streams = self.streams.iter().map(|stream| stream.stream.as_fd());
-        [self.listener.as_fd()].into_iter().chain(streams).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+        [self.listener.as_fd()]
+            .into_iter()
+            .chain(streams)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -74,7 +77,11 @@ impl Control {
         self.later.iter().map(|&(time, _)| time).chain(waiting).min()
     }
 
-    pub(super) fn turn(&mut self, connections: &mut [Connection], faults: &mut Vec<String>) -> bool {
+    pub(super) fn turn(
+        &mut self,
+        connections: &mut [Connection],
+        faults: &mut Vec<String>,
+    ) -> bool {
         let mut is_busy = false;
         while let Ok((stream, _)) = self.listener.accept() {
             if stream.set_nonblocking(true).is_ok() {
@@ -137,7 +144,8 @@ fn is_done(frame: Frame, connection: Option<&Connection>) -> bool {
         (WAIT_FOR_END, Some(connection)) => !connection.is_open(),
         (SYNC, None) => false,
         (SYNC, Some(connection)) => {
-            let has_come = connection.counts.bytes_in >= frame.a && connection.counts.executed >= frame.b;
+            let has_come =
+                connection.counts.bytes_in >= frame.a && connection.counts.executed >= frame.b;
             !connection.is_open() || has_come && connection.is_quiet()
         }
         _ => true,
@@ -176,7 +184,8 @@ impl Stream {
                 let (counts, script) = (connection.counts, connection.script());
                 let dies = script.open == Open::Dies
                     || matches!(script.start, Start::Dies | Start::DiesLater);
-                let pushes = script.open == Open::AmongPushes || script.start == Start::BehindPushes;
+                let pushes =
+                    script.open == Open::AmongPushes || script.start == Start::BehindPushes;
                 let refuses = matches!(script.start, Start::Refused | Start::RefusedAfterMs(_));
                 let all = [
                     (!connection.is_open(), IS_CLOSED),

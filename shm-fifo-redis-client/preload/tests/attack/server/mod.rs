@@ -165,9 +165,13 @@ impl Engine {
         for connection in &self.connections {
             match connection.park() {
                 None => may_sleep = false,
-                Some(watched) => fds.extend(watched.map(|(fd, events)| PollFd::from_borrowed_fd(fd, events))),
+                Some(watched) => {
+                    fds.extend(watched.map(|(fd, events)| PollFd::from_borrowed_fd(fd, events)))
+                }
             }
-            if let Some(time) = connection.deadline().into_iter().chain(self.control.deadline()).min() {
+            if let Some(time) =
+                connection.deadline().into_iter().chain(self.control.deadline()).min()
+            {
                 timeout = timeout.min(time.saturating_duration_since(Instant::now()));
             }
         }

@@ -12,7 +12,10 @@ const SCRIPT_PUSH: &str = ">1\r\n$6\r\nSCRIPT\r\n";
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    Sent { bytes: usize, purpose: Purpose },
+    Sent {
+        bytes: usize,
+        purpose: Purpose,
+    },
     /// The connection is to be closed.
     Close,
     /// Nothing more will be sent.

@@ -14,7 +14,8 @@ impl Request {
 
     /// A word that is a number.
     pub(super) fn number(&self, word: usize) -> Result<u64, String> {
-        let number = self.words.get(word).and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
+        let number =
+            self.words.get(word).and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
         number.ok_or_else(|| format!("no number in word {word} of {self}"))
     }
 }

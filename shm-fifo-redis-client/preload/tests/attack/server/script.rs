@@ -60,7 +60,9 @@ impl Script {
             2 | 3 => Open::AfterRequests(usize::try_from(1 + below(4)).unwrap_or(1)),
             4 | 5 => Open::InParts,
             6 => Open::AmongPushes,
-            7 => Open::Refused("-NOPERM this user has no permissions to run the 'shm.open' command"),
+            7 => {
+                Open::Refused("-NOPERM this user has no permissions to run the 'shm.open' command")
+            }
             8 => Open::Refused("-ERR unknown command 'SHM.OPEN', with args beginning with: '2' "),
             9 => Open::Refused("-ERR SHM.OPEN: 64 offers wait for their SHM.START; try again"),
             10 => Open::WithoutDescriptor,

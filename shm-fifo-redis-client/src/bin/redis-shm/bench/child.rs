@@ -1,8 +1,10 @@
-//! Processes that a measurement needs beside itself: this program again, in
+//! Processes that a measurement, or doctor, needs beside itself: this program again, in
 //! another part. None outlives us: the kernel kills it when we end, however.
 
 use super::worker::{self, WorkerArgs};
 use crate::Answer;
+use crate::doctor::program;
+use crate::running::RunningServer;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -87,6 +89,9 @@ enum Part {
     Busy,
     /// Measures when told to.
     Worker(WorkerArgs),
+    /// Talks to a server over a socket, as far as it knows.
+    #[command(disable_help_flag = true)]
+    Talk(RunningServer),
 }
 
 pub(crate) fn run(args: &ChildArgs) -> anyhow::Result<Answer> {
@@ -102,6 +107,7 @@ pub(crate) fn run(args: &ChildArgs) -> anyhow::Result<Answer> {
             std::hint::spin_loop();
         },
         Part::Worker(args) => worker::run(args),
+        Part::Talk(server) => program::run(server),
     }
 }
 
@@ -147,18 +153,40 @@ impl Guard {
         Self::start(command)
     }
 
-    /// A worker with `arguments`, and the other end of its stdin and stdout: a socket,
-    /// so that Ctrl-C ends our waiting for it.
+    /// A worker with `arguments`, and the other end of its stdin and stdout.
     pub(crate) fn worker(
         confinement: &Confinement,
         arguments: &[OsString],
     ) -> anyhow::Result<(Self, UnixStream)> {
         let mut command = command(&std::env::current_exe()?, confinement);
-        let (ours, theirs) = UnixStream::pair().context("no socket")?;
-        let [stdin, stdout] = [OwnedFd::from(theirs.try_clone()?), OwnedFd::from(theirs)];
-        command.arg("worker").args(arguments).stdin(stdin).stdout(stdout);
+        command.arg("worker").args(arguments);
+        let [ours, _] = talk_to(&mut command)?;
         Ok((Self::start(command)?, ours))
     }
+
+    /// Somebody who talks to a server, with the library that `preload` lets in, and the
+    /// other end of its stdin, stdout and stderr.
+    pub(crate) fn talker(
+        server: &RunningServer,
+        preload: impl FnOnce(&mut Command) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Self, UnixStream)> {
+        let mut command = command(&std::env::current_exe()?, &Confinement::default());
+        command.arg("talk");
+        server.name_to(&mut command);
+        preload(&mut command)?;
+        let [ours, theirs] = talk_to(&mut command)?;
+        command.stderr(OwnedFd::from(theirs));
+        Ok((Self::start(command)?, ours))
+    }
+}
+
+/// Sockets, so that Ctrl-C ends our waiting for it: our end and the other, which is its
+/// stdin and stdout.
+fn talk_to(command: &mut Command) -> anyhow::Result<[UnixStream; 2]> {
+    let (ours, theirs) = UnixStream::pair().context("no socket")?;
+    let [stdin, stdout] = [theirs.try_clone()?, theirs.try_clone()?].map(OwnedFd::from);
+    command.stdin(stdin).stdout(stdout);
+    Ok([ours, theirs])
 }
 
 impl Drop for Guard {

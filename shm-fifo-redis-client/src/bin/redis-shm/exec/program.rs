@@ -1,17 +1,22 @@
 //! Whether a library can stand between a program and its C library.
 
 use anyhow::Context;
-use object::read::elf::{ElfFile, FileHeader};
-use object::{Architecture, Endianness, Object, ObjectSection, elf};
+use object::read::elf::{Dyn, ElfFile, FileHeader, ProgramHeader};
+use object::{Architecture, Endianness, Object, ObjectSection, ReadCache, ReadRef, elf};
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Interpreters of interpreters that are followed.
 const MAX_INTERPRETERS: usize = 4;
+/// In so many bytes stands what the kernel looks for.
+const HEAD_BYTES: u64 = 256;
+/// What `execvp(3)` gives a text to.
+const SHELL: &str = "/bin/sh";
 
 /// Why a program's connections stay on their sockets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,19 +29,35 @@ pub(super) enum Unservable {
     Static,
     #[error("its C library is not glibc; build shm-fifo for that, too")]
     OtherCLibrary,
-    #[error("it is setuid, setgid or has capabilities, and the system preloads nothing into such")]
+    #[error(
+        "it gains privileges (setuid, setgid, capabilities), and the system preloads nothing into such"
+    )]
     Privileged,
     #[error("Go programs make their system calls without the C library")]
     Go,
+    #[error("AddressSanitizer's library wants to be the first; link it with -static-libasan")]
+    AddressSanitizer,
     #[error("its interpreter {} is the reason: {reason}", .interpreter.display())]
     Interpreter { interpreter: PathBuf, reason: Box<Unservable> },
+}
+
+impl Unservable {
+    /// Whether such a program would not start with the library, or complain about it.
+    pub(super) fn fails_with_library(&self) -> bool {
+        match self {
+            Self::OtherMachine(_) | Self::OtherCLibrary | Self::AddressSanitizer => true,
+            Self::NotElf | Self::Static | Self::Privileged | Self::Go => false,
+            Self::Interpreter { reason, .. } => reason.fails_with_library(),
+        }
+    }
 }
 
 /// A program's file.
 #[derive(Debug)]
 pub(super) struct Program {
     path: PathBuf,
-    bytes: Vec<u8>,
+    file: File,
+    head: Vec<u8>,
 }
 
 impl Program {
@@ -44,20 +65,32 @@ impl Program {
     pub(super) fn find(name: &OsStr) -> anyhow::Result<Self> {
         let path = locate(name)
             .with_context(|| format!("{} is not found in PATH", Path::new(name).display()))?;
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self { path, bytes })
+        Self::open(path.clone()).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Whether its connections can be moved, as far as its file says.
+    fn open(path: PathBuf) -> io::Result<Self> {
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let file = File::open(&path)?;
+        let mut head = Vec::new();
+        (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
+        Ok(Self { path, file, head })
+    }
+
+    /// Whether the library can be loaded into it and sees its calls, as far as its file
+    /// says.
     pub(super) fn can_be_served(&self) -> Result<(), Unservable> {
         self.can_be_served_within(MAX_INTERPRETERS)
     }
 
     fn can_be_served_within(&self, interpreters: usize) -> Result<(), Unservable> {
-        if self.is_privileged() {
-            return Err(Unservable::Privileged);
-        }
-        let Some(names) = self.interpreters() else { return check_elf(&self.bytes) };
+        // The kernel ignores such bits of a script.
+        let Some(names) = self.interpreters() else {
+            // Of a program of 100 MB only what is looked at is read.
+            check_elf(&ReadCache::new(&self.file))?;
+            return if self.is_privileged() { Err(Unservable::Privileged) } else { Ok(()) };
+        };
         for name in names {
             let Ok(interpreter) = Self::find(&name) else { continue };
             let left = interpreters.checked_sub(1).ok_or(Unservable::NotElf)?;
@@ -70,14 +103,22 @@ impl Program {
     }
 
     fn is_privileged(&self) -> bool {
-        let mode = fs::metadata(&self.path).map(|file| file.permissions().mode()).unwrap_or(0);
-        mode & 0o6000 != 0
-            || rustix::fs::getxattr(&self.path, "security.capability", &mut [0_u8; 64][..]).is_ok()
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let Ok(file) = self.file.metadata() else { return false };
+        let gains = || {
+            let name = "security.capability";
+            rustix::fs::fgetxattr(&self.file, name, &mut [0_u8; 64][..]).is_ok()
+        };
+        changes_user(file.mode(), file.uid() == user.as_raw(), file.gid() == group.as_raw())
+            || (!user.is_root() && gains())
     }
 
-    /// Of a script: what `#!` names, and what `env` then finds.
+    /// Of a script: what `#!` names, and what `env` then finds. Other texts are a shell's.
     fn interpreters(&self) -> Option<Vec<OsString>> {
-        let line = self.bytes.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+        let Some(text) = self.head.strip_prefix(b"#!") else {
+            return (!self.head.contains(&0)).then(|| vec![SHELL.into()]);
+        };
+        let line = text.split(|&byte| byte == b'\n').next()?;
         let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let words: Vec<OsString> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
         let first = words.first()?.clone();
@@ -90,39 +131,56 @@ impl Program {
     }
 }
 
-fn check_elf(bytes: &[u8]) -> Result<(), Unservable> {
+fn check_elf<'data>(bytes: impl ReadRef<'data>) -> Result<(), Unservable> {
     let file = object::File::parse(bytes).map_err(|_| Unservable::NotElf)?;
     match &file {
-        object::File::Elf64(elf) => check_linkage(elf, &file),
+        object::File::Elf64(elf) if file.architecture() == own_architecture() => check_linkage(elf),
         // 32 bits: not this library's, whatever the processor can do.
         _ => Err(Unservable::OtherMachine(file.architecture())),
     }
 }
 
-fn check_linkage(
-    elf: &ElfFile<'_, elf::FileHeader64<Endianness>>,
-    file: &object::File<'_>,
+fn check_linkage<'data>(
+    file: &ElfFile<'data, elf::FileHeader64<Endianness>, impl ReadRef<'data>>,
 ) -> Result<(), Unservable> {
-    if file.architecture() != own_architecture() {
-        return Err(Unservable::OtherMachine(file.architecture()));
-    }
-    if file
-        .sections()
-        .any(|section| matches!(section.name(), Ok(".go.buildinfo" | ".note.go.buildid")))
-    {
+    let is_go = |name| matches!(name, Ok(".go.buildinfo" | ".note.go.buildid"));
+    if file.sections().any(|section| is_go(section.name())) {
         return Err(Unservable::Go);
     }
-    let endian = elf.endian();
-    let header = elf.elf_header();
-    let segments = header.program_headers(endian, elf.data()).map_err(|_| Unservable::NotElf)?;
-    let interpreter = segments
-        .iter()
-        .find_map(|segment| {
-            object::read::elf::ProgramHeader::interpreter(segment, endian, elf.data()).ok()?
-        })
-        .ok_or(Unservable::Static)?;
-    let name = Path::new(OsStr::from_bytes(interpreter)).file_name().unwrap_or_default();
-    if name.as_bytes().starts_with(b"ld-musl") { Err(Unservable::OtherCLibrary) } else { Ok(()) }
+    let (endian, data) = (file.endian(), file.data());
+    let segments = file.elf_header().program_headers(endian, data).unwrap_or_default();
+    let interpreter = segments.iter().find_map(|one| one.interpreter(endian, data).ok()?);
+    let interpreter = Path::new(OsStr::from_bytes(interpreter.ok_or(Unservable::Static)?));
+    let begins_with = |name: &[u8], start: &str| name.starts_with(start.as_bytes());
+    if begins_with(interpreter.file_name().unwrap_or_default().as_bytes(), "ld-musl") {
+        return Err(Unservable::OtherCLibrary);
+    }
+    let is_asan =
+        |name: &[u8]| begins_with(name, "libasan.so") || begins_with(name, "libclang_rt.asan");
+    if libraries(file).unwrap_or_default().into_iter().any(is_asan) {
+        return Err(Unservable::AddressSanitizer);
+    }
+    Ok(())
+}
+
+/// Those that are loaded with the program.
+fn libraries<'data, R: ReadRef<'data>>(
+    file: &ElfFile<'data, elf::FileHeader64<Endianness>, R>,
+) -> object::Result<Vec<&'data [u8]>> {
+    let (endian, data) = (file.endian(), file.data());
+    let sections = file.elf_header().sections(endian, data)?;
+    let Some((entries, strings)) = sections.dynamic(endian, data)? else { return Ok(Vec::new()) };
+    let strings = sections.strings(endian, data, strings)?;
+    let needed = entries.iter().filter(|entry| entry.tag32(endian) == Some(elf::DT_NEEDED));
+    Ok(needed.filter_map(|entry| strings.get(entry.val32(endian)?).ok()).collect())
+}
+
+/// By its setuid or setgid bit, where the file's owner, or group, is not who runs it.
+fn changes_user(mode: u32, is_own_user: bool, is_own_group: bool) -> bool {
+    const SETUID: u32 = 0o4000;
+    /// Without the group's permission to run it the other bit means something else.
+    const SETGID: u32 = 0o2010;
+    (mode & SETUID == SETUID && !is_own_user) || (mode & SETGID == SETGID && !is_own_group)
 }
 
 fn own_architecture() -> Architecture {
@@ -144,9 +202,16 @@ fn locate(name: &OsStr) -> Option<PathBuf> {
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    fn program(bytes: &[u8]) -> Program {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        Program::open(file.path().to_owned()).unwrap()
+    }
 
     fn script(first_line: &str) -> Program {
-        Program { path: "script".into(), bytes: format!("{first_line}\nexit\n").into_bytes() }
+        program(format!("{first_line}\nexit\n").as_bytes())
     }
 
     #[test]
@@ -163,9 +228,27 @@ mod tests {
     }
 
     #[test]
+    fn only_who_becomes_somebody_else_is_privileged() {
+        assert!(!changes_user(0o755, false, false));
+        assert!(changes_user(0o4755, false, true) && !changes_user(0o4755, true, false));
+        assert!(changes_user(0o2755, true, false) && !changes_user(0o2755, false, true));
+        // Not by the bit that was for mandatory locks.
+        assert!(!changes_user(0o2745, false, false));
+    }
+
+    #[test]
+    fn a_text_is_a_script_of_the_shell() {
+        assert_eq!(script("hello").interpreters(), Some(vec![SHELL.into()]));
+        assert_eq!(script("hello").can_be_served(), Ok(()));
+    }
+
+    #[test]
     fn what_is_no_program_is_said_to_be_none() {
-        let text = Program { path: "text".into(), bytes: b"hello".to_vec() };
-        assert_eq!(text.can_be_served(), Err(Unservable::NotElf));
+        for bytes in [&b"MZ\0\0"[..], b"\x7fELF\0", &[0; 4096]] {
+            let result = program(bytes).can_be_served();
+            assert_eq!(result, Err(Unservable::NotElf), "{bytes:?}");
+            assert!(!Unservable::NotElf.fails_with_library());
+        }
     }
 
     #[test]
@@ -176,7 +259,8 @@ mod tests {
         header.extend([other, 0, 1, 0, 0, 0]);
         header.resize(52, 0);
         header.extend([64, 0, 56, 0, 0, 0, 64, 0, 0, 0, 0, 0]);
-        let program = Program { path: "other".into(), bytes: header };
-        assert!(matches!(program.can_be_served(), Err(Unservable::OtherMachine(_))));
+        let reason = program(&header).can_be_served().unwrap_err();
+        assert!(matches!(reason, Unservable::OtherMachine(_)), "{reason}");
+        assert!(reason.fails_with_library());
     }
 }

@@ -1,0 +1,34 @@
+//! Why a connection is where it is, for the report.
+
+use super::{Connection, lock};
+use crate::mover::Refusal;
+use crate::report::{self, Reason};
+
+impl Connection {
+    /// It stays on its socket, as far as can be told now.
+    pub(super) fn stays(&self, reason: Reason) {
+        let before = lock(&self.stays).replace(reason);
+        if before != Some(reason) {
+            report::stayed(reason);
+            before.into_iter().for_each(report::forgive);
+        }
+    }
+
+    /// It has moved.
+    pub(super) fn has_moved(&self) {
+        report::moved();
+        lock(&self.stays).take().into_iter().for_each(report::forgive);
+    }
+}
+
+pub(super) fn reason_of(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::NoModule => Reason::NoModule,
+        Refusal::NoPermission => Reason::NoPermission,
+        Refusal::NotLoggedIn => Reason::NotLoggedIn,
+        Refusal::NotNow => Reason::Refused,
+        Refusal::NoDescriptor => Reason::DescriptorStripped,
+        Refusal::NotAttached => Reason::NotAttached,
+        Refusal::Broken => Reason::NotUnderstood,
+    }
+}
