@@ -11,6 +11,14 @@ use std::io::Read as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
 
+/// What a read finds now.
+enum Found {
+    /// So many bytes that were kept.
+    Kept(usize),
+    Done(Result<usize, Errno>),
+    ByKernel,
+}
+
 impl Connection {
     // Reading.
 
@@ -18,37 +26,42 @@ impl Connection {
     pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
         let mut filled = 0;
+        let mut is_past_kept = false;
         loop {
-            let was_kept = self.kept_bytes.load(Relaxed) > 0;
-            match self.read_now(spans, filled, manner.peek) {
-                Served::ByKernel if filled == 0 => return Served::ByKernel,
-                Served::ByKernel => {
+            match self.read_now(spans, filled, manner.peek, is_past_kept) {
+                Found::ByKernel if filled == 0 => return Served::ByKernel,
+                // What is there behind kept bytes is not peeked at.
+                Found::ByKernel if manner.peek => return Served::Done(Ok(filled)),
+                Found::ByKernel => {
                     filled += self.read_rest(spans, filled, manner);
                     return Served::Done(Ok(filled));
                 }
-                Served::Done(Ok(0)) => return Served::Done(Ok(filled)),
-                Served::Done(Ok(count)) => {
+                Found::Kept(count) => {
                     filled += count;
-                    // What is peeked at stays: waiting for more would find it again.
-                    if manner.peek || filled >= wanted {
+                    if filled >= wanted {
                         return Served::Done(Ok(filled));
                     }
-                    if !manner.wait_all {
-                        if !was_kept {
-                            return Served::Done(Ok(filled));
-                        }
-                        // Where the bytes came from is no boundary: what is there behind them
-                        // is read, too. But nothing is waited for.
-                        manner.dont_wait = true;
+                    // Where the bytes came from is no boundary: what is there behind them is
+                    // read, too. But nothing is waited for.
+                    is_past_kept = manner.peek;
+                    manner.dont_wait |= !manner.wait_all;
+                    continue;
+                }
+                Found::Done(Ok(0)) => return Served::Done(Ok(filled)),
+                Found::Done(Ok(count)) => {
+                    filled += count;
+                    // What is peeked at stays: waiting for more would find it again.
+                    if manner.peek || !manner.wait_all || filled >= wanted {
+                        return Served::Done(Ok(filled));
                     }
                 }
-                Served::Done(Err(Errno::AGAIN)) if filled > 0 && manner.dont_wait => {
+                Found::Done(Err(Errno::AGAIN)) if filled > 0 && manner.dont_wait => {
                     return Served::Done(Ok(filled));
                 }
-                Served::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
-                Served::Done(Err(Errno::AGAIN)) => {}
-                failed @ Served::Done(Err(_)) if filled == 0 => return failed,
-                Served::Done(Err(_)) => return Served::Done(Ok(filled)),
+                Found::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
+                Found::Done(Err(Errno::AGAIN)) => {}
+                Found::Done(Err(errno)) if filled == 0 => return Served::Done(Err(errno)),
+                Found::Done(Err(_)) => return Served::Done(Ok(filled)),
             }
             if let Err(errno) = self.wait_alone(Interest::READABLE, manner.dont_wait) {
                 return Served::Done(if filled > 0 { Ok(filled) } else { Err(errno) });
@@ -73,30 +86,38 @@ impl Connection {
         filled.unwrap_or(0)
     }
 
-    fn read_now(self: &Arc<Self>, spans: Spans<'_>, skip: usize, peek: bool) -> Served {
+    fn read_now(
+        self: &Arc<Self>,
+        spans: Spans<'_>,
+        skip: usize,
+        peek: bool,
+        is_past_kept: bool,
+    ) -> Found {
         loop {
-            if self.kept_bytes.load(Relaxed) > 0 {
+            if self.kept_bytes.load(Relaxed) > 0 && !is_past_kept {
                 let count = self.read_kept(spans, skip, peek);
                 if count > 0 {
                     self.settle();
-                    return Served::Done(Ok(count));
+                    return Found::Kept(count);
                 }
             }
             match self.phase() {
-                Phase::Socket => return Served::ByKernel,
+                Phase::Socket => return Found::ByKernel,
+                Phase::Returning if is_past_kept => return Found::ByKernel,
                 Phase::Returning => self.settle(),
                 before @ (Phase::Opening | Phase::Starting) => {
                     self.attend(None);
-                    if self.phase() == before && self.kept_bytes.load(Relaxed) == 0 {
+                    let is_kept = self.kept_bytes.load(Relaxed) > 0 && !is_past_kept;
+                    if self.phase() == before && !is_kept {
                         let at_end = self.read_shut.load(Relaxed);
-                        return Served::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
+                        return Found::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
                     }
                 }
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
                     self.after_read();
-                    return Served::Done(result);
+                    return Found::Done(result);
                 }
             }
         }
