@@ -219,14 +219,14 @@ impl Connection {
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
             }
-            // So little is on its way that there is space.
             Phase::Opening => {
-                interest.readable && self.read_shut.load(Relaxed) || interest.writable
+                interest.readable && self.read_shut.load(Relaxed)
+                    || interest.writable && sys::is_writable(self.fd())
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            // Nothing is kept, and the kernel is to have it.
-            Phase::Returning => false,
+            // As long as something is kept; then the kernel is to have it.
+            Phase::Returning => interest.writable && self.kept_bytes.load(Relaxed) > 0,
         }
     }
 
@@ -249,7 +249,8 @@ impl Connection {
     #[inline]
     fn has_too_little(&self, ring: &Duplex) -> bool {
         let least = self.least_bytes.load(Relaxed);
-        least > 1 && ring.available_bytes() < least
+        // A unix socket tells of any.
+        least > 1 && self.is_tcp && ring.available_bytes() < least
     }
 
     /// What is done with the ring while the server has not answered `SHM.START`.

@@ -1,10 +1,15 @@
 //! What is done before the program begins, and when it exits.
 #![allow(unsafe_code)]
 
-use crate::{alloc, left_alone, real, report, settings, table};
+use crate::{alloc, errno, left_alone, real, report, settings, table};
 
 /// Called by the dynamic linker once all libraries are there.
 extern "C" fn initialise() {
+    // A program begins with none.
+    errno::untouched_by(prepare);
+}
+
+fn prepare() {
     real::resolve_all();
     if left_alone::is_left_alone() {
         return;

@@ -36,3 +36,4 @@ mod spin;
 mod sys;
 mod table;
 mod track;
+mod trial;

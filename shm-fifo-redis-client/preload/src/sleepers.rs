@@ -98,7 +98,7 @@ impl Connection {
     }
 
     fn announce(&self, sleepers: &mut Sleepers, interest: Interest, noticed: Option<u64>) -> bool {
-        self.is_proven();
+        self.note_seen_waiting();
         let may_sleep = match self.phase() {
             Phase::Shared if noticed.is_some() || !self.is_ready(interest) => {
                 self.ring().is_none_or(|ring| ring.park(self.fd(), interest, noticed))

@@ -32,14 +32,14 @@ impl Connection {
 
     /// It has moved, though the program was seen to read in blocking mode alone. To be called
     /// with the sleepers locked.
-    pub(super) fn is_unproven(&self, ring: &Duplex) {
+    pub(super) fn ring_always(&self, ring: &Duplex) {
         self.alerts.fetch_or(UNPROVEN, Relaxed);
         ask(ring, self.fd());
     }
 
     /// The program waits for it, by a call that is served.
     #[inline]
-    pub(crate) fn is_proven(&self) {
+    pub(crate) fn note_seen_waiting(&self) {
         if self.alerts.load(Relaxed) & UNPROVEN != 0 {
             self.alerts.fetch_and(!UNPROVEN, Relaxed);
         }

@@ -6,7 +6,7 @@ use super::number;
 use super::poll::after_timespec;
 use crate::connection::Connection;
 use crate::epoll::{Epoll, Timeout};
-use crate::errno::{self, untouched};
+use crate::errno::{self, Errno, untouched};
 use crate::report::Reason;
 use crate::table::{self, Entry, Watch};
 use crate::{real, settings};
@@ -45,9 +45,20 @@ pub(super) unsafe extern "C" fn epoll_ctl(
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     };
+    if untouched(|| epoll.prepare().is_err() && connection.give_up(Reason::Watched)) {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+    }
     // SAFETY: as above.
-    let event = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
-    let result = untouched(|| epoll.control(operation, fd, event, &connection));
+    let known = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
+    let result = untouched(|| epoll.control(operation, fd, known, &connection));
+    // This takes descriptors of our own, and the program may have no more.
+    if let (libc::EPOLL_CTL_ADD, Err(Errno(libc::EMFILE | libc::ENFILE))) = (operation, result)
+        && untouched(|| connection.give_up(Reason::NotAttached))
+    {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+    }
     number(result.map(|()| 0))
 }
 

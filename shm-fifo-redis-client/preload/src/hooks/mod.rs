@@ -5,10 +5,12 @@
 //! one or two loads; then the next library is called. `epoll_wait` also counts who waits.
 
 mod aliases;
+mod control;
 mod copies;
 mod creators;
 mod epoll;
 mod files;
+mod filters;
 mod libraries;
 mod options;
 mod poll;

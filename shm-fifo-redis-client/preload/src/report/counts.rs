@@ -104,6 +104,11 @@ impl Counts {
         self.stayed.iter().chain([&self.moved]).for_each(|count| count.store(0, Relaxed));
     }
 
+    /// Whether there has been no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stayed.iter().chain([&self.moved]).all(|count| count.load(Relaxed) == 0)
+    }
+
     /// A line for those that moved, and one for each reason; none without a connection.
     pub(super) fn tell(
         &self,
