@@ -16,8 +16,11 @@ const MODULE_NAME: &CStr = c"shm";
 const MODULE_VERSION: c_int = 1;
 
 /// Reconnecting clients must not be stuck on the socket while the server loads
-/// its data; scripts have no connection of their own to move.
-const CONNECTION: &CStr = c"fast allow-loading allow-stale deny-script";
+/// its data; scripts have no connection of their own to move. What a connection does to
+/// move is nobody's news.
+const OFFER: &CStr = c"fast allow-loading allow-stale deny-script no-monitor";
+/// Beside that, the token is a secret: not for MONITOR, and not for the slow log.
+const START: &CStr = c"fast allow-loading allow-stale deny-script no-monitor no-slowlog";
 /// It looks at all connections, and shows them all.
 const ADMINISTRATION: &CStr = c"admin allow-loading allow-stale deny-script";
 
@@ -25,7 +28,7 @@ static COMMANDS: [Command; 3] = [
     Command {
         name: c"shm.open",
         handler: open_command,
-        flags: CONNECTION,
+        flags: OFFER,
         summary: c"Offers this connection two rings in shared memory",
         complexity: c"O(1)",
         categories: c"fast connection",
@@ -45,7 +48,7 @@ static COMMANDS: [Command; 3] = [
     Command {
         name: c"shm.start",
         handler: start_command,
-        flags: CONNECTION,
+        flags: START,
         summary: c"Moves this connection onto the rings that SHM.OPEN offered",
         complexity: c"O(1)",
         categories: c"fast connection",

@@ -414,3 +414,27 @@ fn nothing_is_left_of_clients_that_vanish_at_any_step() {
     assert_eq!(server.fds_at_rest(0), before);
     assert_eq!(server.info("shm_protocol_errors"), 0);
 }
+
+#[test]
+fn nobody_is_shown_a_token() {
+    let server = TestServer::start();
+    let mut monitor = server.plain();
+    assert_eq!(monitor.ask("MONITOR"), "+OK\r\n");
+    server.ask("CONFIG SET slowlog-log-slower-than 0");
+
+    let mut offer = Offer::from(&server);
+    let token = offer.token();
+    let wrong = "00112233445566778899aabbccddeeff";
+    assert!(offer.ask(&format!("SHM.START {wrong}")).contains("not the token"));
+    assert_eq!(offer.ask(&format!("SHM.START {token}")), "\0");
+    server.ask("ECHO end");
+
+    let mut shown = String::new();
+    while !shown.contains("\"ECHO\" \"end\"") {
+        shown.push_str(&monitor.reply());
+    }
+    assert!(!shown.contains("SHM.") && !shown.contains(&token), "{shown}");
+    let logged = server.ask("SLOWLOG GET 100");
+    assert!(logged.contains("SHM.OPEN"), "{logged}");
+    assert!(!logged.contains("SHM.START") && !logged.contains(&token), "{logged}");
+}

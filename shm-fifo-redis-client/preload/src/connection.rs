@@ -106,6 +106,8 @@ pub(crate) struct Connection {
     least_bytes: AtomicUsize,
     /// Why its peer is always to ring.
     alerts: AtomicU8,
+    /// Reads in blocking mode that waited, in a row.
+    proofs: AtomicU8,
     /// A TCP socket accepts one write after its peer's end.
     lost_a_write: AtomicBool,
     blocking: AtomicU8,
@@ -147,6 +149,7 @@ impl Connection {
             looked_ns: AtomicU64::new(0),
             least_bytes: AtomicUsize::new(1),
             alerts: AtomicU8::new(0),
+            proofs: AtomicU8::new(0),
             waits_unseen: AtomicBool::new(true),
             lost_a_write: AtomicBool::new(false),
             blocking: AtomicU8::new(MODE_UNKNOWN),
@@ -219,14 +222,14 @@ impl Connection {
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
             }
-            // So little is on its way that there is space.
             Phase::Opening => {
-                interest.readable && self.read_shut.load(Relaxed) || interest.writable
+                interest.readable && self.read_shut.load(Relaxed)
+                    || interest.writable && sys::is_writable(self.fd())
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            // Nothing is kept, and the kernel is to have it.
-            Phase::Returning => false,
+            // As long as something is kept; then the kernel is to have it.
+            Phase::Returning => interest.writable && self.kept_bytes.load(Relaxed) > 0,
         }
     }
 
@@ -249,7 +252,8 @@ impl Connection {
     #[inline]
     fn has_too_little(&self, ring: &Duplex) -> bool {
         let least = self.least_bytes.load(Relaxed);
-        least > 1 && ring.available_bytes() < least
+        // A unix socket tells of any.
+        least > 1 && self.is_tcp && ring.available_bytes() < least
     }
 
     /// What is done with the ring while the server has not answered `SHM.START`.

@@ -25,10 +25,11 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(crate) use private::{forked_child, is_private, private_between};
-
 /// The kernel is asked this often while rings keep the loop busy.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
+
+/// So many waits in a row may be answered by the program's own instance alone.
+const MAX_UNASKED: u32 = 3;
 
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
 const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
@@ -220,7 +221,7 @@ impl Epoll {
         connection.watched_by(self, fd);
         let is_ours = connection.is_virtual();
         if state.is_exposed {
-            connection.is_watched_from_afar();
+            connection.note_nested_watch();
         }
         state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
         if is_ours {
@@ -241,6 +242,7 @@ impl Epoll {
         if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok() {
             state.calling = Some(fd);
             state.called_with.push(data);
+            state.called = self.sleepers_outside();
         }
     }
 
@@ -258,7 +260,12 @@ impl Epoll {
             // The last one. Others may still be on their way to this lock.
             self.end_call(&mut state);
         }
-        state.without_calls(events, count)
+        let count = state.without_calls(events, count);
+        state.called = state.called.saturating_sub(1);
+        if state.called == 0 {
+            state.called_with.clear();
+        }
+        count
     }
 
     /// The connection behind `fd` was no connection yet when this instance was told of it.
@@ -276,6 +283,14 @@ impl Epoll {
             self.members.store(state.len(), SeqCst);
         }
         begun
+    }
+
+    /// Makes what watching a connection takes.
+    ///
+    /// # Errors
+    /// Where no descriptor is free.
+    pub(crate) fn prepare(&self) -> Result<(), Errno> {
+        self.begin(&mut self.lock())
     }
 
     /// From the first connection on, threads sleep in a private instance.
@@ -300,7 +315,7 @@ impl Epoll {
             }
             Place::Hot(_) | Place::Parked(_) | Place::Cold => {}
         }
-        state[index].rearm(event);
+        state.rearm(index, event);
         if state[index].place != Place::OnSocket {
             state.heat(index);
             self.wake(state);
@@ -321,7 +336,7 @@ impl Epoll {
             // socket until something comes on it.
             state.cool(index);
             state[index].is_watched = false;
-            state[index].connection.unwatched_by(self, fd);
+            state[index].connection.lingers_with(self, fd);
             if state.is_exposed {
                 state.unwatch_socket(index);
                 state.take(index);
@@ -333,7 +348,9 @@ impl Epoll {
     /// The connection's readiness is ours to tell from now on.
     pub(crate) fn adopt(&self, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        for index in state.all_of(connection.id) {
+        // Another thread may have gone on with it.
+        let members = if connection.is_virtual() { state.all_of(connection.id) } else { vec![] };
+        for index in members {
             let fd = state[index].fd;
             let is_kernels = matches!(state[index].place, Place::OnSocket | Place::Withheld);
             if is_kernels && state.watch_socket(connection, fd).is_ok() {
@@ -348,7 +365,9 @@ impl Epoll {
     /// The connection goes on over its socket: the kernel's again.
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        for index in state.all_of(connection.id) {
+        // Another thread may have gone on with it.
+        let members = if connection.is_virtual() { vec![] } else { state.all_of(connection.id) };
+        for index in members {
             if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
                 continue;
             }
@@ -413,17 +432,16 @@ impl Epoll {
         self.wake(&mut state);
     }
 
-    /// Wakes who sleeps: there may be news, or other things to sleep for.
+    /// While somebody sleeps, nothing is hot: all are to ring, or who sleeps is woken to look.
     fn wake(&self, state: &mut State) {
-        let mut is_waited_for = false;
-        if state.is_exposed {
+        if state.is_exposed
+            && let Ok(news) = state.ask_private(Some(0), std::ptr::null())
+        {
             // Who waits for the private instance itself is told, until there is no news.
-            is_waited_for = !state.park_all();
-            if let Ok(news) = state.ask_private(Some(0), std::ptr::null()) {
-                state.hear(&news);
-            }
+            state.hear(&news);
         }
-        if (state.sleeping > 0 || is_waited_for)
+        if (state.sleeping > 0 || state.is_exposed)
+            && !state.park_all()
             && let Some(private) = &state.private
         {
             private.kick();
@@ -446,17 +464,23 @@ impl Epoll {
         }
         let mut wait = Wait { epoll: self, deadline_ns, mask, has_asked: false };
         let mut state = self.lock();
-        loop {
+        let result = loop {
             state = self.settle(state);
-            if let Some(found) = wait.look(&mut state, events)? {
-                if state.is_exposed {
-                    self.wake(&mut state);
-                }
-                drop(self.settle(state));
-                return Ok(found);
+            match wait.look(&mut state, events) {
+                Ok(None) => {}
+                Ok(Some(found)) => break Ok(found),
+                Err(errno) => break Err(errno),
             }
-            state = wait.sleep(state)?;
-        }
+            let (back, slept) = wait.sleep(state);
+            state = back;
+            if let Err(errno) = slept {
+                break Err(errno);
+            }
+        };
+        // Where others sleep, nobody looks any more at what is hot.
+        self.wake(&mut state);
+        drop(self.settle(state));
+        result
     }
 
     /// Waits in the program's instance alone, as long as it watches no connection.
@@ -507,8 +531,16 @@ impl Epoll {
     }
 
     /// Lets somebody sleep for the instance itself; `false` if it has news already.
-    pub(crate) fn park(&self) -> bool {
-        self.lock().park_all()
+    pub(crate) fn join(&self) -> bool {
+        let mut state = self.lock();
+        let may_sleep = state.park_all();
+        state.sleeping += u32::from(may_sleep);
+        may_sleep
+    }
+
+    /// Who had joined is awake.
+    pub(crate) fn part(&self) {
+        self.lock().sleeping -= 1;
     }
 
     /// What the kernel is to be asked for by who waits for the instance itself, which has the
@@ -610,17 +642,22 @@ impl<'a> Wait<'a> {
             // well, now and then, also where the program's own instance always has something.
             let is_busy = || state.kernel_had_events || state.has_news();
             let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
-            if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
-                let news = state.ask_private(Some(0), self.mask)?;
+            let is_due = state.unasked >= MAX_UNASKED || state.kernel_is_due(now_ns);
+            if has_nothing || is_due && is_busy() {
+                let news = state.ask_private(Some(0), std::ptr::null())?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
+                state.unasked = 0;
                 self.has_asked = true;
             }
             if state.kernel_had_events {
+                state.unasked += 1;
                 let room = state.room_in(events);
-                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), self.mask)?;
+                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), std::ptr::null())?;
                 state.kernel_had_events = count > 0;
-                count = state.without_calls(events, count);
+                if state.calling.is_some() {
+                    count = state.without_calls(events, count);
+                }
                 state.note_one_shots(&events[..count]);
             }
         }
@@ -631,25 +668,33 @@ impl<'a> Wait<'a> {
     }
 
     /// Spins, if that may pay, or sleeps until there may be news.
-    fn sleep(&mut self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, Errno> {
+    fn sleep(
+        &mut self,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, Result<(), Errno>) {
         if !state.attended.is_empty() {
-            return Ok(state);
+            return (state, Ok(()));
         }
         if self.spin(&mut state) {
             let is_wanted = self.epoll.contenders.load(Relaxed) > 0;
-            if is_wanted || signals::is_waiting() {
+            if !is_wanted && !signals::is_waiting() {
+                return (state, Ok(()));
+            }
+            drop(state);
+            let slept = signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR));
+            self.epoll.let_contenders_pass();
+            return (self.epoll.lock(), slept);
+        }
+        let Some(private) = state.private.as_ref().map(Private::fd) else {
+            return (state, Err(Errno(libc::EBADF)));
+        };
+        if state.kernel_had_events || !state.park_all() {
+            if self.epoll.contenders.load(Relaxed) > 0 {
                 drop(state);
-                signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR))?;
                 self.epoll.let_contenders_pass();
                 state = self.epoll.lock();
             }
-            return Ok(state);
-        }
-        let Some(private) = state.private.as_ref().map(Private::fd) else {
-            return Err(Errno(libc::EBADF));
-        };
-        if state.kernel_had_events || !state.park_all() {
-            return Ok(state);
+            return (state, Ok(()));
         }
         state.sleeping += 1;
         drop(state);
@@ -657,10 +702,11 @@ impl<'a> Wait<'a> {
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
         let mut state = self.epoll.lock();
         state.sleeping -= 1;
-        let news: News = woken.unwrap_or(Err(Errno(libc::EINTR)))?;
-        state.hear(&news);
-        self.has_asked = true;
-        Ok(state)
+        let heard = woken.unwrap_or(Err(Errno(libc::EINTR))).map(|news| {
+            state.hear(&news);
+            self.has_asked = true;
+        });
+        (state, heard)
     }
 
     /// Spins for the rings, asking the kernel now and then. Returns whether to look again;

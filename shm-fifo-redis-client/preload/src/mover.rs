@@ -74,15 +74,11 @@ pub(crate) struct Mover {
     /// The descriptor that came last.
     received_fd: Option<OwnedFd>,
     replies: ReplyScanner,
-    /// What came, from the beginning of a value.
-    inbox: Vec<u8>,
-    /// How much of it has been looked at.
-    scanned: usize,
+    /// What came of a value.
+    value: Vec<u8>,
     received_bytes: usize,
     /// What came for the program.
     kept: Vec<u8>,
-    /// How many of the last bytes of `kept` came behind an answer.
-    unseen_bytes: usize,
     opened_ns: u64,
 }
 
@@ -100,11 +96,9 @@ impl Mover {
             fd_socket,
             received_fd: None,
             replies: ReplyScanner::default(),
-            inbox: Vec::new(),
-            scanned: 0,
+            value: Vec::new(),
             received_bytes: 0,
             kept: Vec::new(),
-            unseen_bytes: 0,
             opened_ns: sys::monotonic_ns(),
         })
     }
@@ -137,63 +131,33 @@ impl Mover {
         }
     }
 
-    /// Takes what has come on the socket, without waiting.
+    /// Takes the server's answers off the socket, without waiting, and pushes before them. What
+    /// follows an answer stays there: it is the program's.
     pub(crate) fn advance(&mut self, socket: RawFd) -> Outcome {
+        let mut chunk = [0; 1024];
         loop {
-            match self.receive(socket) {
-                Ok(true) => {}
-                Ok(false) => return Outcome::Waiting,
+            let there = match sys::peek(socket, &mut chunk) {
+                Ok(0) => return self.refused(Refusal::Broken, socket),
+                Ok(count) => &chunk[..count],
+                Err(Errno(libc::EAGAIN | libc::EINTR)) => return Outcome::Waiting,
                 // The program will hear of it on the socket.
                 Err(_) => return self.refused(Refusal::Broken, socket),
-            }
-            match self.understand(socket) {
-                Outcome::Waiting => {}
-                decided => return decided,
-            }
-        }
-    }
-
-    /// What came for the program, and how many of its last bytes came behind the answer:
-    /// they are replies, and may end in the middle of one.
-    pub(crate) fn take_kept(&mut self) -> (Vec<u8>, usize) {
-        (std::mem::take(&mut self.kept), std::mem::take(&mut self.unseen_bytes))
-    }
-
-    /// Receives some bytes; whether there were any.
-    fn receive(&mut self, socket: RawFd) -> io::Result<bool> {
-        let mut chunk = [0; 4096];
-        let (count, fd) = match fd_passing::recv_with_fd(socket, &mut chunk, libc::MSG_DONTWAIT) {
-            Ok(received) => received,
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(false),
-                _ => return Err(error),
-            },
-        };
-        self.received_bytes += count;
-        if count == 0 || self.received_bytes > MAX_RECEIVED_BYTES {
-            self.inbox.extend_from_slice(&chunk[..count]);
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.inbox.extend_from_slice(&chunk[..count]);
-        self.received_fd = fd.or(self.received_fd.take());
-        Ok(true)
-    }
-
-    /// Acts on the values that have come whole.
-    fn understand(&mut self, socket: RawFd) -> Outcome {
-        loop {
+            };
             // No value begins with a doorbell.
-            let between = self.scanned == 0;
-            if between && self.inbox.first() == Some(&DOORBELL) {
+            if self.value.is_empty() && there[0] == DOORBELL {
                 return self.enter(socket);
             }
-            let Ok(Scanned { taken, value }) = self.replies.next(&self.inbox[self.scanned..])
-            else {
+            let Ok(Scanned { taken, value }) = self.replies.next(there) else {
                 return self.refused(Refusal::Broken, socket);
             };
-            self.scanned += taken;
-            let Some(kind) = value else { return Outcome::Waiting };
-            let value: Vec<u8> = self.inbox.drain(..std::mem::take(&mut self.scanned)).collect();
+            let part = &there[..taken];
+            self.value.extend_from_slice(part);
+            self.received_bytes += taken;
+            if self.take(socket, taken).is_err() || self.received_bytes > MAX_RECEIVED_BYTES {
+                return self.refused(Refusal::Broken, socket);
+            }
+            let Some(kind) = value else { continue };
+            let value = std::mem::take(&mut self.value);
             match kind {
                 b'>' | b'|' | b'*' => self.kept.extend(value),
                 _ => return self.answered(&value, socket),
@@ -201,12 +165,31 @@ impl Mover {
         }
     }
 
+    /// What came for the program.
+    pub(crate) fn take_kept(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Takes so many bytes off the socket, and the descriptor that comes with them.
+    fn take(&mut self, socket: RawFd, mut count: usize) -> io::Result<()> {
+        let mut seen = [0; 1024];
+        while count > 0 {
+            let (taken, fd) =
+                fd_passing::recv_with_fd(socket, &mut seen[..count], libc::MSG_DONTWAIT)?;
+            if taken == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            count -= taken;
+            self.received_fd = fd.or(self.received_fd.take());
+        }
+        Ok(())
+    }
+
     fn answered(&mut self, answer: &[u8], socket: RawFd) -> Outcome {
         match self.stage {
             Stage::Opening if answer == b"+OK\r\n" => match self.region() {
                 Ok(region) => {
                     self.stage = Stage::Offered(region);
-                    self.keep_rest();
                     Outcome::Offered
                 }
                 Err(refusal) => self.refused(refusal, socket),
@@ -236,7 +219,7 @@ impl Mover {
         ring.enter();
         let mut answer = [0; ANSWER.len()];
         let read = ring.read(socket, &mut answer).unwrap_or(0);
-        if answer[..read] != *ANSWER || self.inbox.iter().any(|&byte| byte != DOORBELL) {
+        if answer[..read] != *ANSWER {
             // Not our protocol: the program sees the end of its connection.
             ring.close(socket);
         }
@@ -245,28 +228,22 @@ impl Mover {
 
     /// Back to the socket, with all that came and was no answer.
     fn refused(&mut self, refusal: Refusal, socket: RawFd) -> Outcome {
-        self.keep_rest();
+        // The beginning of something that is no answer.
+        self.kept.append(&mut self.value);
         let mut unread = Vec::new();
         if let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) {
             let taken_back = ring.take_back(|bytes| {
                 unread.extend_from_slice(bytes);
                 Ok(bytes.len())
             });
-            if taken_back.is_err() {
-                // It has read what it refused to: not our protocol.
+            // Without an answer the server may still start, and read what is in the ring.
+            if refusal == Refusal::Broken || taken_back.is_err() {
+                // Not our protocol, or its end.
                 ring.close(socket);
                 return Outcome::Refused(Refusal::Broken, Vec::new());
             }
         }
         Outcome::Refused(refusal, unread)
-    }
-
-    fn keep_rest(&mut self) {
-        self.unseen_bytes = self.inbox.len();
-        self.kept.append(&mut self.inbox);
-        self.scanned = 0;
-        self.received_bytes = 0;
-        self.replies = ReplyScanner::default();
     }
 }
 

@@ -17,8 +17,16 @@ use std::sync::Arc;
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Connections for which this thread is announced as asleep, and what for.
-type Joined = Vec<(Arc<Connection>, Interest)>;
+/// What this thread is announced as asleep for.
+#[derive(Debug)]
+enum Asleep {
+    /// A connection on its socket, which does not move meanwhile.
+    Socket(Arc<Connection>),
+    Rings(Arc<Connection>, Interest),
+    Instance(Arc<Epoll>),
+}
+
+type Joined = Vec<Asleep>;
 
 /// One entry that is not just the kernel's.
 #[derive(Debug)]
@@ -87,7 +95,13 @@ impl Poll {
     /// What is ready, without waiting.
     fn look(&self, entries: &mut [pollfd], mask: *const sigset_t) -> Result<usize, Errno> {
         let mut asked = self.for_kernel(entries);
-        sys::ppoll(&mut asked, Some(NO_TIME), mask)?;
+        if self.any_ready(entries) {
+            // As in the kernel: what is ready goes before signals.
+            sys::ppoll(&mut asked, Some(NO_TIME), null())?;
+        } else {
+            let looked = signals::let_in(|| sys::ppoll(&mut asked, Some(NO_TIME), mask));
+            looked.unwrap_or(Err(Errno(libc::EINTR)))?;
+        }
         self.attend(&asked);
         Ok(self.report(entries, &asked))
     }
@@ -104,9 +118,7 @@ impl Poll {
         let mut asked = self.for_kernel(entries);
         let left = left_ns.map(timespec_of);
         let result = signals::let_in(|| sys::ppoll(&mut asked, left, mask));
-        for (connection, interest) in joined {
-            connection.part(interest, false);
-        }
+        part(joined);
         result.unwrap_or(Err(Errno(libc::EINTR)))?;
         self.attend(&asked);
         Ok(self.report(entries, &asked))
@@ -121,6 +133,10 @@ impl Poll {
             let listening = watched.connection().is_some_and(Connection::is_virtual);
             watched.listening.set(listening);
             match &watched.source {
+                // Its end was heard, and is told for ever.
+                Source::Connection(connection) if listening && connection.has_ended() => {
+                    entry.fd = -1;
+                }
                 Source::Connection(_) if listening => entry.events = libc::POLLIN,
                 Source::Inherited => entry.fd = -1,
                 Source::Epoll(epoll) => entry.fd = epoll.waited_for_by(entry.fd),
@@ -167,24 +183,25 @@ impl Poll {
     fn join(&self, entries: &[pollfd]) -> Option<Joined> {
         let mut joined = Joined::new();
         for watched in &self.watched {
-            let may_sleep = match &watched.source {
+            let asleep = match &watched.source {
                 Source::Connection(connection) => {
                     let interest = interest_of(events_of(&entries[watched.index]));
-                    let may_sleep = connection.join(interest);
-                    if may_sleep {
-                        joined.push((Arc::clone(connection), interest));
+                    connection.note_seen_waiting();
+                    if connection.enter_to_wait() {
+                        Some(Asleep::Socket(Arc::clone(connection)))
+                    } else {
+                        let joined = connection.join(interest);
+                        joined.then(|| Asleep::Rings(Arc::clone(connection), interest))
                     }
-                    may_sleep
                 }
-                Source::Epoll(epoll) => epoll.park(),
-                Source::Inherited => true,
+                Source::Epoll(epoll) => epoll.join().then(|| Asleep::Instance(Arc::clone(epoll))),
+                Source::Inherited => continue,
             };
-            if !may_sleep {
-                for (connection, interest) in joined {
-                    connection.part(interest, false);
-                }
+            let Some(asleep) = asleep else {
+                part(joined);
                 return None;
-            }
+            };
+            joined.push(asleep);
         }
         Some(joined)
     }
@@ -207,6 +224,17 @@ impl Poll {
                 || sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
         };
         spin::until(&mut policy, || self.any_ready(entries), interrupt)
+    }
+}
+
+/// This thread is awake.
+fn part(joined: Joined) {
+    for asleep in joined {
+        match asleep {
+            Asleep::Socket(connection) => connection.leave(),
+            Asleep::Rings(connection, interest) => connection.part(interest, false),
+            Asleep::Instance(epoll) => epoll.part(),
+        }
     }
 }
 
@@ -254,7 +282,7 @@ impl Watched {
             Source::Connection(_) if self.listening.get() => ask_kernel(entry.fd, entry.events),
             Source::Connection(connection) => {
                 if asked.revents & libc::POLLIN != 0 {
-                    connection.is_awaited();
+                    connection.note_waited();
                 }
                 asked.revents
             }

@@ -6,8 +6,8 @@ use crate::errno;
 use libc::{
     DIR, FILE, aiocb, c_char, c_int, c_uint, c_ulong, c_void, dl_phdr_info, epoll_event, fd_set,
     iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd, sigaction as Action,
-    sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec, timeval,
-    winsize,
+    sigevent, sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec,
+    timeval, winsize,
 };
 use std::ffi::CStr;
 use std::ptr::{null_mut, without_provenance_mut};
@@ -158,6 +158,7 @@ next_functions! {
     fn mkostemps64(template: *mut c_char, suffix: c_int, flags: c_int) -> c_int;
     fn shm_open(name: *const c_char, flags: c_int, mode: mode_t) -> c_int;
     fn mq_open(name: *const c_char, flags: c_int, mode: mode_t, attributes: *mut c_void) -> c_int;
+    fn __mq_open_2(name: *const c_char, flags: c_int) -> c_int;
     fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
     fn eventfd(count: c_uint, flags: c_int) -> c_int;
     fn timerfd_create(clock: c_int, flags: c_int) -> c_int;
@@ -174,6 +175,7 @@ next_functions! {
     fn fspick(directory: c_int, path: *const c_char, flags: c_uint) -> c_int;
     fn open_tree(directory: c_int, path: *const c_char, flags: c_uint) -> c_int;
     fn pipe(pair: *mut c_int) -> c_int;
+    fn __pipe(pair: *mut c_int) -> c_int;
     fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int;
     fn pipe2(pair: *mut c_int, flags: c_int) -> c_int;
     fn openpty(master: *mut c_int, slave: *mut c_int, name: *mut c_char, terminal: *const termios, size: *const winsize) -> c_int;
@@ -195,6 +197,7 @@ next_functions! {
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int;
     fn sigaction(signal: c_int, new: *const Action, old: *mut Action) -> c_int;
     fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    fn sigset(signal: c_int, handler: sighandler_t) -> sighandler_t;
     fn bsd_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
     fn ssignal(signal: c_int, handler: sighandler_t) -> sighandler_t;
     fn sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
@@ -202,6 +205,10 @@ next_functions! {
     fn preadv2(fd: c_int, spans: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
     fn pwritev2(fd: c_int, spans: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
     fn aio_read(block: *mut aiocb) -> c_int;
+    fn lio_listio(mode: c_int, blocks: *const *mut aiocb, count: c_int, event: *mut sigevent) -> c_int;
+    fn lio_listio64(mode: c_int, blocks: *const *mut aiocb, count: c_int, event: *mut sigevent) -> c_int;
+    fn fileno(stream: *mut FILE) -> c_int;
+    fn fileno_unlocked(stream: *mut FILE) -> c_int;
     fn aio_read64(block: *mut aiocb) -> c_int;
     fn aio_write(block: *mut aiocb) -> c_int;
     fn aio_write64(block: *mut aiocb) -> c_int;

@@ -36,7 +36,10 @@ struct Thread {
 
 /// A signal came while a thread was about to sleep: the sleep ends with `EINTR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Interrupted;
+pub(crate) struct Interrupted {
+    /// Its handler was installed so that calls which can do so go on.
+    pub(crate) restarts: bool,
+}
 
 /// Runs `work`, which takes locks or allocates. The program's handlers run afterwards.
 #[inline]
@@ -58,8 +61,7 @@ pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
     THREAD.with(|thread| {
         let was_busy = thread.is_busy.replace(false);
         let result = if thread.has_late.get() {
-            thread.deliver_late();
-            Err(Interrupted)
+            Err(Interrupted { restarts: thread.deliver_late() })
         } else {
             Ok(sleep())
         };
@@ -102,13 +104,16 @@ impl Thread {
         self.has_late.set(true);
     }
 
+    /// Returns whether calls go on after it.
     #[cold]
-    fn deliver_late(&self) {
+    fn deliver_late(&self) -> bool {
         self.has_late.set(false);
         // SAFETY: `keep` wrote it. All signals are blocked until the mask is restored.
         let info = unsafe { (*self.late.get()).assume_init_ref() };
+        let flags = index_of(info.si_signo).map_or(0, |index| FLAGS[index].load(Relaxed));
         sys::raise_again(info.si_signo, info);
         sys::set_signal_mask(self.mask.get());
+        flags & libc::SA_RESTART != 0
     }
 }
 
@@ -183,7 +188,9 @@ pub(crate) unsafe fn install(signal: c_int, new: *const Action, old: *mut Action
     let mut ours = unsafe { new.as_ref() }.copied();
     if let Some(action) = &mut ours {
         let (handler, flags) = (action.sa_sigaction, action.sa_flags);
-        if handler != libc::SIG_DFL && handler != libc::SIG_IGN {
+        // A program may have got ours by a call that is not seen, and puts it back.
+        let is_ours = handler == handle as *const () as usize;
+        if handler != libc::SIG_DFL && handler != libc::SIG_IGN && !is_ours {
             action.sa_sigaction = handle as *const () as usize;
             // A signal that is kept comes twice: its handler is reset at the second time.
             action.sa_flags = flags & !libc::SA_RESETHAND | libc::SA_SIGINFO;

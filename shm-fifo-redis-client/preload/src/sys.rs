@@ -122,6 +122,22 @@ pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     Ok(())
 }
 
+/// What there is on the socket, as far as it fits, without taking it; none is the end.
+pub(crate) fn peek(socket: RawFd, target: &mut [u8]) -> Result<usize, Errno> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let nobody = null::<libc::sockaddr>();
+    let (bytes, length) = (target.as_mut_ptr(), target.len());
+    // SAFETY: the pointer and the length of a live slice, and no address asked for.
+    counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
+}
+
+/// Whether the kernel has room for what is written to the socket.
+pub(crate) fn is_writable(socket: RawFd) -> bool {
+    const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut entry = [pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
+    ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+}
+
 /// Sends without waiting and without SIGPIPE.
 pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -144,10 +160,10 @@ pub(crate) fn receive_all(
     counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
 }
 
-/// Ends what is written to the socket.
-pub(crate) fn shut_down_writing(socket: RawFd) {
-    // SAFETY: takes no pointer. What became of the socket, its user hears from it.
-    let _result = unsafe { call!(libc::SYS_shutdown, socket, libc::SHUT_WR) };
+/// `shutdown(2)`. What became of the socket, its user hears from it.
+pub(crate) fn shut_down(socket: RawFd, how: c_int) {
+    // SAFETY: takes no pointer.
+    let _result = unsafe { call!(libc::SYS_shutdown, socket, how) };
 }
 
 /// Lets single bytes go at once: those of doorbells do not wait for acknowledgements.

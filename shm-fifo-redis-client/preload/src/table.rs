@@ -74,6 +74,8 @@ const CONNECTION: u8 = 1;
 const PLAIN_EPOLL: u8 = 2;
 const EPOLL: u8 = 3;
 const INHERITED: u8 = 4;
+/// A descriptor of our own, which the program does not know and so cannot mean.
+const PRIVATE: u8 = 5;
 
 /// Whether there is no connection, nor an instance that watches one.
 #[inline]
@@ -124,7 +126,7 @@ pub(crate) fn watching_epoll(fd: RawFd) -> Option<Arc<Epoll>> {
 #[inline]
 pub(crate) fn waited_for(fd: RawFd) -> Option<Entry> {
     match slot(fd)?.kind.load(Acquire) {
-        EMPTY | PLAIN_EPOLL => None,
+        EMPTY | PLAIN_EPOLL | PRIVATE => None,
         _ => entry(fd),
     }
 }
@@ -196,7 +198,19 @@ pub(crate) fn clear(fd: RawFd) -> Option<Entry> {
 }
 
 fn counts(kind: u8) -> bool {
-    !matches!(kind, EMPTY | PLAIN_EPOLL)
+    !matches!(kind, EMPTY | PLAIN_EPOLL | PRIVATE)
+}
+
+/// `fd` is one of our own from now on.
+pub(crate) fn make_private(fd: RawFd) {
+    if let Some(slot) = slot_or_insert(fd) {
+        slot.kind.store(PRIVATE, Release);
+    }
+}
+
+/// Whether `fd` is one of our own.
+pub(crate) fn is_private(fd: RawFd) -> bool {
+    slot(fd).is_some_and(|slot| slot.kind.load(Acquire) == PRIVATE)
 }
 
 /// Who has been told of `fd` as long as it is no connection.
@@ -241,10 +255,11 @@ pub(crate) fn forks() -> usize {
 pub(crate) fn prepare() {
     OWNER.store(sys::process_id(), Relaxed);
     // SAFETY: both functions are of this library, which is never unloaded.
-    unsafe { libc::pthread_atfork(None, Some(forked_parent), Some(forked_child)) };
+    unsafe { libc::pthread_atfork(Some(before_fork), None, Some(forked_child)) };
 }
 
-unsafe extern "C" fn forked_parent() {
+/// Before, so that no move begins in between.
+unsafe extern "C" fn before_fork() {
     FORKS.fetch_add(1, Relaxed);
 }
 
@@ -254,7 +269,6 @@ unsafe extern "C" fn forked_parent() {
 /// process was copied.
 unsafe extern "C" fn forked_child() {
     OWNER.store(sys::process_id(), Relaxed);
-    crate::epoll::forked_child();
     let mut in_use = 0;
     for (number, page) in TABLE.iter().enumerate() {
         let page = page.load(Acquire);

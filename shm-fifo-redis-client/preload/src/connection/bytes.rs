@@ -11,6 +11,14 @@ use std::io::Read as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
 
+/// What a read finds now.
+enum Found {
+    /// So many bytes that were kept.
+    Kept(usize),
+    Done(Result<usize, Errno>),
+    ByKernel,
+}
+
 impl Connection {
     // Reading.
 
@@ -18,41 +26,51 @@ impl Connection {
     pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
         let mut filled = 0;
+        let mut is_past_kept = false;
+        let mut has_waited = false;
         loop {
-            let was_kept = self.kept_bytes.load(Relaxed) > 0;
-            match self.read_now(spans, filled, manner.peek) {
-                Served::ByKernel if filled == 0 => return Served::ByKernel,
-                Served::ByKernel => {
+            match self.read_now(spans, filled, manner.peek, is_past_kept) {
+                Found::ByKernel if filled == 0 => return Served::ByKernel,
+                // What is there behind kept bytes is not peeked at.
+                Found::ByKernel if manner.peek => return Served::Done(Ok(filled)),
+                Found::ByKernel => {
                     filled += self.read_rest(spans, filled, manner);
                     return Served::Done(Ok(filled));
                 }
-                Served::Done(Ok(0)) => return Served::Done(Ok(filled)),
-                Served::Done(Ok(count)) => {
+                Found::Kept(count) => {
                     filled += count;
-                    // What is peeked at stays: waiting for more would find it again.
-                    if manner.peek || filled >= wanted {
+                    if filled >= wanted {
                         return Served::Done(Ok(filled));
                     }
-                    if !manner.wait_all {
-                        if !was_kept {
-                            return Served::Done(Ok(filled));
-                        }
-                        // Where the bytes came from is no boundary: what is there behind them
-                        // is read, too. But nothing is waited for.
-                        manner.dont_wait = true;
+                    // Where the bytes came from is no boundary: what is there behind them is
+                    // read, too. But nothing is waited for.
+                    is_past_kept = manner.peek;
+                    manner.dont_wait |= !manner.wait_all;
+                    continue;
+                }
+                Found::Done(Ok(0)) => return Served::Done(Ok(filled)),
+                Found::Done(Ok(count)) => {
+                    filled += count;
+                    if !has_waited {
+                        self.note_no_wait();
+                    }
+                    // What is peeked at stays: waiting for more would find it again.
+                    if manner.peek || !manner.wait_all || filled >= wanted {
+                        return Served::Done(Ok(filled));
                     }
                 }
-                Served::Done(Err(Errno::AGAIN)) if filled > 0 && manner.dont_wait => {
+                Found::Done(Err(Errno::AGAIN)) if filled > 0 && manner.dont_wait => {
                     return Served::Done(Ok(filled));
                 }
-                Served::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
-                Served::Done(Err(Errno::AGAIN)) => {}
-                failed @ Served::Done(Err(_)) if filled == 0 => return failed,
-                Served::Done(Err(_)) => return Served::Done(Ok(filled)),
+                Found::Done(Err(Errno::AGAIN)) if self.hears_of_the_end(manner) => continue,
+                Found::Done(Err(Errno::AGAIN)) => {}
+                Found::Done(Err(errno)) if filled == 0 => return Served::Done(Err(errno)),
+                Found::Done(Err(_)) => return Served::Done(Ok(filled)),
             }
             if let Err(errno) = self.wait_alone(Interest::READABLE, manner.dont_wait) {
                 return Served::Done(if filled > 0 { Ok(filled) } else { Err(errno) });
             }
+            has_waited = true;
         }
     }
 
@@ -64,7 +82,8 @@ impl Connection {
         }
         let dont_wait = manner.dont_wait || self.is_nonblocking();
         let filled = spans.fill(skip, |target| {
-            let count = sys::receive_all(self.fd(), target, dont_wait)?;
+            let received = signals::let_in(|| sys::receive_all(self.fd(), target, dont_wait));
+            let count = received.unwrap_or(Err(Errno(libc::EINTR)))?;
             self.note(|tracker| tracker.received(&target[..count], self.may_be_early()));
             Ok::<_, Errno>(count)
         });
@@ -72,30 +91,38 @@ impl Connection {
         filled.unwrap_or(0)
     }
 
-    fn read_now(self: &Arc<Self>, spans: Spans<'_>, skip: usize, peek: bool) -> Served {
+    fn read_now(
+        self: &Arc<Self>,
+        spans: Spans<'_>,
+        skip: usize,
+        peek: bool,
+        is_past_kept: bool,
+    ) -> Found {
         loop {
-            if self.kept_bytes.load(Relaxed) > 0 {
+            if self.kept_bytes.load(Relaxed) > 0 && !is_past_kept {
                 let count = self.read_kept(spans, skip, peek);
                 if count > 0 {
                     self.settle();
-                    return Served::Done(Ok(count));
+                    return Found::Kept(count);
                 }
             }
             match self.phase() {
-                Phase::Socket => return Served::ByKernel,
+                Phase::Socket => return Found::ByKernel,
+                Phase::Returning if is_past_kept => return Found::ByKernel,
                 Phase::Returning => self.settle(),
                 before @ (Phase::Opening | Phase::Starting) => {
                     self.attend(None);
-                    if self.phase() == before && self.kept_bytes.load(Relaxed) == 0 {
+                    let is_kept = self.kept_bytes.load(Relaxed) > 0 && !is_past_kept;
+                    if self.phase() == before && !is_kept {
                         let at_end = self.read_shut.load(Relaxed);
-                        return Served::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
+                        return Found::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
                     }
                 }
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
-                    self.was_read();
-                    return Served::Done(result);
+                    self.after_read();
+                    return Found::Done(result);
                 }
             }
         }
@@ -275,7 +302,7 @@ impl Connection {
         if dont_wait || self.is_nonblocking() {
             return Err(Errno::AGAIN);
         }
-        self.is_proven();
+        self.note_blocking_wait();
         if self.spin(interest) || !self.join(interest) {
             return Ok(());
         }
@@ -283,11 +310,14 @@ impl Connection {
             true => self.sleep_for_space(),
             false => sys::wait_for_byte(self.fd()),
         });
-        let woken = woken.unwrap_or(Err(Errno(libc::EINTR)));
+        let woken = woken.unwrap_or_else(|interrupted| match interrupted.restarts {
+            true => Err(Errno(libc::ERESTART)),
+            false => Err(Errno(libc::EINTR)),
+        });
         // Whatever else it is, it is to be heard on the socket.
-        let interrupted = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
-        self.part(interest, !interrupted);
-        if interrupted { woken } else { Ok(()) }
+        let is_over = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
+        self.part(interest, woken.is_ok());
+        if is_over { woken } else { Ok(()) }
     }
 
     /// Whether a read that is the kernel's waits, where there is nothing to read.
@@ -329,7 +359,7 @@ impl Connection {
         let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
         let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();
         if before != MODE_UNKNOWN && is_changed {
-            self.waits_anew();
+            self.forget_waiting();
         }
     }
 

@@ -20,6 +20,11 @@ impl Connection {
         self.enter_if(|phase| matches!(phase, Phase::Socket | Phase::Returning))
     }
 
+    /// Marks a wait for the socket itself; `false` if that is ours to wait for.
+    pub(crate) fn enter_to_wait(&self) -> bool {
+        self.enter_if(|phase| phase == Phase::Socket)
+    }
+
     fn enter_if(&self, may_enter: impl FnOnce(Phase) -> bool) -> bool {
         // ORDERING, SeqCst: pairs with `quietly`, which stores the phase and then
         // looks for calls: one of the two sees the other.
@@ -49,7 +54,7 @@ impl Connection {
     /// The program sent the first `count` bytes of `spans` on the socket.
     pub(crate) fn note_sent(self: &Arc<Self>, spans: Spans<'_>, count: usize) {
         if count > 0 {
-            self.is_to_be_awaited();
+            self.note_written();
         }
         self.note(|tracker| {
             let is_last = self.sending.fetch_sub(1, SeqCst) == 1;
@@ -96,6 +101,10 @@ impl Connection {
             *lock(&self.tracker) = None;
         }
         for fd in lock(&self.fds).clone() {
+            // Another connection's, if another thread has closed it meanwhile.
+            if table::connection(fd).is_none_or(|known| known.id != self.id) {
+                continue;
+            }
             table::clear(fd);
             table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
         }
@@ -219,9 +228,8 @@ impl Connection {
         let mut place = lock(&self.mover);
         let Some(mover) = place.as_mut() else { return false };
         let outcome = mover.advance(self.fd());
-        let (kept, unseen) = mover.take_kept();
+        let kept = mover.take_kept();
         let has_news = !kept.is_empty();
-        let unseen = kept[kept.len() - unseen..].to_vec();
         if has_news {
             let mut all = lock(&self.kept);
             all.extend(kept);
@@ -234,17 +242,14 @@ impl Connection {
                 self.move_into(ring);
                 Phase::Shared
             }
-            Outcome::Offered => {
-                self.see_again(&[], &unseen, None);
-                Phase::Returning
-            }
+            Outcome::Offered => Phase::Returning,
             Outcome::Refused(refusal, unread) => {
                 *place = None;
                 mover::flush(self.fd(), &unread);
                 if self.write_shut.load(Relaxed) {
-                    sys::shut_down_writing(self.fd());
+                    sys::shut_down(self.fd(), libc::SHUT_WR);
                 }
-                self.see_again(&unread, &unseen, Some(refusal));
+                self.note_refusal(refusal, &unread);
                 self.stays(reason_of(refusal));
                 Phase::Returning
             }
@@ -254,17 +259,12 @@ impl Connection {
         true
     }
 
-    /// Shows the tracker what passed it by: what was sent, and what came.
-    fn see_again(&self, sent: &[u8], received: &[u8], refusal: Option<Refusal>) {
+    /// The server refused, and these bytes went on the socket after all.
+    fn note_refusal(&self, refusal: Refusal, sent: &[u8]) {
         let mut tracker = lock(&self.tracker);
-        let may_be_early = self.may_be_early();
         let is_understood = tracker.as_mut().is_some_and(|tracker| {
-            if let Some(refusal) = refusal {
-                tracker.refused(refusal);
-            }
-            refusal != Some(Refusal::Broken)
-                && tracker.sent(sent).is_ok()
-                && tracker.received(received, may_be_early).is_ok()
+            tracker.refused(refusal);
+            refusal != Refusal::Broken && tracker.sent(sent).is_ok()
         });
         if !is_understood {
             *tracker = None;
@@ -280,7 +280,7 @@ impl Connection {
             ring.close_writing(self.fd());
         }
         if self.waits_unseen.load(Relaxed) {
-            self.is_unproven(&ring);
+            self.ring_always(&ring);
         }
         self.ring.set(ring).ok();
         self.has_moved();
@@ -290,6 +290,9 @@ impl Connection {
     pub(crate) fn settle(self: &Arc<Self>) {
         if self.phase() != Phase::Returning || self.kept_bytes.load(Relaxed) > 0 {
             return;
+        }
+        if self.read_shut.load(Relaxed) {
+            sys::shut_down(self.fd(), libc::SHUT_RD);
         }
         self.phase.store(Phase::Socket as u8, SeqCst);
         for epoll in self.watchers() {

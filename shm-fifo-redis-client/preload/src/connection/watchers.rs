@@ -15,12 +15,14 @@ pub(super) struct Watcher {
     fd: RawFd,
     /// How often it had been waited in then.
     waits: u64,
+    /// The program has taken it back, but the instance keeps a place for it.
+    lingers: bool,
 }
 
 impl Watcher {
-    /// Whether the program has it still.
-    pub(super) fn is_alive(&self) -> bool {
-        self.epoll.upgrade().is_some_and(|epoll| epoll.is_open())
+    /// Whether the program has it still, and is told by it.
+    pub(super) fn tells(&self) -> bool {
+        !self.lingers && self.epoll.upgrade().is_some_and(|epoll| epoll.is_open())
     }
 
     /// Whether it has been waited in, by calls that are served alone, since it was told.
@@ -38,17 +40,29 @@ impl Connection {
     pub(crate) fn watched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
         let mut watchers = lock(&self.watchers);
         watchers.retain(|other| other.epoll.strong_count() > 0 && !other.is(epoll, fd));
-        watchers.push(Watcher { epoll: Arc::downgrade(epoll), fd, waits: epoll.waits() });
+        watchers.push(Watcher {
+            epoll: Arc::downgrade(epoll),
+            fd,
+            waits: epoll.waits(),
+            lingers: false,
+        });
     }
 
     /// `epoll` is told of it as `fd` no more.
     pub(crate) fn unwatched_by(&self, epoll: &Arc<Epoll>, fd: RawFd) {
-        let mut watchers = lock(&self.watchers);
-        // Some event loops do so whenever they have been told of something.
-        if watchers.iter().any(|other| other.is(epoll, fd) && other.is_served()) {
-            self.is_awaited();
+        self.lingers_with(epoll, fd);
+        lock(&self.watchers).retain(|other| !other.is(epoll, fd));
+    }
+
+    /// The same; but `epoll` keeps a place for it, and is to hear of its end.
+    pub(crate) fn lingers_with(&self, epoll: &Arc<Epoll>, fd: RawFd) {
+        for watcher in lock(&self.watchers).iter_mut().filter(|other| other.is(epoll, fd)) {
+            // Some event loops do so whenever they have been told of something.
+            if !watcher.lingers && watcher.is_served() {
+                self.note_waited();
+            }
+            watcher.lingers = true;
         }
-        watchers.retain(|other| !other.is(epoll, fd));
     }
 
     /// The number, once, of each instance that watches it.
@@ -75,13 +89,13 @@ impl Connection {
 
     /// One of those who watch it is watched by another instance, which is not to be told of
     /// what has been read.
-    pub(crate) fn is_watched_from_afar(&self) {
+    pub(crate) fn note_nested_watch(&self) {
         self.is_far.store(true, Relaxed);
     }
 
     /// Something was read.
     #[inline]
-    pub(super) fn was_read(self: &Arc<Self>) {
+    pub(super) fn after_read(self: &Arc<Self>) {
         if self.is_far.load(Relaxed) {
             self.tell_watchers(None);
         }

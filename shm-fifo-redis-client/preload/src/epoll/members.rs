@@ -38,8 +38,14 @@ pub(super) struct State {
     pub(super) calling: Option<RawFd>,
     /// The program's data that such events had.
     pub(super) called_with: Vec<u64>,
+    /// How many of those may still come with such an event.
+    pub(super) called: u32,
+    /// There is, or was, a one-shot registration.
+    has_one_shots: bool,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
+    /// How often the program's instance alone was asked since.
+    pub(super) unasked: u32,
     swept_ns: u64,
     /// Their sockets had something: to be settled without the lock.
     pub(super) attended: Vec<Arc<Connection>>,
@@ -123,6 +129,7 @@ impl State {
             self.cool(before);
             self.take(before);
         }
+        self.has_one_shots |= member.events & ONE_SHOT != 0;
         member.place = if is_ours { Place::Cold } else { Place::OnSocket };
         self.on_socket += usize::from(!is_ours);
         let index = self.free.pop().unwrap_or_else(|| {
@@ -179,8 +186,14 @@ impl State {
     pub(super) fn expose(&mut self) {
         self.is_exposed = true;
         for member in self.members.iter().flatten() {
-            member.connection.is_watched_from_afar();
+            member.connection.note_nested_watch();
         }
+    }
+
+    /// The program changed what it wants to be told of a member.
+    pub(super) fn rearm(&mut self, index: usize, event: epoll_event) {
+        self.has_one_shots |= event.events & ONE_SHOT != 0;
+        self[index].rearm(event);
     }
 
     // Hot, parked and cold.
@@ -350,7 +363,10 @@ impl State {
                 continue;
             }
             let (news, seen) = member.look();
-            if news != 0 {
+            if news == 0 {
+                // What came has been read, without an event: it is none any more.
+                member.told = seen.filter(|_| member.is_quiet()).or(member.told);
+            } else {
                 member.tell(news, seen);
                 member.active_ns = now_ns;
                 member.told_to = thread;
@@ -395,7 +411,7 @@ impl State {
     /// The kernel reported these: it has disarmed what was one-shot. Of several with the
     /// same data nobody knows which: they may be told of once too often.
     pub(super) fn note_one_shots(&mut self, events: &[epoll_event]) {
-        if self.on_socket == 0 {
+        if self.on_socket == 0 || !self.has_one_shots {
             return;
         }
         for event in events {
@@ -428,7 +444,7 @@ impl Member {
     }
 
     /// The program changed what it wants to be told.
-    pub(super) fn rearm(&mut self, event: epoll_event) {
+    fn rearm(&mut self, event: epoll_event) {
         self.events = event.events;
         self.data = event.u64;
         self.is_armed = true;
@@ -460,6 +476,11 @@ impl Member {
     /// Whether another thread was told of it a moment ago.
     fn is_being_read(&self, thread: u64, now_ns: u64) -> bool {
         self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
+    }
+
+    /// Whether nothing that it asks for is there.
+    fn is_quiet(&self) -> bool {
+        self.connection.phase() == Phase::Shared && self.connection.ready_events(self.events) == 0
     }
 
     /// It is being reported.

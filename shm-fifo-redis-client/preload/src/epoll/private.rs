@@ -3,11 +3,9 @@
 
 use super::KERNEL_POLL_INTERVAL_NS;
 use crate::errno::Errno;
-use crate::sys;
+use crate::{sys, table};
 use libc::{epoll_event, sigset_t};
 use std::os::fd::RawFd;
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
@@ -58,7 +56,7 @@ impl Private {
         let kick = sys::eventfd(FIRST_NUMBER)?;
         let fd = sys::epoll_create(FIRST_NUMBER).inspect_err(|_| sys::close(kick))?;
         let private = Self { fd, kick };
-        [fd, kick].into_iter().for_each(remember);
+        [fd, kick].into_iter().for_each(table::make_private);
         private.add(epfd, READABLE, PROGRAMS)?;
         private.add(kick, READABLE | EDGE, KICKED)?;
         Ok(private)
@@ -129,44 +127,11 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        [self.fd, self.kick].into_iter().for_each(forget);
+        for fd in [self.fd, self.kick] {
+            table::clear(fd);
+        }
         self.close();
     }
-}
-
-/// In a forked child: it has none yet.
-pub(crate) fn forked_child() {
-    for place in &NUMBERS {
-        place.store(-1, Relaxed);
-    }
-}
-
-/// The numbers of our own descriptors, which the program does not know and so cannot mean
-/// to close. Programs have few event loops: those beyond are not protected.
-static NUMBERS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
-
-fn remember(fd: RawFd) {
-    let is_free = |place: &&AtomicI32| place.compare_exchange(-1, fd, AcqRel, Acquire).is_ok();
-    let _place = NUMBERS.iter().find(is_free);
-}
-
-fn forget(fd: RawFd) {
-    for place in &NUMBERS {
-        place.compare_exchange(fd, -1, AcqRel, Acquire).ok();
-    }
-}
-
-/// Whether `fd` is a descriptor of ours.
-pub(crate) fn is_private(fd: RawFd) -> bool {
-    fd >= FIRST_NUMBER && NUMBERS.iter().any(|place| place.load(Relaxed) == fd)
-}
-
-/// The descriptors of ours from `first` to `last`, in order.
-pub(crate) fn private_between(first: RawFd, last: RawFd) -> Vec<RawFd> {
-    let known = NUMBERS.iter().map(|place| place.load(Relaxed)).filter(|&fd| fd >= 0);
-    let mut between: Vec<RawFd> = known.filter(|fd| (first..=last).contains(fd)).collect();
-    between.sort_unstable();
-    between
 }
 
 /// Whether the kernel is to be asked again, `asked_ns` being when it was last.

@@ -112,3 +112,30 @@ asynchronous! {
     fn aio_write();
     fn aio_write64();
 }
+
+macro_rules! lists {
+    ($($name:ident)+) => {$(
+        /// # Safety
+        /// As `lio_listio(3)`.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(
+            mode: c_int,
+            blocks: *const *mut libc::aiocb,
+            count: c_int,
+            event: *mut libc::sigevent,
+        ) -> c_int {
+            for index in 0..usize::try_from(count).unwrap_or(0) {
+                // SAFETY: the caller's own array, whose entries are null or live blocks.
+                let block = unsafe { (*blocks.add(index)).as_ref() };
+                if block.is_some_and(|block| !kernel_may_copy(block.aio_fildes)) {
+                    errno::set(libc::EINVAL);
+                    return -1;
+                }
+            }
+            // SAFETY: the caller's own arguments.
+            unsafe { real::$name(mode, blocks, count, event) }
+        }
+    )+};
+}
+
+lists! { lio_listio lio_listio64 }

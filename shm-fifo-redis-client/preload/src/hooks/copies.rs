@@ -116,16 +116,17 @@ pub(super) unsafe extern "C" fn splice(
         return length(Err(Errno(libc::EINVAL)));
     }
     let dont_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
-    // SAFETY: takes no pointer but to what it makes.
     if to_kernel {
-        unsafe { drain(source, target, size) }
+        // SAFETY: it reads and writes what it makes itself.
+        unsafe { drain(source, target, size, dont_wait) }
     } else {
+        // SAFETY: as above.
         unsafe { feed(source, target, size, dont_wait) }
     }
 }
 
 /// From a moved connection to a pipe.
-unsafe fn drain(source: c_int, pipe: c_int, size: size_t) -> ssize_t {
+unsafe fn drain(source: c_int, pipe: c_int, size: size_t, dont_wait: bool) -> ssize_t {
     // No more than goes into the pipe at once: what was read cannot be put back.
     let mut buffer = [0_u8; libc::PIPE_BUF];
     let mut entry = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
@@ -133,8 +134,12 @@ unsafe fn drain(source: c_int, pipe: c_int, size: size_t) -> ssize_t {
     if unsafe { real::poll(&raw mut entry, 1, -1) } < 0 {
         return -1;
     }
+    // TCP looks at the descriptor's own mode alone.
+    let is_tcp = table::connection(source).is_some_and(|connection| connection.is_tcp());
+    let flags = if dont_wait && !is_tcp { libc::MSG_DONTWAIT } else { 0 };
+    let wanted = buffer.len().min(size);
     // SAFETY: so many bytes of the buffer.
-    let count = unsafe { read::read(source, buffer.as_mut_ptr().cast(), buffer.len().min(size)) };
+    let count = unsafe { read::recv(source, buffer.as_mut_ptr().cast(), wanted, flags) };
     match size_t::try_from(count) {
         // SAFETY: so many bytes of the buffer.
         Ok(count @ 1..) => unsafe { real::write(pipe, buffer.as_ptr().cast(), count) },

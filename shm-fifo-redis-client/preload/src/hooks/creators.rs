@@ -54,6 +54,7 @@ creators! {
     fn mkostemps64(template: *mut c_char, suffix: c_int, flags: c_int);
     fn shm_open(name: *const c_char, flags: c_int, mode: mode_t);
     fn mq_open(name: *const c_char, flags: c_int, mode: mode_t, attributes: *mut c_void);
+    fn __mq_open_2(name: *const c_char, flags: c_int);
     fn memfd_create(name: *const c_char, flags: c_uint);
     fn eventfd(count: c_uint, flags: c_int);
     fn timerfd_create(clock: c_int, flags: c_int);
@@ -91,6 +92,7 @@ macro_rules! pair_creators {
 
 pair_creators! {
     fn pipe();
+    fn __pipe();
     fn socketpair(domain: c_int, kind: c_int, protocol: c_int);
 }
 

@@ -45,6 +45,10 @@ pub(super) unsafe extern "C" fn epoll_ctl(
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     };
+    if untouched(|| epoll.prepare().is_err() && connection.give_up(Reason::Watched)) {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+    }
     // SAFETY: as above.
     let known = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
     let result = untouched(|| epoll.control(operation, fd, known, &connection));

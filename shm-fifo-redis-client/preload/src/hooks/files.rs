@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::connection::Connection;
-use crate::epoll::{self, Epoll, is_private};
+use crate::epoll::Epoll;
 use crate::errno::{self, untouched};
 use crate::report::Reason;
 use crate::settings::{Endpoint, Settings};
@@ -41,13 +41,14 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     }
     if let Some(Entry::Connection(known)) = table::entry(fd) {
         // Asked a second time whether it is connected.
-        if known.is_open_file(sys::identity(fd)) {
+        if known.is_open_file(sys::identity(fd)) && !known.is_virtual() {
             return;
         }
-        // Closed behind our back.
+        // Closed behind our back, or connected anew.
         replaced(fd);
     }
-    if !sys::is_stream_socket(fd) {
+    // stdio reads and writes those by itself; children inherit them.
+    if fd <= libc::STDERR_FILENO || !sys::is_stream_socket(fd) {
         return;
     }
     if !trial::is_passed() {
@@ -121,6 +122,11 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
         }
         let Some(entry) = table::entry(original) else { return };
         match &entry {
+            Entry::Connection(connection)
+                if copy <= libc::STDERR_FILENO && connection.give_up(Reason::SharedWithChild) =>
+            {
+                return;
+            }
             Entry::Connection(connection) => connection.add_fd(copy),
             Entry::Epoll(epoll) => epoll.add_fd(copy),
             Entry::Inherited => sys::close_on_exec(copy),
@@ -188,9 +194,10 @@ fn refuse_private() -> c_int {
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn close(fd: c_int) -> c_int {
     if table::is_known(fd) {
+        if table::is_private(fd) {
+            return refuse_private();
+        }
         release(fd);
-    } else if is_private(fd) {
-        return refuse_private();
     }
     // SAFETY: the caller's own argument.
     unsafe { real::close(fd) }
@@ -205,18 +212,26 @@ pub(super) unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: 
         return unsafe { real::close_range(first, last, flags) };
     }
     let number = |fd: c_uint| RawFd::try_from(fd).unwrap_or(RawFd::MAX);
-    table::known_between(number(first), number(last)).into_iter().for_each(release);
+    let known = untouched(|| table::known_between(number(first), number(last)));
     let mut from = first;
-    for ours in epoll::private_between(number(first), number(last)) {
-        let ours = ours.cast_unsigned();
+    for &fd in &known {
+        if !table::is_private(fd) {
+            release(fd);
+            continue;
+        }
+        let ours = fd.cast_unsigned();
         // SAFETY: a part of the caller's own range.
         if from < ours && unsafe { real::close_range(from, ours - 1, flags) } != 0 {
             return -1;
         }
         from = ours + 1;
     }
+    untouched(|| drop(known));
+    if from > last {
+        return 0;
+    }
     // SAFETY: the rest of the caller's own range.
-    if from <= last { unsafe { real::close_range(from, last, flags) } } else { 0 }
+    unsafe { real::close_range(from, last, flags) }
 }
 
 /// With any other flag it closes nothing.
@@ -270,7 +285,7 @@ pub(super) unsafe extern "C" fn dup(fd: c_int) -> c_int {
 /// As `dup2(2)`.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
-    if is_private(new) {
+    if table::is_private(new) {
         return refuse_private();
     }
     if old != new && table::is_known(new) && sys::is_open(old) {
@@ -286,7 +301,7 @@ pub(super) unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
 /// As `dup3(2)`.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
-    if is_private(new) {
+    if table::is_private(new) {
         return refuse_private();
     }
     let allowed = flags & !libc::O_CLOEXEC == 0;

@@ -16,7 +16,7 @@ fn with_least_bytes(fd: c_int, level: c_int, name: c_int) -> Option<Arc<Connecti
 /// # Safety
 /// As `setsockopt(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn setsockopt(
+pub(super) unsafe extern "C" fn setsockopt(
     fd: c_int,
     level: c_int,
     name: c_int,
@@ -39,7 +39,7 @@ unsafe extern "C" fn setsockopt(
 /// # Safety
 /// As `getsockopt(2)`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn getsockopt(
+pub(super) unsafe extern "C" fn getsockopt(
     fd: c_int,
     level: c_int,
     name: c_int,
@@ -49,11 +49,9 @@ unsafe extern "C" fn getsockopt(
     // SAFETY: the caller's own arguments.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let known = with_least_bytes(fd, level, name).and_then(|connection| connection.least_bytes());
-    // SAFETY: the caller's length, which the kernel has checked.
-    if let Some(bytes) = known
-        && result == 0
-        && unsafe { *length } as usize >= size_of::<c_int>()
-    {
+    let Some(bytes) = known.filter(|_| result == 0) else { return result };
+    // SAFETY: the caller's length, which the kernel has written.
+    if unsafe { *length } as usize >= size_of::<c_int>() {
         let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
         // SAFETY: as many bytes as an int has, which the kernel has written.
         unsafe { value.cast::<c_int>().write_unaligned(bytes) };

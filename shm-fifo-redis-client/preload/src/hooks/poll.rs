@@ -207,7 +207,7 @@ impl Sets {
             return None;
         }
         // SAFETY: the caller's contract.
-        let mut entries = unsafe { self.entries() };
+        let mut entries = untouched(|| unsafe { self.entries() });
         untouched(|| engine::wait(&mut entries, timeout, mask)).map(|result| match result {
             Ok(_) if entries.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => {
                 number(Err(Errno(libc::EBADF)))

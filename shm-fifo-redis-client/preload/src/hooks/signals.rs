@@ -64,3 +64,28 @@ simple! {
     fn sysv_signal = SYSTEM_V;
     fn __sysv_signal = SYSTEM_V;
 }
+
+/// Installs by the C library's own means, and then by ours what that has installed.
+///
+/// # Safety
+/// As `sigset(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sigset(signal: c_int, handler: sighandler_t) -> sighandler_t {
+    // SAFETY: plain C structs, for which zeros are valid.
+    let (mut before, mut now): (Action, Action) = unsafe { std::mem::zeroed() };
+    // SAFETY: live structs, and the caller's own arguments.
+    unsafe {
+        sigaction(signal, std::ptr::null(), &raw mut before);
+        let old = real::sigset(signal, handler);
+        real::sigaction(signal, std::ptr::null(), &raw mut now);
+        if now.sa_sigaction == handler {
+            sigaction(signal, &raw const now, std::ptr::null_mut());
+        }
+        // SIG_HOLD, and errors, are no handlers.
+        let is_handler = !matches!(old, libc::SIG_ERR | SIG_HOLD);
+        if is_handler { before.sa_sigaction } else { old }
+    }
+}
+
+/// The signal was blocked.
+const SIG_HOLD: sighandler_t = 2;

@@ -4,11 +4,15 @@
 
 use super::files::{self, release, returned};
 use super::{read, write};
-use crate::errno::untouched;
+use crate::connection::lock;
+use crate::errno::{self, untouched};
 use crate::real::{self, CookieFunctions};
 use crate::report::Reason;
 use crate::table;
 use libc::{FILE, c_char, c_int, c_void, off64_t, size_t, ssize_t};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Of a moved connection a stream is made whose functions are ours. One on its socket stays
 /// there: what is read and written by a stream is not seen.
@@ -19,14 +23,38 @@ use libc::{FILE, c_char, c_int, c_void, off64_t, size_t, ssize_t};
 unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
     let is_moved = table::connection(fd)
         .is_some_and(|connection| !untouched(|| connection.give_up(Reason::NotUnderstood)));
-    // SAFETY: the caller's own arguments.
-    unsafe {
-        if is_moved {
-            real::fopencookie(cookie_of(fd), mode, FUNCTIONS)
-        } else {
-            real::fdopen(fd, mode)
-        }
+    if !is_moved {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::fdopen(fd, mode) };
     }
+    let cell = untouched(|| Box::into_raw(Box::new(AtomicI32::new(fd))));
+    // SAFETY: the caller's mode; the functions below know the cookie.
+    let stream = unsafe { real::fopencookie(cell.cast(), mode, FUNCTIONS) };
+    untouched(|| match stream.is_null() {
+        // SAFETY: made above, and nobody else has it.
+        true => drop(unsafe { Box::from_raw(cell) }),
+        false => lock(&STREAMS).push(Stream { file: stream.addr(), cell: cell.addr() }),
+    });
+    stream
+}
+
+/// A stream whose functions are ours, and the place of its descriptor.
+struct Stream {
+    file: usize,
+    cell: usize,
+}
+
+static STREAMS: Mutex<Vec<Stream>> = Mutex::new(Vec::new());
+
+/// The place of the descriptor of a stream whose functions are ours.
+fn cell_of(stream: *mut FILE) -> Option<&'static AtomicI32> {
+    untouched(|| {
+        let streams = lock(&STREAMS);
+        let known = streams.iter().find(|known| known.file == stream.addr())?;
+        let cell = std::ptr::with_exposed_provenance::<AtomicI32>(known.cell);
+        // SAFETY: it is there until the stream, which the caller has, is closed.
+        unsafe { cell.as_ref() }
+    })
 }
 
 const FUNCTIONS: CookieFunctions = CookieFunctions {
@@ -36,12 +64,9 @@ const FUNCTIONS: CookieFunctions = CookieFunctions {
     close: Some(close_cookie),
 };
 
-fn cookie_of(fd: c_int) -> *mut c_void {
-    std::ptr::without_provenance_mut(usize::try_from(fd).unwrap_or(usize::MAX))
-}
-
 fn fd_of(cookie: *mut c_void) -> c_int {
-    c_int::try_from(cookie.addr()).unwrap_or(-1)
+    // SAFETY: the place that `fdopen` made.
+    unsafe { &*cookie.cast::<AtomicI32>() }.load(Relaxed)
 }
 
 unsafe extern "C" fn read_cookie(
@@ -62,19 +87,50 @@ unsafe extern "C" fn write_cookie(
     unsafe { write::write(fd_of(cookie), buffer.cast(), size) }.max(0)
 }
 
+/// A connection has no positions; the file that `freopen` put in its place has.
 unsafe extern "C" fn seek_cookie(
-    _cookie: *mut c_void,
-    _offset: *mut off64_t,
-    _whence: c_int,
+    cookie: *mut c_void,
+    offset: *mut off64_t,
+    whence: c_int,
 ) -> c_int {
-    crate::errno::set(libc::ESPIPE);
-    -1
+    // SAFETY: stdio's own offset.
+    match unsafe { libc::lseek64(fd_of(cookie), *offset, whence) } {
+        ..0 => -1,
+        place => {
+            // SAFETY: as above.
+            unsafe { *offset = place };
+            0
+        }
+    }
 }
 
 unsafe extern "C" fn close_cookie(cookie: *mut c_void) -> c_int {
+    let fd = fd_of(cookie);
+    untouched(|| {
+        lock(&STREAMS).retain(|known| known.cell != cookie.addr());
+        // SAFETY: `fdopen` made it, and the stream is being closed.
+        drop(unsafe { Box::from_raw(cookie.cast::<AtomicI32>()) });
+    });
     // SAFETY: takes no pointer.
-    unsafe { files::close(fd_of(cookie)) }
+    unsafe { files::close(fd) }
 }
+
+macro_rules! numbers {
+    ($($name:ident)+) => {$(
+        /// # Safety
+        /// As `fileno(3)`.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(stream: *mut FILE) -> c_int {
+            match cell_of(stream) {
+                Some(cell) => cell.load(Relaxed),
+                // SAFETY: the caller's own argument.
+                None => unsafe { real::$name(stream) },
+            }
+        }
+    )+};
+}
+
+numbers! { fileno fileno_unlocked }
 
 /// # Safety
 /// A live stream, or null.
@@ -83,7 +139,7 @@ unsafe fn release_stream(stream: *mut FILE) {
         return;
     }
     // SAFETY: the caller's contract.
-    let fd = unsafe { libc::fileno(stream) };
+    let fd = unsafe { real::fileno(stream) };
     if table::is_known(fd) {
         // SAFETY: the caller's contract. What is buffered goes while the number is known.
         unsafe { libc::fflush(stream) };
@@ -97,7 +153,7 @@ unsafe fn release_stream(stream: *mut FILE) {
 unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
     // SAFETY: the caller's own argument.
     unsafe {
-        crate::errno::untouched_by(|| release_stream(stream));
+        errno::untouched_by(|| release_stream(stream));
         real::fclose(stream)
     }
 }
@@ -112,9 +168,13 @@ macro_rules! reopening {
             mode: *const c_char,
             stream: *mut FILE,
         ) -> *mut FILE {
+            if let Some(cell) = cell_of(stream) {
+                // SAFETY: the caller's own arguments.
+                return unsafe { reopen(cell, path, mode, stream) };
+            }
             // SAFETY: the caller's own arguments.
             unsafe {
-                crate::errno::untouched_by(|| release_stream(stream));
+                errno::untouched_by(|| release_stream(stream));
                 let opened = real::$name(path, mode, stream);
                 if !opened.is_null() {
                     returned(libc::fileno(opened));
@@ -126,3 +186,29 @@ macro_rules! reopening {
 }
 
 reopening! { freopen freopen64 }
+
+/// The stream goes on, with its functions, on a file in place of the connection.
+///
+/// # Safety
+/// As `freopen(3)`.
+unsafe fn reopen(
+    cell: &AtomicI32,
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut FILE,
+) -> *mut FILE {
+    // SAFETY: the caller's own arguments.
+    unsafe {
+        libc::fflush(stream);
+        let opened = if path.is_null() { std::ptr::null_mut() } else { real::fopen(path, mode) };
+        files::close(cell.load(Relaxed));
+        if opened.is_null() {
+            cell.store(-1, Relaxed);
+            return std::ptr::null_mut();
+        }
+        cell.store(files::dup(real::fileno(opened)), Relaxed);
+        real::fclose(opened);
+        libc::clearerr(stream);
+    }
+    stream
+}

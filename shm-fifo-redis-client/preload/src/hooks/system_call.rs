@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::files::{close, close_range, returned};
-use super::{aliases, copies, creators, epoll, files, filters, length, poll, read, write};
+use super::{aliases, copies, creators, epoll, files, filters, length, options, poll, read, write};
 use crate::errno::Errno;
 use crate::{settings, signals, sys};
 use libc::{c_int, c_long, c_uint, c_ulong, c_void, size_t, ssize_t};
@@ -44,6 +44,7 @@ fn int(register: c_long) -> c_int {
     register as c_int
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "both are a register wide")]
 fn size(register: c_long) -> size_t {
     register.cast_unsigned() as size_t
 }
@@ -105,6 +106,11 @@ unsafe fn served([number, a, b, c, d, e, f]: sys::Call) -> Option<c_long> {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_wait => plain(epoll::epoll_wait(fd, at(b), int(c), int(d))),
             libc::SYS_connect => plain(files::connect(fd, at(b), int(c).cast_unsigned())),
+            libc::SYS_setsockopt => {
+                let length = int(e).cast_unsigned();
+                plain(options::setsockopt(fd, int(b), int(c), at(d), length))
+            }
+            libc::SYS_getsockopt => plain(options::getsockopt(fd, int(b), int(c), at(d), at(e))),
             libc::SYS_shutdown => plain(files::shutdown(fd, int(b))),
             libc::SYS_close => plain(close(fd)),
             libc::SYS_close_range => {
@@ -162,8 +168,11 @@ fn fail(errno: Errno) -> c_long {
 /// Null, or the struct of two words.
 unsafe fn mask_of_pselect(register: c_long) -> *const libc::sigset_t {
     let place = at::<*const libc::sigset_t>(register);
+    if place.is_null() {
+        return null();
+    }
     // SAFETY: the caller's contract.
-    if place.is_null() { null() } else { unsafe { *place } }
+    unsafe { *place }
 }
 
 /// Calls that return a descriptor, beside those above.
@@ -201,6 +210,8 @@ fn makes_descriptor(number: c_long) -> bool {
             | libc::SYS_fsopen
             | libc::SYS_fsmount
             | libc::SYS_fspick
+            | libc::SYS_bpf
+            | libc::SYS_landlock_create_ruleset
             | libc::SYS_userfaultfd
             | libc::SYS_perf_event_open
             | libc::SYS_io_uring_setup

@@ -1,9 +1,10 @@
 //! Writing, in all its forms.
 #![allow(unsafe_code)]
 
-use super::length;
+use super::{control, length, number};
 use crate::connection::Served;
 use crate::errno::{Errno, untouched};
+use crate::report::Reason;
 use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
 use crate::{real, sys};
@@ -122,6 +123,26 @@ pub(super) unsafe extern "C" fn sendto(
     serve(&entry, unsafe { Spans::new(&raw const span, 1) }, flags, real)
 }
 
+/// Whether the message passes a connection on to another process that has moved: nobody but
+/// this process can use it. One on its socket stays there, shared from now on.
+///
+/// # Safety
+/// Null, or a message to send.
+unsafe fn passes_moved(message: *const msghdr) -> bool {
+    // SAFETY: the caller's contract.
+    let Some(known) = (unsafe { message.as_ref() }) else { return false };
+    if known.msg_control.is_null() || known.msg_controllen == 0 {
+        return false;
+    }
+    let stays = |fd| {
+        let connection = table::connection(fd);
+        connection.is_none_or(|known| untouched(|| known.give_up(Reason::SharedWithChild)))
+    };
+    // SAFETY: the caller's contract.
+    let passed = unsafe { control::descriptors(message) };
+    passed.filter(|&fd| !stays(fd)).count() > 0
+}
+
 /// # Safety
 /// As `sendmsg(2)`.
 #[unsafe(no_mangle)]
@@ -130,6 +151,10 @@ pub(super) unsafe extern "C" fn sendmsg(
     message: *const msghdr,
     flags: c_int,
 ) -> ssize_t {
+    // SAFETY: the caller's message.
+    if unsafe { passes_moved(message) } {
+        return length(Err(Errno(libc::EINVAL)));
+    }
     // SAFETY: the caller's own arguments.
     let real = || unsafe { real::sendmsg(fd, message, flags) };
     let Some(entry) = table::entry(fd) else { return real() };
@@ -146,7 +171,17 @@ pub(super) unsafe extern "C" fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    if table::entry(fd).is_none() || messages.is_null() {
+    if messages.is_null() {
+        // SAFETY: the caller's own arguments.
+        return unsafe { real::sendmmsg(fd, messages, count, flags) };
+    }
+    for index in 0..count {
+        // SAFETY: one of the caller's messages.
+        if unsafe { passes_moved(&raw const (*messages.add(index as usize)).msg_hdr) } {
+            return number(Err(Errno(libc::EINVAL)));
+        }
+    }
+    if table::entry(fd).is_none() {
         // SAFETY: the caller's own arguments.
         return unsafe { real::sendmmsg(fd, messages, count, flags) };
     }

@@ -57,14 +57,18 @@ sub messages {
         my $other = connection();
         commands($other, 20);
         ask($other, 'check');
-        my @received;
-        $other->subscribe('channel', sub { push @received, $_[0] });
+        my ($third, @received) = connection();
+        # One after the other: Redis.pm sleeps beside what came together with something else.
+        $other->subscribe('channel', sub { push @received, $_[0]; $third->rpush('taken', 1) });
+        $third->rpush('taken', 0);
         $other->wait_for_messages(1) while @received < 10;
         print "messages @received\n";
         kill 'KILL', $$;    # what belongs to the parent stays as it is
     }
-    select undef, undef, undef, 0.001 until $redis->publish('channel', 'ready?');
-    $redis->publish('channel', $_) for 0 .. 8;
+    for my $number (0 .. 9) {
+        $redis->blpop('taken', 0);
+        $redis->publish('channel', $number);
+    }
     waitpid $pid, 0;
 }
 
