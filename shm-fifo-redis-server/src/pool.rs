@@ -136,7 +136,10 @@ fn run() {
             Task::Drop(surplus) => drop(surplus),
             Task::Make(ring_bytes) => match make(ring_bytes) {
                 Ok(region) => put(region),
-                Err(_) => drop(WORK.wait_timeout(lock(), RETRY_AFTER)),
+                Err(_) => {
+                    let goes_on = |pool: &mut Pool| !pool.is_stopping;
+                    drop(WORK.wait_timeout_while(lock(), RETRY_AFTER, goes_on));
+                }
             },
         }
     }

@@ -112,11 +112,11 @@ impl Duplex {
     /// refused to enter and so read none of it. Nothing can be written here any more.
     ///
     /// `send` says how many bytes it took. Where it fails, as with `WouldBlock`, the next
-    /// call goes on with the first byte that it did not take.
+    /// call goes on with the first byte that it did not take. Others that write wait for it.
     ///
     /// # Errors
-    /// That of `send`, `WriteZero` if it takes nothing; `InvalidData` if the peer has entered after all, or says that it
-    /// has read some; `BrokenPipe` in a forked child.
+    /// That of `send`, `WriteZero` if it takes nothing; `InvalidData` if the peer has
+    /// entered after all, or says that it has read some; `BrokenPipe` in a forked child.
     pub fn take_back(&self, mut send: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
         self.refuse_if_inherited()?;
         let producer = lock(&self.writer);

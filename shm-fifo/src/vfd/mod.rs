@@ -122,9 +122,12 @@ fn greet_and_watch(slot: &Slot, session: &'static Session, greeting: &[u8]) -> i
 /// What it holds back without having begun goes into the ring, behind the greeting.
 #[must_use]
 pub fn is_between_writes(fd: RawFd) -> bool {
-    let remembered = table::slot(fd).and_then(Slot::registration);
-    let registration = remembered.or_else(|| table::find_registration(fd));
-    let waits_to_write = registration.is_some_and(|known| known.mask & EPOLLOUT != 0);
+    let Some(slot) = table::slot_or_insert(fd) else { return false };
+    if slot.registration().is_none() {
+        // Made before anybody told us; from now on we are told.
+        slot.register(table::find_registration(fd));
+    }
+    let waits_to_write = slot.registration().is_some_and(|known| known.mask & EPOLLOUT != 0);
     !waits_to_write && sys::is_writable(fd)
 }
 

@@ -150,7 +150,7 @@ impl Session {
         // ORDERING E6: the Release store of the position, and the fence of whoever
         // announces a sleep later (`announce`). Joining a poller orders the two.
         if let Some(producer) = lock(&self.writer).as_mut() {
-            // What a peer says that has used its words already is the next write's business.
+            // A peer that has scribbled on its words already is ended by the next write.
             producer.write(greeting).ok();
             self.tail.store(producer.position(), Relaxed);
         }
