@@ -20,7 +20,7 @@ MATRIX ?=
 help:
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-## setup: install what building and testing need (redis-server, libclang)
+## setup: install what building and testing need (redis-server, libclang, musl)
 setup:
 	@.ci/setup test
 
@@ -33,7 +33,7 @@ module:
 	$(CARGO) build --release --locked \
 		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
 
-.PHONY: install uninstall test-c headers test-netns bench-clients
+.PHONY: attack install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
 CAPI := shm-fifo-redis-client/capi
 # A program is linked by the first name, and runs with the second one: .so.0.
@@ -166,6 +166,13 @@ clients: module
 	@$(CLIENTS) .ci/setup clients
 	$(CARGO) build --locked -p shm-fifo-redis-preload --example redis_rs
 	$(CLIENTS_TEST) --test clients -- --ignored
+
+# How many random calls `make attack` makes; SHM_FIFO_ATTACK_SEED chooses others.
+ATTACK_STEPS ?= 1000000
+## attack: ATTACK_STEPS (1000000) random calls, preloaded and not, compared with a socket's
+attack: module
+	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_ATTACK_STEPS=$(ATTACK_STEPS) \
+		$(CARGO) test --locked -p shm-fifo-redis-preload --test attack -- --ignored --nocapture
 
 ## clients-all: the same and more of each kind, and proxies: minutes more, and more packages
 clients-all: clients

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::registration::{Argument, Command};
-use crate::{client, commands, config, info, interpose, offers};
+use crate::{client, commands, config, info, interpose, offers, pool};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -118,7 +118,10 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
     let context = Context::new(ctx);
     match catch_unwind(AssertUnwindSafe(|| reason_to_stay(&context))) {
         // The hooks stay where they are and pass every call on.
-        Ok(None) => OK,
+        Ok(None) => {
+            pool::stop();
+            OK
+        }
         Ok(Some(reason)) => {
             context.log_warning(&format!("not unloaded: {reason}"));
             ERR
@@ -161,6 +164,7 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     register_info(context)?;
     interpose::install()?;
     subscribe_to_cron(context)?;
+    pool::start();
     context.log_notice("ready to serve clients of this machine over shared memory");
     Ok(())
 }
@@ -259,6 +263,7 @@ extern "C" fn cron(
     let context = Context::new(ctx);
     let done = catch_unwind(AssertUnwindSafe(|| {
         offers::expire();
+        pool::adjust(vfd::usage().region_bytes + offers::bytes());
         vfd::sweep();
         info::log_violations(&context);
     }));

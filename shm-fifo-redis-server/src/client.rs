@@ -54,15 +54,7 @@ pub(crate) enum Unsuitable {
 impl Client {
     /// The client that sent the command being executed.
     pub(crate) fn calling(context: &Context) -> Result<Self, Unsuitable> {
-        let flags = context.get_flags();
-        if flags.intersects(ContextFlags::LUA | ContextFlags::REPLICATED) {
-            return Err(Unsuitable::NoClient);
-        }
-        if flags.contains(ContextFlags::MULTI) {
-            return Err(Unsuitable::InTransaction);
-        }
-        let id = client_id(context).ok_or(Unsuitable::NoClient)?;
-        Self::with_id(context, id)
+        Self::with_id(context, calling_id(context)?)
     }
 
     /// The client with this id, if it is connected.
@@ -102,13 +94,17 @@ impl Client {
         self.unsent > 0
     }
 
-    /// Refuses clients that must not be moved, wherever they are in their stream.
-    pub(crate) fn check_place(&self) -> Result<(), Unsuitable> {
+    /// Refuses clients whose byte stream cannot change its way, or not just now.
+    pub(crate) fn check_movable(&self) -> Result<(), Unsuitable> {
         if self.is_replica_or_monitor {
             return Err(Unsuitable::ReplicaOrMonitor);
         }
         if self.transport == Transport::Remote {
             return Err(Unsuitable::Remote);
+        }
+        // What is sent beside them would overtake those.
+        if self.has_unsent_replies() {
+            return Err(Unsuitable::UnsentReplies);
         }
         Ok(())
     }
@@ -132,6 +128,19 @@ impl Client {
 /// The value of ` name=value` in a line of `CLIENT LIST`.
 fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
     line.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The id of the client that sent the command being executed. All else of it takes the
+/// server a few microseconds to tell.
+pub(crate) fn calling_id(context: &Context) -> Result<u64, Unsuitable> {
+    let flags = context.get_flags();
+    if flags.intersects(ContextFlags::LUA | ContextFlags::REPLICATED) {
+        return Err(Unsuitable::NoClient);
+    }
+    if flags.contains(ContextFlags::MULTI) {
+        return Err(Unsuitable::InTransaction);
+    }
+    client_id(context).ok_or(Unsuitable::NoClient)
 }
 
 fn client_id(context: &Context) -> Option<u64> {

@@ -1,14 +1,15 @@
 //! `SHM.OPEN`, `SHM.START` and `SHM.LIST`, as `docs/protocol.md` has them.
 
-use crate::client::{Client, Transport, Unsuitable};
+use crate::client::{self, Client, Transport, Unsuitable};
 use crate::offers::{self, Claim};
-use crate::{config, interpose, postponed};
+use crate::{config, interpose, pool, postponed};
 use redis_module::{Context, RedisError, RedisResult, RedisString, RedisValue};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Region, TOKEN_BYTES, doorbell, vfd};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
 
 const PROTOCOL_VERSION: &[u8] = b"2";
 const OK_REPLY: &[u8] = b"+OK\r\n";
@@ -95,29 +96,23 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
     if vfd::is_virtual(client.fd) {
         return Err(Refusal::AlreadyStarted);
     }
-    client.check_place()?;
-    // What is sent now would overtake those.
-    if client.has_unsent_replies() {
-        return Err(Unsuitable::UnsentReplies.into());
-    }
+    client.check_movable()?;
     let fd_socket = match (client.transport, fd_socket) {
         (Transport::Unix, None) => None,
         (Transport::Unix, Some(_)) => return Err(Refusal::FdSocketNotNeeded),
         (_, None) => return Err(Refusal::FdSocketNeeded),
         (_, Some(name)) => Some(AbstractAddress::from_digits(name).ok_or(Refusal::FdSocketName)?),
     };
-    let ring_bytes = config::ring_bytes();
-    check_limits(client.id, Region::bytes_with_rings_of(ring_bytes))?;
+    let used_bytes = check_limits(client.id)?;
     interpose::verify();
-    let region = Region::create(ring_bytes).map_err(Refusal::Region)?;
+    let region = pool::region(used_bytes).map_err(Refusal::Region)?;
     region.park_both_ends();
-    let fd = region.fd().map_err(Refusal::Region)?;
     // The server is not to write the answer: where the client has gone meanwhile that fails,
     // and it would let go of the client with the requests behind this one still unread.
     let sent = match fd_socket {
         // The whole reply and the descriptor go in one message.
-        None => send_with_fd(client.fd, OK_REPLY, fd.as_fd()).map(drop),
-        Some(address) => send_beside(address, &fd).and_then(|()| client.send(OK_REPLY)),
+        None => send_with_fd(client.fd, OK_REPLY, region.as_fd()).map(drop),
+        Some(address) => send_beside(address, &region).and_then(|()| client.send(OK_REPLY)),
     };
     match sent {
         Ok(()) => offers::make(client.id, client.fd, region),
@@ -130,55 +125,60 @@ fn try_open(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refus
 fn try_start(context: &Context, args: &[RedisString]) -> Result<RedisValue, Refusal> {
     let [_, token] = args else { return Err(Refusal::StartArguments) };
     let token = parse_token(token.as_slice()).ok_or(Refusal::TokenFormat)?;
-    let client = Client::calling(context)?;
-    if vfd::is_virtual(client.fd) {
-        return Err(Refusal::AlreadyStarted);
-    }
-    client.check_place()?;
-    match offers::claim(client.id, &token) {
-        Claim::Granted => {}
+    let client_id = client::calling_id(context)?;
+    let fd = match offers::claim(client_id, &token) {
+        Claim::Granted(fd) => fd,
         Claim::WrongToken => return Err(Refusal::WrongToken),
+        Claim::NoOffer if has_moved(client_id) => return Err(Refusal::AlreadyStarted),
         Claim::NoOffer => return Err(Refusal::NoOffer),
-    }
-    if may_enter(context, &client) {
-        enter(&client)?;
+    };
+    if may_enter(context, client_id, fd) {
+        enter(client_id, fd)?;
     } else {
-        postponed::postpone(context, client.id).ok_or(Unsuitable::UnsentReplies)?;
+        postponed::postpone(context, client_id).ok_or(Unsuitable::UnsentReplies)?;
     }
     Ok(RedisValue::NoReply)
+}
+
+fn has_moved(client_id: u64) -> bool {
+    vfd::sessions().iter().any(|session| session.owner == client_id)
 }
 
 /// Looks again whether a client may enter whose `SHM.START` was postponed. `None` if it
 /// has to wait on; otherwise it has entered, or the text says why it cannot.
 pub(crate) fn start_again(context: &Context, client_id: u64) -> Option<Result<(), String>> {
-    let entered = match Client::with_id(context, client_id) {
-        Ok(client) if !may_enter(context, &client) => return None,
-        Ok(client) => enter(&client),
-        Err(unsuitable) => Err(unsuitable.into()),
+    let entered = match offers::claimant(client_id) {
+        Some(fd) if !may_enter(context, client_id, fd) => return None,
+        Some(fd) => enter(client_id, fd),
+        None => Err(Refusal::NoOffer),
     };
     Some(entered.map_err(|refusal| refuse("SHM.START", &refusal).to_string()))
 }
 
 /// Whether the client's stream can leave the socket between two values. What the server
 /// has not begun to send goes into the ring, behind the answer.
-fn may_enter(context: &Context, client: &Client) -> bool {
-    vfd::is_between_writes(client.fd)
-        && (!client.has_unsent_replies() || main_thread_sends(context))
+fn may_enter(context: &Context, client_id: u64, fd: RawFd) -> bool {
+    vfd::is_between_writes(fd) && (!threads_may_send(context) || all_is_sent(context, client_id))
 }
 
-/// Whether the main thread, which asks, knows how far each reply has been sent. Valkey's
-/// io-threads tell it later.
-fn main_thread_sends(context: &Context) -> bool {
-    let server = context.server_info("server");
-    let is =
-        |name, value: &str| server.field(name).is_some_and(|text| text.to_string_lossy() == value);
-    server.field("valkey_version").is_none() || is("io_threads_active", "0")
+/// Whether a thread of the server may be sending something at this moment, of which the
+/// main thread, which asks, hears later: Valkey's io-threads.
+fn threads_may_send(context: &Context) -> bool {
+    static IS_VALKEY: OnceLock<bool> = OnceLock::new();
+    let server = || context.server_info("server");
+    let is_valkey = || server().field("valkey_version").is_some();
+    *IS_VALKEY.get_or_init(is_valkey)
+        && server().field("io_threads_active").is_none_or(|active| active.as_slice() != b"0")
 }
 
-fn enter(client: &Client) -> Result<(), Refusal> {
-    let region = offers::take(client.id).ok_or(Refusal::NoOffer)?;
+fn all_is_sent(context: &Context, client_id: u64) -> bool {
+    Client::with_id(context, client_id).is_ok_and(|client| !client.has_unsent_replies())
+}
+
+fn enter(client_id: u64, fd: RawFd) -> Result<(), Refusal> {
+    let region = offers::take(client_id).ok_or(Refusal::NoOffer)?;
     // The answer is in the ring before anybody looks at what the client has written there.
-    vfd::start(client.fd, region.into_endpoint(), client.id, OK_REPLY).map_err(Refusal::Start)
+    vfd::start(fd, region.into_endpoint(), client_id, OK_REPLY).map_err(Refusal::Start)
 }
 
 /// The name that follows `FDSOCKET`, if any.
@@ -210,7 +210,8 @@ fn parse_token(digits: &[u8]) -> Option<[u8; TOKEN_BYTES]> {
     Some(token)
 }
 
-fn check_limits(client_id: u64, more_bytes: usize) -> Result<(), Refusal> {
+/// Whether `client_id` may have a region. With it so many bytes are used.
+fn check_limits(client_id: u64) -> Result<usize, Refusal> {
     let usage = vfd::usage();
     let offered = offers::pending_beside(client_id);
     let limits = config::limits();
@@ -223,17 +224,18 @@ fn check_limits(client_id: u64, more_bytes: usize) -> Result<(), Refusal> {
     if offered >= offers::MAX_PENDING {
         return Err(Refusal::TooManyOffers { limit: offers::MAX_PENDING });
     }
-    let bytes = usage.region_bytes + offers::bytes_beside(client_id) + more_bytes;
+    let others = usage.region_bytes + offers::bytes_beside(client_id);
+    let bytes = others + Region::bytes_with_rings_of(config::ring_bytes());
     if limits.max_memory_bytes != 0 && bytes as u64 > limits.max_memory_bytes {
         return Err(Refusal::TooMuchMemory { limit: limits.max_memory_bytes });
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Sends the descriptor to a datagram socket that the client has bound.
-fn send_beside(address: AbstractAddress, fd: &OwnedFd) -> io::Result<()> {
+fn send_beside(address: AbstractAddress, region: &Region) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    send_with_fd_to(socket.as_raw_fd(), address, &[doorbell::DOORBELL], fd.as_fd())?;
+    send_with_fd_to(socket.as_raw_fd(), address, &[doorbell::DOORBELL], region.as_fd())?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The INFO section `shm`, and the log lines that follow from its counters.
 
-use crate::offers;
+use crate::{offers, pool};
 use redis_module::{Context, InfoContext, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, CString};
@@ -16,6 +16,8 @@ pub(crate) fn add_section(context: &InfoContext) {
         ("sessions_hot", hot as u64),
         ("offers", offers::pending() as u64),
         ("region_bytes", usage.region_bytes as u64),
+        ("ready_regions", pool::regions() as u64),
+        ("ready_bytes", pool::bytes() as u64),
         ("total_sessions", stats.sessions_started),
         ("protocol_errors", stats.protocol_violations),
         ("doorbells_sent", stats.doorbells_sent),

@@ -17,6 +17,7 @@ mod config;
 mod info;
 mod interpose;
 mod offers;
+mod pool;
 mod postponed;
 mod registration;
 

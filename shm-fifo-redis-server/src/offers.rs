@@ -42,6 +42,11 @@ pub(crate) fn bytes_beside(client_id: u64) -> usize {
     lock().iter().filter(others).map(|offer| offer.region.total_bytes()).sum()
 }
 
+/// Bytes of memory that all pending offers hold.
+pub(crate) fn bytes() -> usize {
+    lock().iter().map(|offer| offer.region.total_bytes()).sum()
+}
+
 /// How many offers are pending apart from that of `client_id`.
 pub(crate) fn pending_beside(client_id: u64) -> usize {
     lock().iter().filter(|offer| offer.client_id != client_id).count()
@@ -64,8 +69,8 @@ pub(crate) fn make(client_id: u64, fd: RawFd, region: Region) {
 /// What [`claim`] found.
 #[derive(Debug)]
 pub(crate) enum Claim {
-    /// The client's offer, which does not expire any more.
-    Granted,
+    /// The offer of the client with this file descriptor, which does not expire any more.
+    Granted(RawFd),
     /// The token is not the offered region's; the offer stands.
     WrongToken,
     /// The client has no offer, or it has expired.
@@ -83,17 +88,25 @@ pub(crate) fn claim(client_id: u64, token: &[u8; TOKEN_BYTES]) -> Claim {
             return Claim::WrongToken;
         }
         offer.is_claimed = true;
-        Claim::Granted
+        Claim::Granted(offer.fd)
     })
+}
+
+/// The file descriptor of a client that has claimed its offer.
+pub(crate) fn claimant(client_id: u64) -> Option<RawFd> {
+    lock().iter().find(|offer| is_claimed_by(offer, client_id)).map(|offer| offer.fd)
 }
 
 /// The region that `client_id` has claimed, no longer on offer.
 pub(crate) fn take(client_id: u64) -> Option<Region> {
     change(|offers| {
-        let is_its = |offer: &Offer| offer.client_id == client_id && offer.is_claimed;
-        let index = offers.iter().position(is_its)?;
+        let index = offers.iter().position(|offer| is_claimed_by(offer, client_id))?;
         Some(offers.swap_remove(index).region)
     })
+}
+
+fn is_claimed_by(offer: &Offer, client_id: u64) -> bool {
+    offer.client_id == client_id && offer.is_claimed
 }
 
 /// Drops the offer of a connection that is being closed.

@@ -8,11 +8,13 @@ use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_unti
 
 /// A page for the header, and the two rings.
 const DEFAULT_REGION_BYTES: u64 = 4096 + 2 * (128 << 10);
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "sessions",
     "sessions_hot",
     "offers",
     "region_bytes",
+    "ready_regions",
+    "ready_bytes",
     "total_sessions",
     "protocol_errors",
     "doorbells_sent",

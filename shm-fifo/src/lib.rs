@@ -84,7 +84,7 @@ pub use os::{
     doorbell,
     duplex::Duplex,
     fd_passing,
-    region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES},
+    region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
     wait::{SpinEnd, SpinPolicy, WaitMode},
 };
 

@@ -5,7 +5,7 @@ mod support;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::process::{Resource, Rlimit};
-use shm_fifo::{AttachError, Channel, Endpoint, RING_BYTES_RANGE, Region};
+use shm_fifo::{AttachError, Channel, Endpoint, RING_BYTES_RANGE, Region, UnmappedRegion};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,6 +58,24 @@ fn forged(length: u64, magic: &[u8; 8], version: u64, ring_bytes: u64) -> OwnedF
 fn connect(one: Endpoint, other: Endpoint) -> (Channel, Channel) {
     let (here, there) = UnixStream::pair().unwrap();
     (Channel::new(one, here.into()), Channel::new(other, there.into()))
+}
+
+#[test]
+fn all_memory_is_there_before_anybody_maps_it() {
+    let unmapped = UnmappedRegion::create(RING_BYTES).unwrap();
+    let file = File::from(unmapped.as_fd().try_clone_to_owned().unwrap());
+    let allocated_bytes = || file.metadata().unwrap().blocks() * 512;
+
+    assert_eq!(unmapped.ring_bytes(), RING_BYTES);
+    assert_eq!(allocated_bytes(), REGION_BYTES);
+    let created = unmapped.map().unwrap();
+    let attached = Region::attach(created.fd().unwrap()).unwrap();
+
+    assert_eq!(created.token(), attached.token());
+    let (mut one, mut other) = connect(created.into_endpoint(), attached.into_endpoint());
+    one.write_all(&[7; RING_BYTES]).unwrap();
+    other.read_exact(&mut [0; RING_BYTES]).unwrap();
+    assert_eq!(allocated_bytes(), REGION_BYTES, "nothing was allocated by using it");
 }
 
 #[test]

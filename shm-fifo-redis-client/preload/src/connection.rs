@@ -106,6 +106,8 @@ pub(crate) struct Connection {
     least_bytes: AtomicUsize,
     /// Why its peer is always to ring.
     alerts: AtomicU8,
+    /// Reads in blocking mode that waited, in a row.
+    proofs: AtomicU8,
     /// A TCP socket accepts one write after its peer's end.
     lost_a_write: AtomicBool,
     blocking: AtomicU8,
@@ -147,6 +149,7 @@ impl Connection {
             looked_ns: AtomicU64::new(0),
             least_bytes: AtomicUsize::new(1),
             alerts: AtomicU8::new(0),
+            proofs: AtomicU8::new(0),
             waits_unseen: AtomicBool::new(true),
             lost_a_write: AtomicBool::new(false),
             blocking: AtomicU8::new(MODE_UNKNOWN),

@@ -28,6 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// The kernel is asked this often while rings keep the loop busy.
 const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
+/// So many waits in a row may be answered by the program's own instance alone.
+const MAX_UNASKED: u32 = 3;
+
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
 const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
 /// What wakes who sleeps in the program's own instance.
@@ -639,13 +642,16 @@ impl<'a> Wait<'a> {
             // well, now and then, also where the program's own instance always has something.
             let is_busy = || state.kernel_had_events || state.has_news();
             let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
-            if has_nothing || state.kernel_is_due(now_ns) && is_busy() {
+            let is_due = state.unasked >= MAX_UNASKED || state.kernel_is_due(now_ns);
+            if has_nothing || is_due && is_busy() {
                 let news = state.ask_private(Some(0), std::ptr::null())?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
+                state.unasked = 0;
                 self.has_asked = true;
             }
             if state.kernel_had_events {
+                state.unasked += 1;
                 let room = state.room_in(events);
                 count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), std::ptr::null())?;
                 state.kernel_had_events = count > 0;

@@ -133,6 +133,10 @@ impl Poll {
             let listening = watched.connection().is_some_and(Connection::is_virtual);
             watched.listening.set(listening);
             match &watched.source {
+                // Its end was heard, and is told for ever.
+                Source::Connection(connection) if listening && connection.has_ended() => {
+                    entry.fd = -1;
+                }
                 Source::Connection(_) if listening => entry.events = libc::POLLIN,
                 Source::Inherited => entry.fd = -1,
                 Source::Epoll(epoll) => entry.fd = epoll.waited_for_by(entry.fd),
@@ -182,6 +186,7 @@ impl Poll {
             let asleep = match &watched.source {
                 Source::Connection(connection) => {
                     let interest = interest_of(events_of(&entries[watched.index]));
+                    connection.note_seen_waiting();
                     if connection.enter_to_wait() {
                         Some(Asleep::Socket(Arc::clone(connection)))
                     } else {

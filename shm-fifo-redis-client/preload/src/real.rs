@@ -9,7 +9,7 @@ use libc::{
     sigevent, sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec,
     timeval, winsize,
 };
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::ptr::{null_mut, without_provenance_mut};
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -225,7 +225,7 @@ fn resolved(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
 
 #[cold]
 fn resolve(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
-    let found = next_of(name).or_else(|| next_of(&without_64(name)?));
+    let found = next_of(name).or_else(|| next_without_64(name));
     let next = found.unwrap_or(MISSING);
     // ORDERING, Release: pairs with the Acquire above.
     cell.store(next, Release);
@@ -238,11 +238,14 @@ fn next_of(name: &CStr) -> Option<*mut c_void> {
     (!next.is_null()).then_some(next)
 }
 
-/// The plain name of a function of large files: on 64-bit machines it is the same one, and not
+/// A function of large files by its plain name: on 64-bit machines it is the same one, and not
 /// every C library has both.
-fn without_64(name: &CStr) -> Option<CString> {
+fn next_without_64(name: &CStr) -> Option<*mut c_void> {
+    const LONGEST: usize = 16;
     let plain = name.to_bytes().strip_suffix(b"64")?;
-    CString::new(plain).ok()
+    let mut place = [0; LONGEST];
+    place.get_mut(..plain.len())?.copy_from_slice(plain);
+    next_of(CStr::from_bytes_until_nul(&place).ok()?)
 }
 
 /// What was not found is not the program's to hear of, when it asks for its own errors.

@@ -75,6 +75,7 @@ impl Connection {
     /// waits for those behind.
     #[must_use = "on false it is there: do not sleep"]
     pub(crate) fn park(&self, interest: Interest, noticed: Option<u64>) -> bool {
+        self.note_seen_waiting();
         self.announce(&mut lock(&self.sleepers), interest, noticed.or_else(|| self.noticed()))
     }
 
@@ -98,7 +99,6 @@ impl Connection {
     }
 
     fn announce(&self, sleepers: &mut Sleepers, interest: Interest, noticed: Option<u64>) -> bool {
-        self.note_seen_waiting();
         let may_sleep = match self.phase() {
             Phase::Shared if noticed.is_some() || !self.is_ready(interest) => {
                 self.ring().is_none_or(|ring| ring.park(self.fd(), interest, noticed))

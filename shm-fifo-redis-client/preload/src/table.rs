@@ -335,8 +335,9 @@ fn slot(fd: RawFd) -> Option<&'static Slot> {
 fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
     slot(fd).or_else(|| {
         let (page, _) = place(fd)?;
-        let fresh: Box<Page> = Box::new(std::array::from_fn(|_| Slot::default()));
-        let fresh = Box::into_raw(fresh);
+        // One by one where they stay: threads may have small stacks.
+        let fresh: Box<[Slot]> = (0..SLOTS_PER_PAGE).map(|_| Slot::default()).collect();
+        let fresh: *mut Page = Box::into_raw(fresh).cast();
         // ORDERING, AcqRel: publishes the empty slots to the Acquire loads.
         if page.compare_exchange(null_mut(), fresh, AcqRel, Acquire).is_err() {
             // SAFETY: made above and never shared: another thread was first.

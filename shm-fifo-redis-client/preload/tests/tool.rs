@@ -170,15 +170,17 @@ fn a_program_of_another_c_library_runs_as_it_is() {
         let own = own.unwrap_or_else(|_| "/lib/ld-linux-aarch64.so.1".into());
         std::os::unix::fs::symlink(own, &linker).unwrap();
         let option = format!("-Wl,--dynamic-linker={}", linker.display());
-        cannot_be_served(&compiled("musl", &[&option]), "not glibc", "without\n");
+        cannot_be_served(&compiled("musl", &[&option]), "not glibc", "with\n");
     });
 }
 
 #[test]
-fn a_program_with_address_sanitizer_runs_as_it_is() {
+fn a_program_with_a_sanitizer_runs_as_it_is() {
     watched(|| {
-        let program = compiled("asan", &["-fsanitize=address"]);
-        cannot_be_served(&program, "AddressSanitizer", "without\n");
+        for sanitizer in ["address", "leak"] {
+            let program = compiled(sanitizer, &[&format!("-fsanitize={sanitizer}")]);
+            cannot_be_served(&program, "a sanitizer", "with\n");
+        }
     });
 }
 

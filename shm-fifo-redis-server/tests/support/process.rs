@@ -39,7 +39,19 @@ impl Process {
 
     /// Those of its file descriptors that are regions.
     pub(crate) fn region_fds(self) -> usize {
-        self.fd_targets().iter().filter(|target| target.contains("memfd:shm-fifo")).count()
+        self.fd_targets().iter().filter(|target| is_region(target)).count()
+    }
+
+    /// Those that are none, of which some are always made ahead.
+    pub(crate) fn fds_beside_regions(self) -> usize {
+        self.fd_targets().iter().filter(|target| !is_region(target)).count()
+    }
+
+    /// The names of its threads.
+    pub(crate) fn threads(self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0)).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        names.map(|name| name.unwrap_or_default().trim_end().to_owned()).collect()
     }
 
     fn fd_targets(self) -> Vec<String> {
@@ -65,7 +77,7 @@ impl Process {
 
     /// Those of its mappings that are regions.
     pub(crate) fn region_maps(self) -> usize {
-        self.read("maps").lines().filter(|line| line.contains("memfd:shm-fifo")).count()
+        self.read("maps").lines().filter(|line| is_region(line)).count()
     }
 
     /// Memory it keeps resident, in KiB.
@@ -122,6 +134,10 @@ impl Process {
         // SAFETY: takes no pointer; the caller's own child, not yet reaped.
         assert_eq!(unsafe { libc::kill(id, signal) }, 0);
     }
+}
+
+fn is_region(file: &str) -> bool {
+    file.contains("memfd:shm-fifo")
 }
 
 /// CPU time that the calling thread has used.

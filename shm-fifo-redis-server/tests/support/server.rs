@@ -303,21 +303,27 @@ impl TestServer {
         wait_until("they are gone", || self.holds_no_shared_memory());
     }
 
-    /// Whether no shared memory is left: no session, offer, descriptor or mapping.
+    /// Whether no shared memory is left: no session, offer, descriptor or mapping, but of
+    /// regions that are made ahead.
     pub(crate) fn holds_no_shared_memory(&self) -> bool {
+        // One that is being made is not ready yet.
+        let others_are_ready =
+            || self.process().region_fds() as u64 == self.info("shm_ready_regions");
         self.info("shm_sessions") + self.info("shm_offers") + self.info("shm_region_bytes") == 0
-            && self.process().region_fds() + self.process().region_maps() == 0
+            && self.process().region_maps() == 0
+            && holds_within(PATIENCE, others_are_ready)
     }
 
-    /// Its file descriptors, once it has no shared memory and no client but those that are
-    /// `connected`. (The one that [`TestServer::ask`] uses is not counted among these.)
+    /// Its file descriptors, but for regions, once it has no shared memory and no client but
+    /// those that are `connected`. (The one that [`TestServer::ask`] uses is not counted
+    /// among these.)
     #[track_caller]
     pub(crate) fn fds_at_rest(&self, connected: u64) -> usize {
         let asking = 1;
         wait_until("the others are gone", || {
             self.holds_no_shared_memory() && self.info("connected_clients") == connected + asking
         });
-        self.process().fds()
+        self.process().fds_beside_regions()
     }
 
     /// The reply to `MODULE LOAD`.

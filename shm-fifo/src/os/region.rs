@@ -17,8 +17,7 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The sizes, in bytes, that each of a region's two rings may have: powers of
@@ -34,8 +33,6 @@ pub(crate) const FIRST_POSITION: u64 = 0;
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
 const LAYOUT_VERSION: u64 = 1;
 const HEADER_BYTES: usize = 4096;
-/// Of those that `stat(2)` counts.
-const BYTES_PER_BLOCK: u64 = 512;
 const TO_CREATOR_OFFSET: usize = 1024;
 const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
 
@@ -119,6 +116,70 @@ enum Side {
     Attacher,
 }
 
+/// The memory of a region, allocated and sealed, that nobody has mapped yet.
+///
+/// To make it takes longer the larger it is; [`UnmappedRegion::map`] does not. It may be
+/// made ahead, also by a thread that has nothing else to do: it calls the kernel for this
+/// file alone, and changes nothing of the process's address space.
+#[derive(Debug)]
+pub struct UnmappedRegion {
+    file: OwnedFd,
+    ring_bytes: usize,
+    token: [u64; TOKEN_BYTES / 8],
+}
+
+impl UnmappedRegion {
+    /// Allocates the memory of a region whose two rings hold `ring_bytes` bytes each, all
+    /// of it, so that using it never fails.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `ring_bytes` is no power of two in [`RING_BYTES_RANGE`]
+    /// or exceeds the limit on file sizes; otherwise what the kernel says: no
+    /// memory, no file descriptors.
+    pub fn create(ring_bytes: usize) -> io::Result<Self> {
+        if !is_ring_size(ring_bytes) {
+            let range = RING_BYTES_RANGE;
+            return Err(invalid_input(format!(
+                "a ring has a power of two between {} and {} bytes, not {ring_bytes}",
+                range.start(),
+                range.end()
+            )));
+        }
+        let file = create_sealed_memfd(region_bytes(ring_bytes))?;
+        Ok(Self { file, ring_bytes, token: [random_u64()?, random_u64()?] })
+    }
+
+    /// Maps it, as its creator.
+    ///
+    /// # Errors
+    /// What the kernel says: too many mappings, no memory for one.
+    pub fn map(self) -> io::Result<Region> {
+        let Self { file, ring_bytes, token } = self;
+        let region = Region::map(file, ring_bytes, Side::Creator)?;
+        region.fifo_headers().into_iter().for_each(FifoHeader::empty_mailbox);
+        let header = region.header();
+        for (word, random) in header.token.iter().zip(token) {
+            word.store(random, Relaxed);
+        }
+        header.ring_bytes.store(ring_bytes as u64, Relaxed);
+        header.layout_version.store(LAYOUT_VERSION, Relaxed);
+        header.magic.store(MAGIC, Relaxed);
+        Ok(region)
+    }
+
+    /// Bytes that each ring holds.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+}
+
+impl AsFd for UnmappedRegion {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// A mapped region: two rings, one in each direction, and a token.
 ///
 /// One process creates it and passes [`Region::fd`] to the other, which attaches.
@@ -136,30 +197,9 @@ impl Region {
     /// All its memory is allocated here, so that using it never fails.
     ///
     /// # Errors
-    /// `InvalidInput` if `ring_bytes` is no power of two in [`RING_BYTES_RANGE`]
-    /// or exceeds the limit on file sizes; otherwise what the kernel says: no
-    /// memory, no file descriptors.
+    /// As [`UnmappedRegion::create`] and [`UnmappedRegion::map`].
     pub fn create(ring_bytes: usize) -> io::Result<Self> {
-        if !is_ring_size(ring_bytes) {
-            let range = RING_BYTES_RANGE;
-            return Err(invalid_input(format!(
-                "a ring has a power of two between {} and {} bytes, not {ring_bytes}",
-                range.start(),
-                range.end()
-            )));
-        }
-        let length = region_bytes(ring_bytes);
-        let file = create_sealed_memfd(length)?;
-        let region = Self::map(file, ring_bytes, Side::Creator, true)?;
-        region.fifo_headers().into_iter().for_each(FifoHeader::empty_mailbox);
-        let header = region.header();
-        for word in &header.token {
-            word.store(random_u64()?, Relaxed);
-        }
-        header.ring_bytes.store(ring_bytes as u64, Relaxed);
-        header.layout_version.store(LAYOUT_VERSION, Relaxed);
-        header.magic.store(MAGIC, Relaxed);
-        Ok(region)
+        UnmappedRegion::create(ring_bytes)?.map()
     }
 
     /// Attaches to the region behind `file`, made by [`Region::create`] in this
@@ -173,8 +213,7 @@ impl Region {
             return Err(AttachError::NotSealed);
         }
         let file = File::from(file);
-        let metadata = file.metadata()?;
-        let file_bytes = metadata.len();
+        let file_bytes = file.metadata()?.len();
         // Before anything is mapped: a file of huge pages, whose seals do not keep an
         // access from trapping, cannot have such a size.
         if !is_region_size(file_bytes) {
@@ -195,18 +234,13 @@ impl Region {
             .ok()
             .filter(|&bytes| is_ring_size(bytes) && region_bytes(bytes) as u64 == file_bytes);
         match ring_bytes {
-            Some(ring_bytes) => {
-                // A creator allocates all of it. One that did not would have it done, and
-                // paid for, by us.
-                let allocated = metadata.blocks() * BYTES_PER_BLOCK >= file_bytes;
-                Ok(Self::map(file.into(), ring_bytes, Side::Attacher, allocated)?)
-            }
+            Some(ring_bytes) => Ok(Self::map(file.into(), ring_bytes, Side::Attacher)?),
             None => Err(AttachError::Geometry { ring_bytes: claimed, file_bytes }),
         }
     }
 
-    fn map(file: OwnedFd, ring_bytes: usize, side: Side, populate: bool) -> io::Result<Self> {
-        let mapping = Mapping::new(&file, ring_bytes, side, populate)?;
+    fn map(file: OwnedFd, ring_bytes: usize, side: Side) -> io::Result<Self> {
+        let mapping = Mapping::new(&file, ring_bytes, side)?;
         Ok(Self { mapping, file })
     }
 
@@ -319,6 +353,12 @@ impl Region {
     }
 }
 
+impl AsFd for Region {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// One process's end of a region: the producer of one ring, the consumer of the
 /// other. [`Channel`](crate::Channel) makes a byte stream of it.
 //
@@ -367,15 +407,11 @@ impl Drop for Mapping {
 }
 
 impl Mapping {
-    /// Maps the whole file. `populate` has every page there before it is used.
-    fn new(file: &OwnedFd, ring_bytes: usize, side: Side, populate: bool) -> io::Result<Self> {
+    /// Maps the whole file. Its pages come when they are first used: all at once they
+    /// take twice as long, and a short-lived connection needs few of them.
+    fn new(file: &OwnedFd, ring_bytes: usize, side: Side) -> io::Result<Self> {
         let mapped_by = fork::prepare()?;
-        let mut options = MmapOptions::new();
-        options.len(region_bytes(ring_bytes));
-        if populate {
-            options.populate();
-        }
-        let mapping = options.map_raw(file.as_raw_fd())?;
+        let mapping = MmapOptions::new().len(region_bytes(ring_bytes)).map_raw(file.as_raw_fd())?;
         mapping.advise(Advice::DontFork)?;
         mapping.advise(Advice::DontDump)?;
         Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, side, mapped_by })

@@ -84,6 +84,17 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::
     let slot = table::slot_or_insert(fd).ok_or(io::ErrorKind::InvalidInput)?;
     let session = slot.session_or_insert(fd);
     session.begin(endpoint, owner)?;
+    let entered = greet_and_watch(slot, session, greeting);
+    match entered {
+        Ok(()) if !greeting.is_empty() => session.ring_after_greeting(),
+        Ok(()) => {}
+        Err(_) => session.abandon(),
+    }
+    entered
+}
+
+/// Greets the peer and has the poller, if any, look at the session from then on.
+fn greet_and_watch(slot: &Slot, session: &'static Session, greeting: &[u8]) -> io::Result<()> {
     let watch = |registration: Registration| -> io::Result<()> {
         let poller = Poller::of(registration.epfd)?;
         slot.register(Some(registration));
@@ -94,16 +105,14 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::
         return Ok(());
     }
     slot.register(None);
-    let Some(registration) = table::find_registration(fd) else {
-        // Nobody watches it at the moment; whoever adds it will.
-        session.greet(greeting);
-        return Ok(());
-    };
-    let watched = watch(registration);
-    if watched.is_err() {
-        session.abandon();
+    match table::find_registration(session.fd()) {
+        Some(registration) => watch(registration),
+        None => {
+            // Nobody watches it at the moment; whoever adds it will.
+            session.greet(greeting);
+            Ok(())
+        }
     }
-    watched
 }
 
 /// Whether the socket `fd` can be left where the program is in its output: it does not

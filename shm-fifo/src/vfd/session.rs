@@ -141,16 +141,26 @@ impl Session {
         Ok(())
     }
 
-    /// Publishes what the peer is to read first, and rings for it.
+    /// Publishes what the peer is to read first.
     ///
     /// To be called before a poller looks at the ring. A peer that writes before it was
     /// greeted rings nobody: whoever goes to sleep over the ring has to look at it
-    /// behind the greeting.
+    /// behind the greeting. The peer is rung by [`Session::ring_after_greeting`].
     pub(super) fn greet(&self, greeting: &[u8]) {
         // ORDERING E6: the Release store of the position, and the fence of whoever
         // announces a sleep later (`announce`). Joining a poller orders the two.
-        // There is no room for it only if the peer says that the empty ring is full.
-        self.try_write(&[IoSlice::new(greeting)]).ok();
+        if let Some(producer) = lock(&self.writer).as_mut() {
+            // What a peer says that has used its words already is the next write's business.
+            producer.write(greeting).ok();
+            self.tail.store(producer.position(), Relaxed);
+        }
+    }
+
+    /// Rings the peer for its greeting: now, or at the event loop's next wait.
+    pub(super) fn ring_after_greeting(&self) {
+        if let Some(producer) = lock(&self.writer).as_ref() {
+            self.notify(producer, false);
+        }
     }
 
     /// Takes a session back that could not be started: the socket lives on.

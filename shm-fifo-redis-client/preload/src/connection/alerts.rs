@@ -37,11 +37,30 @@ impl Connection {
         ask(ring, self.fd());
     }
 
-    /// The program waits for it, by a call that is served.
+    /// The program waits for it, by `poll` or an epoll instance that is served.
     #[inline]
     pub(crate) fn note_seen_waiting(&self) {
         if self.alerts.load(Relaxed) & UNPROVEN != 0 {
             self.alerts.fetch_and(!UNPROVEN, Relaxed);
+        }
+    }
+
+    /// A read in blocking mode waits. A doorbell that came late may have called it, so one
+    /// alone proves nothing.
+    #[inline]
+    pub(super) fn note_blocking_wait(&self) {
+        const PROOFS: u8 = 4;
+        if self.alerts.load(Relaxed) & UNPROVEN != 0 && self.proofs.fetch_add(1, Relaxed) >= PROOFS
+        {
+            self.note_seen_waiting();
+        }
+    }
+
+    /// A read found something at once: the program may have waited in some other way.
+    #[inline]
+    pub(super) fn note_no_wait(&self) {
+        if self.alerts.load(Relaxed) & UNPROVEN != 0 {
+            self.proofs.store(0, Relaxed);
         }
     }
 

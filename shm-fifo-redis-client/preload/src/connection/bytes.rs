@@ -27,6 +27,7 @@ impl Connection {
         let wanted = spans.total_bytes();
         let mut filled = 0;
         let mut is_past_kept = false;
+        let mut has_waited = false;
         loop {
             match self.read_now(spans, filled, manner.peek, is_past_kept) {
                 Found::ByKernel if filled == 0 => return Served::ByKernel,
@@ -50,6 +51,9 @@ impl Connection {
                 Found::Done(Ok(0)) => return Served::Done(Ok(filled)),
                 Found::Done(Ok(count)) => {
                     filled += count;
+                    if !has_waited {
+                        self.note_no_wait();
+                    }
                     // What is peeked at stays: waiting for more would find it again.
                     if manner.peek || !manner.wait_all || filled >= wanted {
                         return Served::Done(Ok(filled));
@@ -66,6 +70,7 @@ impl Connection {
             if let Err(errno) = self.wait_alone(Interest::READABLE, manner.dont_wait) {
                 return Served::Done(if filled > 0 { Ok(filled) } else { Err(errno) });
             }
+            has_waited = true;
         }
     }
 
@@ -297,7 +302,7 @@ impl Connection {
         if dont_wait || self.is_nonblocking() {
             return Err(Errno::AGAIN);
         }
-        self.note_seen_waiting();
+        self.note_blocking_wait();
         if self.spin(interest) || !self.join(interest) {
             return Ok(());
         }

@@ -44,6 +44,8 @@ pub(super) struct State {
     has_one_shots: bool,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
+    /// How often the program's instance alone was asked since.
+    pub(super) unasked: u32,
     swept_ns: u64,
     /// Their sockets had something: to be settled without the lock.
     pub(super) attended: Vec<Arc<Connection>>,
@@ -361,7 +363,10 @@ impl State {
                 continue;
             }
             let (news, seen) = member.look();
-            if news != 0 {
+            if news == 0 {
+                // What came has been read, without an event: it is none any more.
+                member.told = seen.filter(|_| member.is_quiet()).or(member.told);
+            } else {
                 member.tell(news, seen);
                 member.active_ns = now_ns;
                 member.told_to = thread;
@@ -471,6 +476,11 @@ impl Member {
     /// Whether another thread was told of it a moment ago.
     fn is_being_read(&self, thread: u64, now_ns: u64) -> bool {
         self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
+    }
+
+    /// Whether nothing that it asks for is there.
+    fn is_quiet(&self) -> bool {
+        self.connection.phase() == Phase::Shared && self.connection.ready_events(self.events) == 0
     }
 
     /// It is being reported.

@@ -36,7 +36,7 @@ pub(super) unsafe extern "C" fn connect(
 
 /// Follows the connection behind `fd` from now on.
 fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
-    if !table::is_own_process() {
+    if trial::has_filter() || !table::is_own_process() {
         return;
     }
     if let Some(Entry::Connection(known)) = table::entry(fd) {
@@ -51,7 +51,7 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     if fd <= libc::STDERR_FILENO || !sys::is_stream_socket(fd) {
         return;
     }
-    if trial::has_filter() || !trial::is_passed() {
+    if !trial::is_passed() {
         return report::stayed(Reason::NotAttached);
     }
     let watch = table::watch(fd);

@@ -62,7 +62,7 @@ pub(crate) struct Fault {
 
 impl Plan {
     fn is_tcp(&self) -> bool {
-        self.seed % 3 == 0
+        self.seed.is_multiple_of(3)
     }
 
     /// After how many commands connections move.

@@ -8,27 +8,6 @@
 
 extern char **environ;
 
-static int is_preloaded(void) { return getenv("SHM_FIFO_ENDPOINTS") != NULL; }
-
-/* Sends an inline command and reads the one line that answers it. */
-static void ask(int fd, const char *command, char *answer, size_t size) {
-    char line[256];
-    int length = snprintf(line, sizeof line, "%s\r\n", command);
-    CHECK(send(fd, line, length, MSG_NOSIGNAL) == length);
-    size_t have = 0;
-    do {
-        CHECK(have + 1 < size && recv(fd, answer + have, 1, 0) == 1);
-    } while (answer[have++] != '\n');
-    answer[have] = 0;
-}
-
-static long ask_number(int fd, const char *command) {
-    char answer[64];
-    ask(fd, command, answer, sizeof answer);
-    CHECK(answer[0] == ':');
-    return atol(answer + 1);
-}
-
 static void nap(long us) {
     struct timespec time = {.tv_nsec = us * 1000};
     nanosleep(&time, NULL);

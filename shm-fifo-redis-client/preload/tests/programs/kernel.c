@@ -98,17 +98,6 @@ static void *stranger(void *expected) {
     return NULL;
 }
 
-/* Until the thread `blocked` is in this system call, or in this other one. */
-static void wait_until_in(long call, long other) {
-    char name[64], line[32];
-    do {
-        sprintf(name, "/proc/self/task/%d/syscall", blocked);
-        FILE *file = fopen(name, "r");
-        if (!file || !fgets(line, sizeof line, file)) line[0] = 0;
-        if (file) fclose(file);
-    } while (line[0] < '0' || line[0] > '9' || (atoi(line) != call && atoi(line) != other));
-}
-
 /* A thread slept in an epoll instance before any of this was known of it. */
 static void asleep_before_it_watched(int moved_before) {
     int fd = moved_before ? moved_connection() : open_connection();
@@ -117,7 +106,7 @@ static void asleep_before_it_watched(int moved_before) {
     blocked = 0;
     CHECK(pthread_create(&thread, NULL, stranger, &fd) == 0);
     while (!blocked) {}
-    wait_until_in(SYS_epoll_wait, SYS_epoll_pwait);
+    wait_until_in(blocked, SYS_epoll_wait, SYS_epoll_pwait);
     struct epoll_event event = {.events = moved_before ? EPOLLIN : 0, .data.fd = fd};
     CHECK(epoll_ctl(strangers_epfd, EPOLL_CTL_ADD, fd, &event) == 0);
     if (!moved_before) settle(fd);
@@ -163,7 +152,7 @@ static void asleep_in_numbers(void) {
         blocked = 0;
         CHECK(pthread_create(&threads[i], NULL, worker, fds) == 0);
         while (!blocked) {}
-        wait_until_in(SYS_epoll_wait, SYS_epoll_pwait);
+        wait_until_in(blocked, SYS_epoll_wait, SYS_epoll_pwait);
     }
     for (int i = 0; i < 2; i++) {
         struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fds[i]};
@@ -211,7 +200,7 @@ static void an_end_that_nobody_waits_for(void) {
     blocked = 0;
     CHECK(pthread_create(&thread, NULL, sleeper_by_epoll, &epfd) == 0);
     while (!blocked) {}
-    wait_until_in(SYS_epoll_wait, SYS_epoll_pwait);
+    wait_until_in(blocked, SYS_epoll_wait, SYS_epoll_pwait);
     asleep();
     CHECK(write(other[1], "x", 1) == 1);
     CHECK(pthread_join(thread, NULL) == 0);
@@ -284,7 +273,7 @@ static void a_waiter_is_cancelled(void) {
     blocked = 0;
     CHECK(pthread_create(&thread, NULL, waits_until_cancelled, &epfd) == 0);
     while (!blocked) {}
-    wait_until_in(SYS_epoll_wait, SYS_epoll_pwait);
+    wait_until_in(blocked, SYS_epoll_wait, SYS_epoll_pwait);
     CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
     int fd = moved_connection();
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
@@ -449,7 +438,7 @@ static void reading_is_shut_down(void) {
     blocked = 0;
     CHECK(pthread_create(&thread, NULL, reads_until_woken, &fd) == 0);
     while (!blocked) {}
-    wait_until_in(SYS_recvfrom, SYS_recvfrom);
+    wait_until_in(blocked, SYS_recvfrom, SYS_recvfrom);
     CHECK(shutdown(fd, SHUT_RD) == 0);
     void *count;
     CHECK(pthread_join(thread, &count) == 0 && count == NULL);

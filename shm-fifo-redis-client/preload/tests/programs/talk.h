@@ -75,21 +75,23 @@ static void settle(int fd) {
     }
 }
 
-static int moved_connection(void) {
+static inline int moved_connection(void) {
     int fd = open_connection();
     settle(fd);
     return fd;
 }
 
-static void wait_readable(int fd) {
+static inline void wait_readable(int fd) {
     struct pollfd entry = {.fd = fd, .events = POLLIN};
     CHECK(poll(&entry, 1, -1) == 1 && entry.revents == POLLIN);
 }
 
-static void set_nonblocking(int fd, int on) {
+static inline void set_nonblocking(int fd, int on) {
     int flags = fcntl(fd, F_GETFL);
     CHECK(fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) == 0);
 }
+
+static inline int is_preloaded(void) { return getenv("SHM_FIFO_ENDPOINTS") != NULL; }
 
 /* Keeps the server busy for about as many milliseconds: it reads nothing meanwhile. */
 static inline void occupy_server(int fd, int ms) {
@@ -100,6 +102,36 @@ static inline void occupy_server(int fd, int ms) {
     length = snprintf(command, sizeof command,
         "*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n", length, script);
     CHECK(send(fd, command, length, 0) == length);
+}
+
+/* Sends an inline command and reads the one line that answers it. */
+static inline void ask(int fd, const char *command, char *answer, size_t size) {
+    char line[256];
+    int length = snprintf(line, sizeof line, "%s\r\n", command);
+    CHECK(send(fd, line, length, MSG_NOSIGNAL) == length);
+    size_t have = 0;
+    do {
+        CHECK(have + 1 < size && recv(fd, answer + have, 1, 0) == 1);
+    } while (answer[have++] != '\n');
+    answer[have] = 0;
+}
+
+static inline long ask_number(int fd, const char *command) {
+    char answer[64];
+    ask(fd, command, answer, sizeof answer);
+    CHECK(answer[0] == ':');
+    return atol(answer + 1);
+}
+
+/* Until that thread is in this system call, or in this other one. */
+static inline void wait_until_in(pid_t thread, long call, long other) {
+    char name[64], line[32];
+    do {
+        sprintf(name, "/proc/self/task/%d/syscall", thread);
+        FILE *file = fopen(name, "r");
+        if (!file || !fgets(line, sizeof line, file)) line[0] = 0;
+        if (file) fclose(file);
+    } while (line[0] < '0' || line[0] > '9' || (atoi(line) != call && atoi(line) != other));
 }
 
 struct test { const char *name; void (*run)(void); };

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -84,14 +85,27 @@ pub(crate) fn program(name: &str) -> PathBuf {
     PROGRAMS.lock().unwrap().entry(name.to_owned()).or_insert_with(compile).clone()
 }
 
+/// By which kind of socket a program reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Unix,
+    Tcp,
+}
+
 /// Runs one of a program's tests: first as it is, for control, then on shared memory,
 /// where so many of its connections move.
 pub(crate) fn both_ways(server: &Server, program: &Path, name: &str, moves: u64) {
-    let control = run(Command::new(program).arg(server.socket()).arg(name), "");
+    both_ways_by(Kind::Unix, server, program, name, moves);
+}
+
+/// The same by that kind of socket.
+pub(crate) fn both_ways_by(kind: Kind, server: &Server, program: &Path, name: &str, moves: u64) {
+    let address = server.address(kind);
+    let control = run(Command::new(program).arg(&address).arg(name), "");
     assert_eq!((control.as_str(), server.moved()), ("passed\n", 0));
     assert_eq!(server.command(&["FLUSHALL"]), "+OK");
-    let mut command = server.exec(16);
-    assert_eq!(run(command.arg(program).arg(server.socket()).arg(name), ""), "passed\n");
+    let mut command = server.exec_by(kind, 16);
+    assert_eq!(run(command.arg(program).arg(&address).arg(name), ""), "passed\n");
     assert_eq!(server.moved(), moves, "connections that moved");
     server.wait_for("sessions", 0);
     assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
@@ -155,11 +169,16 @@ impl Server {
         Self { process, options, directory, port }
     }
 
-    /// Ends it as an operator does, and starts another one in its place.
-    pub(crate) fn restart(&mut self) {
+    /// Ends it as an operator does.
+    pub(crate) fn terminate(&mut self) {
         let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         assert!(status.unwrap().success());
         self.process.wait().unwrap();
+    }
+
+    /// The same, and starts another one in its place.
+    pub(crate) fn restart(&mut self) {
+        self.terminate();
         self.process = start_process(self.directory.path(), self.port, &self.options);
     }
 
@@ -209,18 +228,33 @@ impl Server {
         assert!(status.unwrap().success());
     }
 
+    /// What a program is given to connect by such a socket: a path, or a port of loopback.
+    pub(crate) fn address(&self, kind: Kind) -> OsString {
+        match kind {
+            Kind::Unix => self.socket().into(),
+            Kind::Tcp => self.port.to_string().into(),
+        }
+    }
+
     /// `redis-shm exec` by unix socket; the program's words are to be added.
     pub(crate) fn exec(&self, after: u64) -> Command {
-        let mut command = Command::new(redis_shm());
-        command.arg("exec").arg("-s").arg(self.socket());
-        command.args(["--strict", "--after", &after.to_string(), "--"]);
-        command
+        self.exec_by(Kind::Unix, after)
     }
 
     /// The same by loopback TCP.
     pub(crate) fn exec_tcp(&self, after: u64) -> Command {
+        self.exec_by(Kind::Tcp, after)
+    }
+
+    /// The same by that kind of socket.
+    pub(crate) fn exec_by(&self, kind: Kind, after: u64) -> Command {
         let mut command = Command::new(redis_shm());
-        command.args(["exec", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        command.arg("exec");
+        match kind {
+            Kind::Unix => command.arg("-s"),
+            Kind::Tcp => command.args(["-h", "127.0.0.1", "-p"]),
+        };
+        command.arg(self.address(kind));
         command.args(["--strict", "--after", &after.to_string(), "--"]);
         command
     }

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ExecArgs) -> anyhow::Result<Answer> {
     }
     let mut command = Command::new(program);
     command.args(arguments);
-    if !unservable.is_some_and(|reason| reason.fails_with_library()) {
+    if !unservable.is_some_and(|reason| reason.complains_of_library()) {
         preload(&mut command, &args.endpoints)?;
     }
     if args.verbose {

@@ -29,15 +29,14 @@ uint64_t coming(const struct connection *c) {
 }
 
 uint64_t perhaps_unread(const struct connection *c) {
+    if (c->is_synced && !c->is_stuck) return surely_unread(c);
     uint64_t pushes = c->may_push && !is_plain ? SCRIPT_PUSHES_AT_MOST * SCRIPT_PUSH_LENGTH : 0;
-    if (c->is_synced && !c->is_stuck) return surely_unread(c) + pushes;
     uint64_t most = coming(c) + pushes;
     return most > surely_unread(c) ? most : surely_unread(c);
 }
 
 int perhaps_ended(const struct connection *c) {
-    /* By its script it may end at any moment, once it is asked to move. */
-    return c->server_end != NOT_ENDED || c->may_die && !is_plain || c->ends_by && !c->is_synced;
+    return c->server_end != NOT_ENDED || !c->is_synced && (c->may_die && !is_plain || c->ends_by);
 }
 
 extern int tolerated; /*TOLERATE*/
@@ -50,10 +49,10 @@ struct ready readiness(const struct connection *c) {
     /* Over TCP what the server sends may take a moment. */
     if (surely_unread(c) > 0 || has_ended) ready.must |= IN;
     if (perhaps_unread(c) > 0 || may_have_ended) ready.may |= IN;
-    if (has_ended && !(tolerated & 16 && surely_unread(c))) ready.must |= POLLRDHUP; /*TOLERATE*/
+    if (has_ended) ready.must |= POLLRDHUP;
     if (may_have_ended) ready.may |= POLLRDHUP;
     int both = has_ended && c->shut_writing || c->server_end == CLOSED && !c->is_tcp;
-    if (both && !(tolerated & 16 && surely_unread(c))) ready.must |= POLLHUP; /*TOLERATE*/
+    if (both) ready.must |= POLLHUP;
     if (may_have_ended) ready.may |= POLLHUP | POLLERR;
     if (c->written == c->consumed && !c->is_full) ready.must |= POLLOUT | POLLWRNORM;
     if (c->is_full != 1 || c->is_tcp || may_have_ended) ready.may |= OUT | POLLWRBAND;

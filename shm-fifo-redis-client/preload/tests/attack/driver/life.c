@@ -90,7 +90,6 @@ void open_connection(struct random *random) {
     /* The harness has to know which one it is. */
     add_request(c, ID, 0, 0);
     while (!write_rest(c, c->rest.length, random)) {}
-    extern int tolerated; if (tolerated & 8 && style == HOOKED) seen_waiting(c); /*TOLERATE*/
     sync_with_server(c);
     space_has_come(c);
 }

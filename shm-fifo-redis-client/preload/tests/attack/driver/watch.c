@@ -248,9 +248,6 @@ static struct watch *control_one(struct instance *instance, int operation, struc
     say("epoll_ctl(instance %d, %s, %d, %#x, %#llx): errno %d", (int)(instance - instances),
         operation == EPOLL_CTL_ADD ? "ADD" : operation == EPOLL_CTL_MOD ? "MOD" : "DEL", fd, events,
         (unsigned long long)event.data.u64, error);
-    extern int tolerated; /*TOLERATE*/
-    if (tolerated & 128 && error == 40) return NULL;
-    if (tolerated & 512 && expected == EINVAL && !error) expected = 0;
     CHECK(expected < 0 ? error : error == expected, "epoll_ctl: errno %d instead of %d", error, expected);
     if (error) return NULL;
     if (operation == EPOLL_CTL_DEL) {
@@ -353,14 +350,12 @@ static void was_reported(struct instance *instance, const struct epoll_event *ev
         if (each->in == instance && each->data == event->data.u64) watch = each;
     CHECK(watch, "instance %d reports %#x of data %#llx, which nobody registered (any more)",
           (int)(instance - instances), event->events, (unsigned long long)event->data.u64);
-    extern int tolerated; /*TOLERATE*/
     struct ready report = report_of(watch);
     const char *what = watch->connection ? "c" : watch->object ? "object " : "instance ";
     int index = watch->connection ? (int)watch->connection->generator.id
         : watch->object ? (int)(watch->object - objects) : (int)(watch->instance - instances);
     say("  reports %#x of %s%d as %d (of %#x, %#x to %#x)", event->events, what, index, watch->fd,
         watch->events, report.must, report.may);
-    if (tolerated & 256 && !watch->is_armed && event->events == 0x10) return;
     CHECK(watch->is_armed, "%s%d is reported, and is not armed", what, index);
     CHECK(event->events && !(event->events & ~report.may),
           "%s%d: %#x is reported, and only %#x may be", what, index, event->events, report.may);
@@ -369,8 +364,7 @@ static void was_reported(struct instance *instance, const struct epoll_event *ev
     if (watch->events & EPOLLET && !is_news && (!watch->connection || watch->connection->is_synced))
         CHECK(++watch->told_again <= TOLD_AGAIN_AT_MOST, "%s%d: an edge is told again and again", what, index);
     if (watch->events & EPOLLONESHOT) {
-        extern int tolerated; /*TOLERATE*/
-        CHECK(!(report.must & ~event->events) || tolerated & 32, "%s%d: %#x is not in its only report, %#x", what, index,
+        CHECK(!(report.must & ~event->events), "%s%d: %#x is not in its only report, %#x", what, index,
               report.must & ~event->events, event->events);
         watch->is_armed = 0;
     }
@@ -411,7 +405,6 @@ void look(struct instance *instance, struct random *random) {
             was_reported(instance, &events[i]);
             if (!watch) continue;
             unsigned *left = &missing[watch - watches];
-            extern int tolerated; if (tolerated & 32 && *left && watch->events & EPOLLONESHOT) { *left = 0; outstanding--; } /*TOLERATE*/
             if (*left && !(*left &= ~events[i].events)) outstanding--;
         }
         if (!outstanding) return;

@@ -109,9 +109,7 @@ impl Control {
             }
             let Some((deadline, frame)) = stream.waiting else { continue };
             let connection = connections.iter().find(|connection| connection.id == Some(frame.id));
-            // What is to be done later to a connection is waited for as well.
-            let is_early = self.later.iter().any(|(_, later)| later.id == frame.id);
-            let is_done = is_done(frame, connection) && !(is_early && frame.operation == SYNC);
+            let is_done = is_done(frame, connection);
             if is_done || now > deadline || !faults.is_empty() {
                 stream.waiting = None;
                 stream.answer(connection, !is_done, !faults.is_empty());

@@ -35,19 +35,20 @@ pub(super) enum Unservable {
     Privileged,
     #[error("Go programs make their system calls without the C library")]
     Go,
-    #[error("AddressSanitizer's library wants to be the first; link it with -static-libasan")]
-    AddressSanitizer,
+    #[error("it is compiled with a sanitizer, which has to see all that it does")]
+    Sanitizer,
     #[error("its interpreter {} is the reason: {reason}", .interpreter.display())]
     Interpreter { interpreter: PathBuf, reason: Box<Unservable> },
 }
 
 impl Unservable {
-    /// Whether such a program would not start with the library, or complain about it.
-    pub(super) fn fails_with_library(&self) -> bool {
+    /// Whether the library's name alone makes the program's dynamic linker complain. The others
+    /// run as ever, and their children may be served.
+    pub(super) fn complains_of_library(&self) -> bool {
         match self {
-            Self::OtherMachine(_) | Self::OtherCLibrary | Self::AddressSanitizer => true,
-            Self::NotElf | Self::Static | Self::Privileged | Self::Go => false,
-            Self::Interpreter { reason, .. } => reason.fails_with_library(),
+            Self::OtherMachine(_) => true,
+            Self::Interpreter { reason, .. } => reason.complains_of_library(),
+            _ => false,
         }
     }
 }
@@ -155,10 +156,11 @@ fn check_linkage<'data>(
     if begins_with(interpreter.file_name().unwrap_or_default().as_bytes(), "ld-musl") {
         return Err(Unservable::OtherCLibrary);
     }
-    let is_asan =
-        |name: &[u8]| begins_with(name, "libasan.so") || begins_with(name, "libclang_rt.asan");
-    if libraries(file).unwrap_or_default().into_iter().any(is_asan) {
-        return Err(Unservable::AddressSanitizer);
+    const SANITIZERS: [&str; 5] =
+        ["libasan.so", "libhwasan.so", "liblsan.so", "libtsan.so", "libclang_rt.asan"];
+    let is_sanitizer = |name: &[u8]| SANITIZERS.iter().any(|start| begins_with(name, start));
+    if libraries(file).unwrap_or_default().into_iter().any(is_sanitizer) {
+        return Err(Unservable::Sanitizer);
     }
     Ok(())
 }
@@ -247,7 +249,7 @@ mod tests {
         for bytes in [&b"MZ\0\0"[..], b"\x7fELF\0", &[0; 4096]] {
             let result = program(bytes).can_be_served();
             assert_eq!(result, Err(Unservable::NotElf), "{bytes:?}");
-            assert!(!Unservable::NotElf.fails_with_library());
+            assert!(!Unservable::NotElf.complains_of_library());
         }
     }
 
@@ -261,6 +263,6 @@ mod tests {
         header.extend([64, 0, 56, 0, 0, 0, 64, 0, 0, 0, 0, 0]);
         let reason = program(&header).can_be_served().unwrap_err();
         assert!(matches!(reason, Unservable::OtherMachine(_)), "{reason}");
-        assert!(reason.fails_with_library());
+        assert!(reason.complains_of_library());
     }
 }
