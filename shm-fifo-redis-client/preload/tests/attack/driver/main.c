@@ -66,6 +66,8 @@ static const struct { const char *name; unsigned weight; void (*run)(struct rand
     {"mode", 6, change_mode},
     {"odd call", 3, odd_call},
     {"interrupt", 1, interrupted_wait},
+    {"threads", 1, several_threads},
+    {"fork", 1, fork_something},
 };
 enum { STEPS = sizeof steps / sizeof *steps };
 
