@@ -39,7 +39,6 @@ int perhaps_ended(const struct connection *c) {
     return c->server_end != NOT_ENDED || !c->is_synced && (c->may_die && !is_plain || c->ends_by);
 }
 
-extern int tolerated; /*TOLERATE*/
 enum { IN = POLLIN | POLLRDNORM, OUT = POLLOUT | POLLWRNORM };
 
 struct ready readiness(const struct connection *c) {
@@ -56,7 +55,6 @@ struct ready readiness(const struct connection *c) {
     if (may_have_ended) ready.may |= POLLHUP | POLLERR;
     if (c->written == c->consumed && !c->is_full) ready.must |= POLLOUT | POLLWRNORM;
     if (c->is_full != 1 || c->is_tcp || may_have_ended) ready.may |= OUT | POLLWRBAND;
-    if (tolerated & 1 && !is_plain && journal->connections[c->generator.id].seen_waiting) ready.may |= IN; /*TOLERATE*/
     ready.may |= ready.must;
     return ready;
 }

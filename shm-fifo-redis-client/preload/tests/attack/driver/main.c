@@ -122,7 +122,6 @@ static void end(struct random *random) {
     }
 }
 
-int tolerated; /*TOLERATE*/
 int main(int argc, char **argv) {
     static const struct option options[] = {
         {"journal", 1, NULL, 'j'}, {"control", 1, NULL, 'c'}, {"unix", 1, NULL, 'u'}, {"port", 1, NULL, 'p'},
@@ -143,7 +142,6 @@ int main(int argc, char **argv) {
         default: return 2;
     }
     if (!journal || !unix_path) return 2;
-    if (getenv("ATTACK_TOLERATE")) tolerated = atoi(getenv("ATTACK_TOLERATE")); /*TOLERATE*/
     control_open(control_path);
     struct random random = random_of(seed, 0);
     prepare_signals(&random);

@@ -47,7 +47,6 @@ void change_mode(struct random *random) {
                             : ioctl(any_name(c, random), FIONREAD, &available);
     const char *how = by_syscall ? "syscall(ioctl)" : "ioctl";
     CHECK(result == 0, "%s(FIONREAD): errno %d", how, errno);
-    extern int tolerated; if (tolerated & 4) return; /*TOLERATE*/
     CHECK((uint64_t)available == surely_unread(c) || c->is_tcp || c->is_stuck || c->shut_reading,
           "%s(FIONREAD): %d, and %llu bytes are there", how, available, (unsigned long long)surely_unread(c));
 }

@@ -105,8 +105,7 @@ struct ready readiness_of_instance(const struct instance *instance) {
     struct ready all = {0, 0};
     EACH_WATCH(watch) if (watch->in == instance) {
         struct ready one = report_of(watch);
-        extern int tolerated; /*TOLERATE*/
-        if (one.must) all.must |= tolerated & 2 ? EPOLLIN : READABLE;
+        if (one.must) all.must |= READABLE;
         if (one.may) all.may |= READABLE;
     }
     return all;
