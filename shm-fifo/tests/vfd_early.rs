@@ -180,5 +180,7 @@ fn other_threads_wait_for_it_meanwhile() {
             drop(ending);
             epoll.add(end.as_raw_fd());
         });
+        // Its number is the next one's.
+        vfd::before_close(end.as_raw_fd());
     }
 }
