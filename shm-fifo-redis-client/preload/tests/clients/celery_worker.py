@@ -12,10 +12,10 @@ import redis
 ENDPOINT = os.environ.get("ENDPOINT") or sys.argv[1]
 if ENDPOINT.isdigit():
     URL = f"redis://127.0.0.1:{ENDPOINT}/0"
-    client = redis.Redis(port=int(ENDPOINT))
+    client = redis.Redis(port=int(ENDPOINT), socket_timeout=None)
 else:
     URL = f"redis+socket://{ENDPOINT}"
-    client = redis.Redis(unix_socket_path=ENDPOINT)
+    client = redis.Redis(unix_socket_path=ENDPOINT, socket_timeout=None)
 app = celery.Celery("celery_worker", broker=URL, backend=URL)
 app.conf.worker_hijack_root_logger = False
 

@@ -11,9 +11,10 @@ import redis
 
 ENDPOINT = os.environ.get("ENDPOINT") or sys.argv[1]
 if ENDPOINT.isdigit():
-    pool = redis.ConnectionPool(port=int(ENDPOINT))
+    pool = redis.ConnectionPool(port=int(ENDPOINT), socket_timeout=None)
 else:
-    pool = redis.ConnectionPool(connection_class=redis.UnixDomainSocketConnection, path=ENDPOINT)
+    pool = redis.ConnectionPool(
+        connection_class=redis.UnixDomainSocketConnection, path=ENDPOINT, socket_timeout=None)
 client = redis.Redis(connection_pool=pool)
 
 

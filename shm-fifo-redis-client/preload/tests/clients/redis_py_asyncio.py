@@ -17,10 +17,11 @@ LARGE = bytes(range(256)) * 12288  # 3 MiB
 
 
 def connect():
-    retry = Retry(ConstantBackoff(0.05), 200)
+    # It waits for the server that is restarted; that a machine is busy is no error.
+    patience = {"retry": Retry(ConstantBackoff(0.05), 200), "socket_timeout": None}
     if ENDPOINT.isdigit():
-        return redis.Redis(port=int(ENDPOINT), retry=retry)
-    return redis.Redis(unix_socket_path=ENDPOINT, retry=retry)
+        return redis.Redis(port=int(ENDPOINT), **patience)
+    return redis.Redis(unix_socket_path=ENDPOINT, **patience)
 
 
 async def ask(client, what):

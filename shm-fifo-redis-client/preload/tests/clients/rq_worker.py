@@ -13,7 +13,9 @@ ENDPOINT = os.environ.get("ENDPOINT") or sys.argv[1]
 
 
 def connect():
-    return redis.Redis(port=int(ENDPOINT)) if ENDPOINT.isdigit() else redis.Redis(unix_socket_path=ENDPOINT)
+    if ENDPOINT.isdigit():
+        return redis.Redis(port=int(ENDPOINT), socket_timeout=None)
+    return redis.Redis(unix_socket_path=ENDPOINT, socket_timeout=None)
 
 
 def job(number):
