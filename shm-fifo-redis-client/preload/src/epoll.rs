@@ -19,6 +19,7 @@ use crate::errno::Errno;
 use crate::{signals, spin, sys, table};
 use libc::{c_int, epoll_event, sigset_t};
 use members::{Member, Place, State};
+pub(crate) use private::FIRST_NUMBER;
 use private::{News, Private};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 32;
 
 /// Our own descriptors have high numbers: programs expect the lowest free one for theirs,
 /// and some close all up to the last that they know of.
-const FIRST_NUMBER: RawFd = 512;
+pub(crate) const FIRST_NUMBER: RawFd = 512;
 
 /// Its number is none that the program was given.
 #[derive(Debug)]
