@@ -72,6 +72,18 @@ fn nobody_is_rung_before_it_has_entered_and_everybody_after_that() {
 }
 
 #[test]
+fn an_end_behind_doorbells_is_heard_with_them() {
+    let (_server, duplex) = offered();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    duplex.enter();
+    there.write_all(&[0; 300]).unwrap();
+    assert!(!duplex.listen(here.as_raw_fd()));
+    there.write_all(&[0; 300]).unwrap();
+    drop(there);
+    assert!(duplex.listen(here.as_raw_fd()));
+}
+
+#[test]
 fn an_end_that_comes_early_is_found_without_a_doorbell() {
     let (server, duplex) = offered();
     let (here, there) = UnixStream::pair().unwrap();

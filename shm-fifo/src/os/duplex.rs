@@ -17,6 +17,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// How much is taken back at once.
 const TAKE_BACK_BYTES: usize = 4096;
 
+/// How often the socket is read for what is on it now. A peer that floods it is not
+/// listened to for longer.
+const LOOKS: usize = 4;
+
 /// Both ends of a region's rings, for any number of threads, none of which waits
 /// in here.
 ///
@@ -292,12 +296,17 @@ impl Duplex {
     /// Takes doorbells off the socket, once [`Duplex::enter`] was called. Returns
     /// whether the peer's end was heard.
     pub fn listen(&self, socket: RawFd) -> bool {
-        match doorbell::listen(socket) {
-            Heard::Nothing | Heard::Rung(_) => {}
-            // ORDERING E4, Release: pairs with the Acquire load in `peer_is_gone`. What
-            // the peer published before its end is seen by whichever thread reads.
-            Heard::End => self.ended.store(true, Release),
-            Heard::Violation(_) => self.break_off(socket),
+        // The end is behind the last doorbells: who asks for one is told of the other.
+        for _ in 0..LOOKS {
+            match doorbell::listen(socket) {
+                Heard::Rung(_) => continue,
+                Heard::Nothing => {}
+                // ORDERING E4, Release: pairs with the Acquire load in `peer_is_gone`. What
+                // the peer published before its end is seen by whichever thread reads.
+                Heard::End => self.ended.store(true, Release),
+                Heard::Violation(_) => self.break_off(socket),
+            }
+            break;
         }
         self.peer_is_gone()
     }
