@@ -83,8 +83,9 @@ pub use os::{
     channel::{Channel, ChannelStats},
     doorbell,
     duplex::Duplex,
+    endpoint::Endpoint,
     fd_passing,
-    region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
+    region::{AttachError, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
     wait::{SpinEnd, SpinPolicy, WaitMode},
 };
 

@@ -120,12 +120,18 @@ impl<'m> DataWatch<'m> {
     /// Returns whether it may: `false`, awake again, if there is something.
     #[must_use = "on false there is something to read: do not sleep"]
     pub fn park(&self, head: u64) -> bool {
-        announce(&self.header.consumer_wait.parked);
-        let empty = !self.is_ready(head);
+        let empty = self.announce(head);
         if !empty {
             self.unpark();
         }
         empty
+    }
+
+    /// As [`DataWatch::park`], but it stays announced in any case: where another sleeps by the
+    /// same word, who need not is not to take that back.
+    pub(crate) fn announce(&self, head: u64) -> bool {
+        announce(&self.header.consumer_wait.parked);
+        !self.is_ready(head)
     }
 
     /// Takes the announcement back.
@@ -204,12 +210,18 @@ impl<'m> SpaceWatch<'m> {
     /// Returns whether it may: `false`, awake again, if there is some.
     #[must_use = "on false there is space: do not sleep"]
     pub fn park(&self, tail: u64) -> bool {
-        announce(&self.header.producer_wait.parked);
-        let full = !self.is_ready(tail);
+        let full = self.announce(tail);
         if !full {
             self.unpark();
         }
         full
+    }
+
+    /// As [`SpaceWatch::park`], but it stays announced in any case: where another sleeps by the
+    /// same word, who need not is not to take that back.
+    pub(crate) fn announce(&self, tail: u64) -> bool {
+        announce(&self.header.producer_wait.parked);
+        !self.is_ready(tail)
     }
 
     /// Takes the announcement back.

@@ -71,6 +71,14 @@ impl<'m> Watch<'m> {
         parked
     }
 
+    /// As [`Watch::park`], but what is announced stays so: where others sleep by the same
+    /// words, who need not is not to take that back.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn announce(&self, interest: Interest, at: Positions) -> bool {
+        (!interest.readable || self.data.announce(at.head))
+            && (!interest.writable || self.space.announce(at.tail))
+    }
+
     /// Takes the announcements back.
     pub fn unpark(&self, interest: Interest) {
         if interest.readable {
@@ -92,6 +100,17 @@ impl<'m> Watch<'m> {
         let woken = self.park(interest, at).then(wait);
         self.unpark(interest);
         woken
+    }
+
+    /// Whether the peer has ended both its directions.
+    ///
+    /// The word that ends its writing is looked at first: that line stays in our cache.
+    /// The one that ends its reading lies beside its position, which it has just written,
+    /// and would have to come from its CPU before each write.
+    #[must_use]
+    #[inline]
+    pub fn peer_has_closed(&self) -> bool {
+        self.data.producer_closed() && self.space.consumer_closed()
     }
 
     /// Whether the peer has entered: taken its end into use and published its first

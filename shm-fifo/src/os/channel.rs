@@ -1,12 +1,15 @@
-//! A byte stream over a region, with a doorbell.
+//! A byte stream over a region, with a doorbell: an [`Endpoint`], what wakes it and its
+//! peer, and a policy of waiting.
+
+mod waiting;
 
 use super::bell::{Bell, EventDoorbells};
 use super::doorbell::{self, Heard};
-use super::region::Endpoint;
-use super::sys;
+use super::endpoint::{Endpoint, Refusal};
+use super::fork::NotInherited;
 use super::wait::{PublishedCpu, SpinEnd, SpinPolicy};
 use crate::{Consumer, Corrupt, Interest, Positions, Producer};
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -28,14 +31,10 @@ use std::time::{Duration, Instant};
 /// non-blocking mode works as well, for a system call or two more each sleep.
 #[derive(Debug)]
 pub struct Channel {
-    endpoint: Endpoint,
+    endpoint: NotInherited<Endpoint>,
     bell: Bell,
     policy: SpinPolicy,
     cpu: PublishedCpu,
-    /// The peer's end was heard on the doorbell.
-    peer_ended: bool,
-    /// The peer broke the protocol; nothing is read or written any more.
-    broken: bool,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     stats: ChannelStats,
@@ -105,8 +104,10 @@ impl Channel {
     }
 
     fn over(endpoint: Endpoint, bell: Bell) -> Self {
+        let made_by = endpoint.mapping.mapped_by();
+        let endpoint = NotInherited::new(endpoint, made_by);
         // Where the handshake announced this side as asleep, it is awake now.
-        if !endpoint.mapping.is_inherited() {
+        if let Some(endpoint) = endpoint.get() {
             endpoint.consumer.watch().unpark();
         }
         Self {
@@ -114,8 +115,6 @@ impl Channel {
             bell,
             policy: SpinPolicy::default(),
             cpu: PublishedCpu::default(),
-            peer_ended: false,
-            broken: false,
             timeout: None,
             deadline: None,
             stats: ChannelStats::default(),
@@ -150,7 +149,7 @@ impl Channel {
     /// `WouldBlock` if there is nothing yet; `InvalidData` if the peer broke the
     /// protocol, for ever after.
     pub fn try_read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.try_read_by(target.is_empty(), |consumer| consumer.read(target))
+        self.try_read_by(!target.is_empty(), |consumer| consumer.read(target))
     }
 
     /// As [`Channel::try_read`], into `targets` one after the other.
@@ -158,8 +157,8 @@ impl Channel {
     /// # Errors
     /// As [`Channel::try_read`].
     pub fn try_read_vectored(&mut self, targets: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let nothing_wanted = targets.iter().all(|target| target.is_empty());
-        self.try_read_by(nothing_wanted, |consumer| consumer.read_vectored(targets))
+        let wanted = targets.iter().any(|target| !target.is_empty());
+        self.try_read_by(wanted, |consumer| consumer.read_vectored(targets))
     }
 
     /// Writes what there is space for and shows it to the peer.
@@ -168,7 +167,7 @@ impl Channel {
     /// `WouldBlock` if there is no space; `BrokenPipe` if the peer has ended;
     /// `InvalidData` if it broke the protocol.
     pub fn try_write(&mut self, source: &[u8]) -> io::Result<usize> {
-        self.try_write_by(source.is_empty(), |producer| producer.write(source))
+        self.try_write_by(!source.is_empty(), |producer| producer.write(source))
     }
 
     /// As [`Channel::try_write`], of all `sources` one behind the other: they are
@@ -177,33 +176,15 @@ impl Channel {
     /// # Errors
     /// As [`Channel::try_write`].
     pub fn try_write_vectored(&mut self, sources: &[IoSlice<'_>]) -> io::Result<usize> {
-        let nothing_to_write = sources.iter().all(|source| source.is_empty());
-        self.try_write_by(nothing_to_write, |producer| producer.write_vectored(sources))
+        let wanted = sources.iter().any(|source| !source.is_empty());
+        self.try_write_by(wanted, |producer| producer.write_vectored(sources))
     }
 
     /// Whether what `interest` names is there, without waiting. The end of the
     /// peer counts as both.
     #[must_use]
     pub fn is_ready(&self, interest: Interest) -> bool {
-        self.broken
-            || self.peer_ended
-            || self.endpoint.mapping.is_inherited()
-            || self.endpoint.watch().is_ready(interest, self.endpoint.positions())
-    }
-
-    /// Waits until what `interest` names is there, or the peer ended.
-    ///
-    /// It spins while the policy says that this pays, then sleeps on the doorbell.
-    ///
-    /// # Errors
-    /// `TimedOut` after `deadline`; `InvalidData` if the peer broke the protocol.
-    pub fn wait(&mut self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
-        if !self.spin(interest) {
-            while !self.is_ready(interest) {
-                self.sleep(interest, deadline)?;
-            }
-        }
-        self.refuse_if_unusable()
+        self.endpoint.get().is_none_or(|endpoint| endpoint.is_ready(interest))
     }
 
     /// Spins for what `interest` names if the policy says that this pays, at most
@@ -215,8 +196,10 @@ impl Channel {
         if self.is_ready(interest) {
             return true;
         }
-        if self.may_spin() {
-            let (watch, at) = (self.endpoint.watch(), self.endpoint.positions());
+        if self.may_spin()
+            && let Some(endpoint) = self.endpoint.get()
+        {
+            let (watch, at) = (endpoint.watch(), endpoint.positions());
             match self.policy.spin(|| watch.is_ready(interest, at), |_| false) {
                 SpinEnd::Won => self.stats.spins_won += 1,
                 _ => self.stats.spins_lost += 1,
@@ -229,10 +212,9 @@ impl Channel {
     /// this thread waits.
     #[must_use]
     pub fn may_spin(&mut self) -> bool {
-        let watch = self.endpoint.watch();
-        let own_cpu = sys::current_cpu();
-        self.cpu.update(own_cpu, |cpu| watch.publish_cpu(cpu));
-        self.policy.may_spin(sys::monotonic_ns(), own_cpu, watch.peer_cpu())
+        self.endpoint
+            .get()
+            .is_some_and(|endpoint| self.policy.may_spin_beside(&endpoint.watch(), &self.cpu))
     }
 
     /// Announces to the peer that this side sleeps until what `interest` names is
@@ -280,7 +262,7 @@ impl Channel {
             return false;
         }
         self.ring_before_sleep();
-        let parked = self.endpoint.watch().park(interest, self.endpoint.positions());
+        let parked = self.endpoint.get().is_some_and(|endpoint| endpoint.park(interest));
         self.stats.parks += u64::from(parked);
         parked
     }
@@ -288,8 +270,8 @@ impl Channel {
     /// Takes back what [`Channel::park`] announced: awake again, no doorbell is
     /// needed.
     pub fn unpark(&mut self, interest: Interest) {
-        if !self.endpoint.mapping.is_inherited() {
-            self.endpoint.watch().unpark(interest);
+        if let Some(endpoint) = self.endpoint.get() {
+            endpoint.watch().unpark(interest);
         }
     }
 
@@ -297,7 +279,7 @@ impl Channel {
     /// is what is there; the next read or write tells it. Returns whether more may
     /// be pending, after a look at a bounded part.
     pub fn listen(&mut self) -> bool {
-        if self.endpoint.mapping.is_inherited() {
+        if self.endpoint.get().is_none() {
             // The doorbells are the parent's.
             return false;
         }
@@ -316,98 +298,54 @@ impl Channel {
     /// What this end has done since it was made.
     #[must_use]
     pub fn stats(&self) -> ChannelStats {
-        let Positions { head, tail } = self.endpoint.positions();
+        let Positions { head, tail } = self.endpoint.even_if_inherited().positions();
         ChannelStats { bytes_received: head, bytes_sent: tail, ..self.stats }
     }
 
     fn try_read_by(
         &mut self,
-        nothing_wanted: bool,
-        mut read: impl FnMut(&mut Consumer<'_>) -> Result<usize, Corrupt>,
+        wanted: bool,
+        take: impl FnMut(&mut Consumer<'static>) -> Result<usize, Corrupt>,
     ) -> io::Result<usize> {
-        let count = self.read_ring(&mut read)?;
-        if count > 0 || nothing_wanted {
-            return Ok(count);
-        }
-        if !self.peer_has_ended() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        // What was published before the end is seen by now.
-        self.read_ring(read)
-    }
-
-    fn try_write_by(
-        &mut self,
-        nothing_to_write: bool,
-        write: impl FnOnce(&mut Producer<'_>) -> Result<usize, Corrupt>,
-    ) -> io::Result<usize> {
-        self.refuse_if_unusable()?;
-        if self.peer_ended || self.peer_has_closed() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let written =
-            write(&mut self.endpoint.producer).map_err(|corrupt| self.corrupted(corrupt))?;
-        if written > 0 {
-            self.stats.writes += 1;
-            if self.endpoint.producer.must_ring() {
-                self.ring();
-            }
-        }
-        if written == 0 && !nothing_to_write {
-            let nobody_reads = self.endpoint.producer.watch().consumer_closed();
-            let kind =
-                if nobody_reads { io::ErrorKind::BrokenPipe } else { io::ErrorKind::WouldBlock };
-            return Err(kind.into());
-        }
-        Ok(written)
-    }
-
-    /// Whether the peer has ended both its directions.
-    ///
-    /// The word that ends its writing is looked at first: that line stays in our
-    /// cache. The one that ends its reading lies beside its position, which it has
-    /// just written, and would have to come from its CPU before each write.
-    fn peer_has_closed(&self) -> bool {
-        self.endpoint.consumer.watch().producer_closed()
-            && self.endpoint.producer.watch().consumer_closed()
-    }
-
-    fn read_ring(
-        &mut self,
-        read: impl FnOnce(&mut Consumer<'_>) -> Result<usize, Corrupt>,
-    ) -> io::Result<usize> {
-        self.refuse_if_unusable()?;
-        match read(&mut self.endpoint.consumer) {
+        let Endpoint { peer, consumer, .. } = own(&mut self.endpoint)?;
+        match peer.read(consumer, wanted, take) {
             Ok(read) => {
                 self.stats.reads += u64::from(read > 0);
-                if self.endpoint.consumer.must_ring() {
+                if consumer.must_ring() {
                     self.ring();
                 }
                 Ok(read)
             }
-            Err(corrupt) => Err(self.corrupted(corrupt)),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
-    fn peer_has_ended(&self) -> bool {
-        self.peer_ended || self.endpoint.consumer.watch().producer_closed()
-    }
-
-    /// Sleeps until a doorbell, having announced it.
-    fn sleep(&mut self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
-        let timeout = time_left(deadline)?;
-        self.ring_before_sleep();
-        let (watch, at) = (self.endpoint.watch(), self.endpoint.positions());
-        if let Some(heard) = watch.sleep(interest, at, || self.bell.wait(timeout)) {
-            self.stats.parks += 1;
-            self.note(heard?);
+    fn try_write_by(
+        &mut self,
+        wanted: bool,
+        put: impl FnOnce(&mut Producer<'static>) -> Result<usize, Corrupt>,
+    ) -> io::Result<usize> {
+        let endpoint = own(&mut self.endpoint)?;
+        if endpoint.watch().peer_has_closed() && !endpoint.peer.is_broken() {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
-        Ok(())
+        match endpoint.peer.write(&mut endpoint.producer, wanted, put) {
+            Ok(0) => Ok(0),
+            Ok(written) => {
+                self.stats.writes += 1;
+                if endpoint.producer.must_ring() {
+                    self.ring();
+                }
+                Ok(written)
+            }
+            Err(refusal) => Err(self.refused(refusal)),
+        }
     }
 
     /// A producer that sleeps is looked for before this end sleeps itself.
     fn ring_before_sleep(&mut self) {
-        if self.endpoint.consumer.must_ring_now() {
+        let endpoint = self.endpoint.get_mut();
+        if endpoint.is_some_and(|endpoint| endpoint.consumer.must_ring_now()) {
             self.ring();
         }
     }
@@ -417,76 +355,50 @@ impl Channel {
     }
 
     fn note(&mut self, heard: Heard) {
+        let Some(endpoint) = self.endpoint.get() else { return };
         match heard {
             Heard::Nothing => {}
             Heard::Rung(count) => self.stats.doorbells_received += count as u64,
-            Heard::End => self.peer_ended = true,
-            Heard::Violation(_) => self.break_off(),
+            Heard::End => endpoint.peer.note_end(),
+            Heard::Violation(_) => {
+                endpoint.peer.note_breach();
+                self.end();
+            }
         }
     }
 
-    fn refuse_if_unusable(&self) -> io::Result<()> {
-        if self.endpoint.mapping.is_inherited() {
-            let message = "the channel belongs to the process that forked this one";
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
+    #[cold]
+    fn refused(&self, refusal: Refusal) -> io::Error {
+        match refusal {
+            Refusal::NotYet => io::ErrorKind::WouldBlock.into(),
+            Refusal::NobodyReads => io::ErrorKind::BrokenPipe.into(),
+            Refusal::Broken(None) => {
+                let message = "the peer broke the shared memory protocol";
+                io::Error::new(io::ErrorKind::InvalidData, message)
+            }
+            Refusal::Broken(Some(corrupt)) => {
+                // It is told that this is the end.
+                self.end();
+                io::Error::new(io::ErrorKind::InvalidData, corrupt)
+            }
         }
-        if self.broken {
-            let message = "the peer broke the shared memory protocol";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        Ok(())
     }
 
-    /// The peer broke the protocol: it is told that this is the end.
-    fn break_off(&mut self) {
-        self.broken = true;
-        self.end();
-    }
-
+    /// Ends both directions; in a forked child, which has a copy only, nothing.
     fn end(&self) {
-        self.endpoint.producer.close();
-        self.endpoint.consumer.close();
-        self.bell.end();
-    }
-
-    fn corrupted(&mut self, corrupt: Corrupt) -> io::Error {
-        self.break_off();
-        io::Error::new(io::ErrorKind::InvalidData, corrupt)
-    }
-
-    /// Repeats `attempt` until it has something to say, waiting in between.
-    fn block_on(
-        &mut self,
-        interest: Interest,
-        mut attempt: impl FnMut(&mut Self) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let would_block = |result: &io::Result<usize>| {
-            result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-        };
-        let result = attempt(self);
-        if !would_block(&result) {
-            return result;
-        }
-        let deadline = self.deadline();
-        loop {
-            self.wait(interest, deadline)?;
-            let result = attempt(self);
-            if !would_block(&result) {
-                return result;
-            }
-            // A peer that changes its words all the time could make every wait end
-            // and every attempt fail: the deadline holds all the same.
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+        if let Some(endpoint) = self.endpoint.get() {
+            endpoint.close();
+            self.bell.end();
         }
     }
+}
 
-    /// When a call that begins now is to end.
-    fn deadline(&self) -> Option<Instant> {
-        let of_this_call = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        of_this_call.into_iter().chain(self.deadline).min()
-    }
+/// The endpoint, unless this process has inherited it.
+fn own(endpoint: &mut NotInherited<Endpoint>) -> io::Result<&mut Endpoint> {
+    endpoint.get_mut().ok_or_else(|| {
+        let message = "the channel belongs to the process that forked this one";
+        io::Error::new(io::ErrorKind::BrokenPipe, message)
+    })
 }
 
 impl AsFd for Channel {
@@ -494,31 +406,6 @@ impl AsFd for Channel {
     /// channel's.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
-    }
-}
-
-impl Read for Channel {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.block_on(Interest::READABLE, |channel| channel.try_read(target))
-    }
-
-    fn read_vectored(&mut self, targets: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.block_on(Interest::READABLE, |channel| channel.try_read_vectored(targets))
-    }
-}
-
-impl Write for Channel {
-    fn write(&mut self, source: &[u8]) -> io::Result<usize> {
-        self.block_on(Interest::WRITABLE, |channel| channel.try_write(source))
-    }
-
-    fn write_vectored(&mut self, sources: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.block_on(Interest::WRITABLE, |channel| channel.try_write_vectored(sources))
-    }
-
-    /// Does nothing: every write is published at once.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -531,10 +418,6 @@ impl AsRawFd for Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // In a forked child this is only a copy: the parent's goes on.
-        if self.endpoint.mapping.is_inherited() {
-            return;
-        }
         self.end();
     }
 }
@@ -553,13 +436,4 @@ impl Channel {
             Self::new(attached.into_endpoint(), other.into()),
         ))
     }
-}
-
-/// How long a sleep may last that is to end by `deadline`.
-fn time_left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    if left.is_some_and(|left| left.is_zero()) {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    Ok(left)
 }

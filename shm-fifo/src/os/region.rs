@@ -6,12 +6,10 @@
 //! shared header once, validated, and kept in private memory.
 #![allow(unsafe_code)]
 
+use super::endpoint::Endpoint;
 use super::fork::{self, Generation};
-use crate::consumer::Consumer;
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
-use crate::producer::Producer;
-use crate::watch::{Positions, Watch};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
@@ -310,11 +308,9 @@ impl Region {
         let incoming = unsafe { self.fifo(incoming_header, incoming_ring) };
         // SAFETY: as above.
         let outgoing = unsafe { self.fifo(outgoing_header, outgoing_ring) };
-        Endpoint {
-            producer: outgoing.into_producer(FIRST_POSITION),
-            consumer: incoming.into_consumer(FIRST_POSITION),
-            mapping: self.mapping,
-        }
+        let producer = outgoing.into_producer(FIRST_POSITION);
+        let consumer = incoming.into_consumer(FIRST_POSITION);
+        Endpoint::new(producer, consumer, self.mapping)
     }
 
     fn header(&self) -> &RegionHeader {
@@ -359,34 +355,6 @@ impl AsFd for Region {
     }
 }
 
-/// One process's end of a region: the producer of one ring, the consumer of the
-/// other. [`Channel`](crate::Channel) makes a byte stream of it.
-//
-// The two ends borrow from `mapping` in truth, whatever their lifetime says:
-// only this crate may reach them, and it never lets them outlive the endpoint.
-#[derive(Debug)]
-pub struct Endpoint {
-    pub(crate) producer: Producer<'static>,
-    pub(crate) consumer: Consumer<'static>,
-    pub(crate) mapping: Mapping,
-}
-
-impl Endpoint {
-    /// Bytes of memory the region takes.
-    #[must_use]
-    pub fn total_bytes(&self) -> usize {
-        self.mapping.total_bytes()
-    }
-
-    pub(crate) fn watch(&self) -> Watch<'static> {
-        Watch::new(self.consumer.watch(), self.producer.watch())
-    }
-
-    pub(crate) fn positions(&self) -> Positions {
-        Positions { head: self.consumer.position(), tail: self.producer.position() }
-    }
-}
-
 /// The mapped memory of an endpoint; unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -417,9 +385,12 @@ impl Mapping {
         Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, side, mapped_by })
     }
 
-    /// Whether this process is a forked child of the one that mapped it: there is
-    /// nothing mapped here then.
-    pub(crate) fn is_inherited(&self) -> bool {
+    /// The process that mapped it. In its forked children there is nothing mapped here.
+    pub(crate) fn mapped_by(&self) -> Generation {
+        self.mapped_by
+    }
+
+    fn is_inherited(&self) -> bool {
         self.mapped_by != fork::generation()
     }
 

@@ -2,6 +2,7 @@
 
 use super::poller::{EPOLLIN, EPOLLOUT};
 use super::session::{Session, Views};
+use crate::Watch;
 use crate::os::doorbell;
 use crate::os::wait::PublishedCpu;
 use std::os::fd::RawFd;
@@ -127,10 +128,6 @@ impl Member {
     }
 
     pub(super) fn publish_cpu(&mut self, cpu: Option<u32>) {
-        let Views { data, space } = self.views;
-        self.cpu.update(cpu, |cpu| {
-            data.publish_cpu(cpu);
-            space.publish_cpu(cpu);
-        });
+        self.cpu.update(cpu, &Watch::new(self.views.data, self.views.space));
     }
 }

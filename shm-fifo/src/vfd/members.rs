@@ -180,7 +180,8 @@ fn is_silent(member: &Member, now_ns: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::region::{Endpoint, Region};
+    use crate::os::endpoint::Endpoint;
+    use crate::os::region::Region;
     use crate::vfd::poller::EPOLLOUT;
     use crate::vfd::session::Session;
     use std::io::IoSlice;

@@ -26,8 +26,8 @@ mod stats;
 mod table;
 mod tag;
 
+use crate::os::endpoint::Endpoint;
 use crate::os::fork::{self, Generation};
-use crate::os::region::Endpoint;
 use crate::os::sys;
 use crate::os::wait::WaitMode;
 use poller::{EPOLLOUT, Poller};

@@ -5,7 +5,8 @@ use super::poller::Poller;
 use super::stats::COUNTERS;
 use crate::consumer::Consumer;
 use crate::os::doorbell::{self, Heard};
-use crate::os::region::{Endpoint, Mapping};
+use crate::os::endpoint::Endpoint;
+use crate::os::region::Mapping;
 use crate::os::sys;
 use crate::park::{DataWatch, PublishFence, SpaceWatch};
 use crate::producer::Producer;
@@ -193,7 +194,7 @@ impl Session {
         let mapping = life.take()?;
         LIVE_SESSIONS.fetch_sub(1, Relaxed);
         LIVE_BYTES.fetch_sub(mapping.total_bytes(), Relaxed);
-        Some(Endpoint { producer: producer?, consumer: consumer?, mapping })
+        Some(Endpoint::new(producer?, consumer?, mapping))
     }
 
     /// Makes this session a member of the poller of `epfd` with `join`, once
