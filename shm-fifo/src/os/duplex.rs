@@ -379,3 +379,28 @@ impl Own {
         sys::shutdown(socket);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Region;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn who_finds_something_before_it_sleeps_does_not_take_back_that_another_sleeps() {
+        let region = Region::create(4096).expect("memory");
+        let attached = Region::attach(region.fd().expect("its file")).expect("a region");
+        let mut peer = attached.into_endpoint();
+        let (socket, _there) = UnixStream::pair().expect("a socket pair");
+        let duplex = Duplex::new(region.into_endpoint());
+        assert!(duplex.park(socket.as_raw_fd(), Interest::READABLE, None), "one sleeps");
+
+        // The peer has published, and not yet looked for sleepers.
+        peer.producer.write(b"x").expect("sane");
+        assert!(!duplex.park(socket.as_raw_fd(), Interest::READABLE, None), "another need not");
+
+        assert!(peer.producer.must_ring());
+    }
+}

@@ -2,6 +2,8 @@
 
 use super::endpoint::{Endpoint, Peer};
 use super::region::Mapping;
+#[cfg(feature = "virtual-fd")]
+use crate::Watch;
 use crate::{Consumer, Positions, Producer};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,6 +65,11 @@ impl Halves {
 }
 
 impl Held<'_> {
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mapping.is_none()
+    }
+
     /// Puts `endpoint` into the place, which is empty.
     pub(crate) fn put(&mut self, endpoint: Endpoint) {
         let Endpoint { producer, consumer, peer, mapping } = endpoint;
@@ -72,6 +79,28 @@ impl Held<'_> {
         *lock(&self.halves.reader) = Some(consumer);
         *lock(&self.halves.writer) = Some(producer);
         *self.mapping = Some(mapping);
+    }
+
+    /// Takes the endpoint out of the place.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn take(&mut self) -> Option<Endpoint> {
+        let consumer = lock(&self.halves.reader).take();
+        let producer = lock(&self.halves.writer).take();
+        Some(Endpoint::new(producer?, consumer?, self.mapping.take()?))
+    }
+
+    /// The view of both halves, for as long as the endpoint stays in its place.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn watch(&self) -> Option<Watch<'static>> {
+        let data = lock(&self.halves.reader).as_ref()?.watch();
+        let space = lock(&self.halves.writer).as_ref()?.watch();
+        Some(Watch::new(data, space))
+    }
+
+    /// Bytes of memory the region takes.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn total_bytes(&self) -> Option<usize> {
+        self.mapping.as_ref().map(Mapping::total_bytes)
     }
 }
 

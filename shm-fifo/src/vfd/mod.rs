@@ -20,11 +20,13 @@
 
 mod member;
 mod members;
+mod place;
 mod poller;
 mod session;
 mod stats;
 mod table;
 mod tag;
+mod usage;
 
 use crate::os::endpoint::Endpoint;
 use crate::os::fork::{self, Generation};
@@ -38,8 +40,9 @@ use std::sync::OnceLock;
 use table::{Registration, Slot};
 
 pub use poller::configure;
-pub use session::{SessionInfo, Usage, usage};
+pub use session::SessionInfo;
 pub use stats::{Stats, stats};
+pub use usage::{Usage, usage};
 
 static PREPARED_BY: OnceLock<Generation> = OnceLock::new();
 

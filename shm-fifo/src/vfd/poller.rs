@@ -8,7 +8,7 @@ use super::member::Member;
 use super::members::Members;
 use super::session::Session;
 use super::stats::COUNTERS;
-use super::table::{self, Registration};
+use super::table::{self, Registration, Slot};
 use super::tag::{fd_of_tag, tag_of};
 use crate::os::sys;
 use crate::os::wait::{SpinEnd, SpinPolicy, WaitMode};
@@ -197,10 +197,10 @@ impl Poller {
             session.greet(greeting);
             Ok(())
         };
-        session.join_poller(self.epfd, register, |views| {
+        session.join_poller(self.epfd, register, |watch| {
             let mut state = self.lock();
             let mut member =
-                state.members.take(session.fd()).unwrap_or_else(|| Member::new(session, views));
+                state.members.take(session).unwrap_or_else(|| Member::new(session, watch));
             member.interest = wanted.mask;
             member.data = wanted.data;
             member.muted = false;
@@ -212,9 +212,9 @@ impl Poller {
         })
     }
 
-    /// Forgets the session of `fd`. Its memory is not looked at afterwards.
-    pub(super) fn remove(&self, fd: RawFd) {
-        self.lock().members.take(fd);
+    /// Forgets `session`. Its memory is not looked at afterwards.
+    pub(super) fn remove(&self, session: &Session) {
+        self.lock().members.take(session);
     }
 
     /// `epoll_wait(2)`.
@@ -318,7 +318,7 @@ impl Poller {
         if self.unrung.swap(false, Acquire) {
             let fence = PublishFence::execute();
             for member in state.members.hot() {
-                member.session.ring_if_unrung(&member.views.space, &fence);
+                member.session.ring_if_unrung(&member.watch.space, &fence);
             }
         }
     }
@@ -412,7 +412,10 @@ impl Poller {
     }
 
     fn doorbell(&self, state: &mut State, fd: RawFd, now_ns: u64) {
-        let Some(member) = state.members.heat(fd, now_ns) else { return };
+        let session = table::slot(fd).and_then(Slot::live_session);
+        let Some(member) = session.and_then(|session| state.members.heat(session, now_ns)) else {
+            return;
+        };
         if member.session.listen() && !member.muted {
             // The end of a socket is reported for ever; having heard it is enough.
             // To say so again would make the kernel report it again.
@@ -507,9 +510,9 @@ impl State {
         }
         let own_cpu = sys::current_cpu();
         let policy = &self.policy;
-        self.members.hot_mut().iter_mut().fold(false, |pays, member| {
+        self.members.hot().iter().fold(false, |pays, member| {
             member.publish_cpu(own_cpu);
-            pays || policy.may_spin(now_ns, own_cpu, member.views.data.peer_cpu())
+            pays || policy.may_spin(now_ns, own_cpu, member.watch.peer_cpu())
         })
     }
 }
