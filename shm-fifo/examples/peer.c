@@ -36,7 +36,7 @@ struct region_header {
 
 /* "The FIFO header" */
 struct fifo_header {
-    alignas(128) _Atomic uint64_t mail_start;
+    alignas(128) _Atomic uint64_t mail_key;
     _Atomic uint64_t mail[MAILBOX_BYTES / 8];
     _Atomic uint64_t tail;
     _Atomic uint32_t producer_closed;
@@ -103,7 +103,7 @@ static struct peer attach(int fd, int socket) {
     if (header == MAP_FAILED) fail(NO_REGION, "cannot be mapped");
     uint64_t magic = atomic_load_explicit(&header->magic, memory_order_relaxed);
     if (memcmp(&magic, "SHMFIFO", 8)) fail(NO_REGION, "no region");
-    if (atomic_load_explicit(&header->layout_version, memory_order_relaxed) != 1)
+    if (atomic_load_explicit(&header->layout_version, memory_order_relaxed) != 2)
         fail(NO_REGION, "another layout version");
     uint64_t ring_bytes = atomic_load_explicit(&header->ring_bytes, memory_order_relaxed);
     if (ring_bytes < 4096 || ring_bytes > 1 << 30 || ring_bytes & (ring_bytes - 1) ||
@@ -190,7 +190,8 @@ static bool take_mail(struct peer *peer, unsigned char *target, uint64_t length)
     for (int i = 0; i < MAILBOX_BYTES / 8; i++)
         words[i] = atomic_load_explicit(&peer->in->mail[i], memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
-    if (atomic_load_explicit(&peer->in->mail_start, memory_order_relaxed) != peer->head) return false;
+    uint64_t key = atomic_load_explicit(&peer->in->mail_key, memory_order_relaxed);
+    if (key != (peer->head << 6 | length)) return false;
     memcpy(target, words, length);
     return true;
 }
@@ -241,7 +242,7 @@ static bool write_all(struct peer *peer, const unsigned char *source, uint64_t l
         if (part <= MAILBOX_BYTES) {
             uint64_t words[MAILBOX_BYTES / 8] = {0};
             memcpy(words, source, part);
-            atomic_store_explicit(&peer->out->mail_start, peer->tail, memory_order_relaxed);
+            atomic_store_explicit(&peer->out->mail_key, peer->tail << 6 | part, memory_order_relaxed);
             atomic_thread_fence(memory_order_release);
             for (int i = 0; i < MAILBOX_BYTES / 8; i++)
                 atomic_store_explicit(&peer->out->mail[i], words[i], memory_order_relaxed);

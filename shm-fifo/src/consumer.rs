@@ -1,7 +1,7 @@
 //! The reading end of a FIFO.
 
 use crate::error::{Corrupt, SharedWord};
-use crate::layout::{FifoHeader, MAILBOX_BYTES, MAILBOX_WORDS};
+use crate::layout::{FifoHeader, MAILBOX_BYTES, MAILBOX_WORDS, mail_key};
 use crate::memory::{RingBytes, total_bytes};
 use crate::park::{self, DataWatch, PublishFence};
 use crate::position::{advance, distance};
@@ -170,7 +170,8 @@ impl<'m> Consumer<'m> {
     }
 
     /// Takes `target.len()` bytes out of the mailbox, if it holds the message
-    /// of exactly that length which starts at the head.
+    /// of exactly that length which starts at the head: not the first of several, behind
+    /// which a producer left the mailbox out.
     ///
     /// The tail was loaded (Acquire) before: the words are at least as new.
     #[inline]
@@ -181,14 +182,14 @@ impl<'m> Consumer<'m> {
         }
         let mut words = [[0; 8]; MAILBOX_WORDS];
         for (word, shared) in words.iter_mut().zip(&line.mail) {
-            // ORDERING E5, Relaxed: validated by `mail_start` below.
+            // ORDERING E5, Relaxed: validated by `mail_key` below.
             *word = shared.load(Relaxed).to_ne_bytes();
         }
         // ORDERING E5 (mailbox), Acquire: pairs with the Release fence in
         // `Producer::fill_mailbox`. If a word above came from a later message,
-        // the load below sees that message's start. Weaker: a torn message.
+        // the load below sees that message's key. Weaker: a torn message.
         fence(Acquire);
-        let is_at_head = line.mail_start.load(Relaxed) == self.head;
+        let is_at_head = line.mail_key.load(Relaxed) == mail_key(self.head, target.len());
         if is_at_head {
             // Word by word: a wider load would wait for the stores of two words.
             let (whole, rest) = target.as_chunks_mut::<8>();

@@ -16,11 +16,17 @@ pub const MAILBOX_BYTES: usize = MAILBOX_WORDS * 8;
 /// loom tries all orders of all accesses: there two words stand for many.
 pub(crate) const MAILBOX_WORDS: usize = if cfg!(loom) { 2 } else { 6 };
 
-/// Where no message starts that a FIFO carries from `position` on, but one behind 2^64 - 1
-/// bytes: the `mail_start` of an empty mailbox.
-const fn no_mail(position: u64) -> u64 {
-    position.wrapping_sub(1)
+/// Which message the mailbox holds: where it starts and how long it is, in one word. No
+/// message has none; so a zeroed header's mailbox is empty.
+#[inline]
+#[allow(clippy::cast_lossless, reason = "`From` is not const")]
+pub(crate) const fn mail_key(position: u64, length: usize) -> u64 {
+    // Of the position the lowest 58 bits: who reads compares with what is next.
+    position << LENGTH_BITS | length as u64
 }
+
+const LENGTH_BITS: u32 = 6;
+static_assertions::const_assert!(MAILBOX_BYTES < 1 << LENGTH_BITS);
 
 /// What the producer writes with every message.
 ///
@@ -29,8 +35,8 @@ const fn no_mail(position: u64) -> u64 {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct TailLine {
-    /// Position at which the mailbox's message starts.
-    pub(crate) mail_start: AtomicU64,
+    /// Which message the mailbox holds: its [`mail_key`].
+    pub(crate) mail_key: AtomicU64,
     /// A copy of the last message, if it had at most [`MAILBOX_BYTES`].
     pub(crate) mail: [AtomicU64; MAILBOX_WORDS],
     /// The producer's position.
@@ -87,7 +93,7 @@ impl FifoHeader {
     pub fn starting_at(position: u64) -> Self {
         Self {
             producer: CachePadded::new(TailLine {
-                mail_start: AtomicU64::new(no_mail(position)),
+                mail_key: AtomicU64::new(mail_key(position, 0)),
                 mail: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
@@ -101,15 +107,6 @@ impl FifoHeader {
             consumer_wait: CachePadded::new(WaitLine::new()),
             producer_wait: CachePadded::new(WaitLine::new()),
         }
-    }
-}
-
-#[cfg(all(not(loom), feature = "std"))]
-impl FifoHeader {
-    /// Says that the mailbox is empty, which in a zeroed header seems to hold the first
-    /// message: a producer may then leave it out. For FIFOs not yet in use.
-    pub(crate) fn empty_mailbox(&self) {
-        self.producer.mail_start.store(no_mail(0), crate::sync::Ordering::Relaxed);
     }
 }
 
@@ -145,7 +142,7 @@ mod assertions {
     const_assert_eq!(offset_of!(FifoHeader, consumer_wait), 256);
     const_assert_eq!(offset_of!(FifoHeader, producer_wait), 384);
 
-    const_assert_eq!(offset_of!(TailLine, mail_start), 0);
+    const_assert_eq!(offset_of!(TailLine, mail_key), 0);
     const_assert_eq!(offset_of!(TailLine, mail), 8);
     const_assert_eq!(offset_of!(TailLine, tail), 56);
     const_assert_eq!(offset_of!(TailLine, closed), 64);

@@ -180,7 +180,7 @@ impl<'m> SpaceWatch<'m> {
     /// one that will write soon and has something else to do meanwhile.
     #[cfg(feature = "virtual-fd")]
     pub(crate) fn prefetch(&self) {
-        crate::memory::prefetch_to_write(&self.header.producer.mail_start);
+        crate::memory::prefetch_to_write(&self.header.producer.mail_key);
     }
 
     /// Whether the consumer has ended: nobody will read what is written.

@@ -3,7 +3,7 @@
 mod grant;
 
 use crate::error::{Corrupt, SharedWord};
-use crate::layout::{FifoHeader, MAILBOX_BYTES};
+use crate::layout::{FifoHeader, MAILBOX_BYTES, mail_key};
 use crate::memory::{RingBytes, prefetch_to_write, total_bytes};
 use crate::park::{self, PublishFence, SpaceWatch};
 use crate::position::{advance, distance};
@@ -103,7 +103,7 @@ impl<'m> Producer<'m> {
         if has_mail {
             // The consumer has the line: let it come while the bytes are copied. (A
             // longer copy would only have it taken away again.)
-            prefetch_to_write(&self.header.producer.mail_start);
+            prefetch_to_write(&self.header.producer.mail_key);
         }
         self.bytes.copy_in(self.published, source);
         if has_mail {
@@ -308,11 +308,11 @@ impl<'m> Producer<'m> {
     #[inline(always)]
     fn fill_mailbox(&self, message: &[u8]) {
         let line = &self.header.producer;
-        // ORDERING E5 (mailbox), Relaxed with the fence below: `mail_start`
+        // ORDERING E5 (mailbox), Relaxed with the fence below: `mail_key`
         // changes before any word does. Pairs with the fence in
         // `Consumer::take_mail`. Weaker: the consumer could take words of two
         // messages for one.
-        line.mail_start.store(self.published, Relaxed);
+        line.mail_key.store(mail_key(self.published, message.len()), Relaxed);
         fence(Release);
         let (whole, rest) = message.as_chunks::<8>();
         // Words behind the message keep what they had: nobody looks at them.

@@ -144,7 +144,7 @@ fn proc_a_peer_in_c_refuses_what_is_no_region() {
     let _watchdog = Watchdog::start();
     let unsealed = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let other_version = Region::create(RING_BYTES).unwrap().fd().unwrap();
-    File::from(other_version.try_clone().unwrap()).write_all_at(&[2], 8).unwrap();
+    File::from(other_version.try_clone().unwrap()).write_all_at(&[1], 8).unwrap();
     let other_size = Region::create(RING_BYTES).unwrap().fd().unwrap();
     File::from(other_size.try_clone().unwrap()).write_all_at(&[0, 32], 16).unwrap();
     for fd in [unsealed, other_version, other_size] {

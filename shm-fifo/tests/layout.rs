@@ -70,7 +70,7 @@ fn u64_at(file: &File, offset: usize) -> u64 {
 fn every_word_of_the_fifo_header_is_where_the_document_says() {
     let fifo = HeapFifo::new(64, 0);
     let words = [
-        ("mail_start", Word::MailStart),
+        ("mail_key", Word::MailKey),
         ("tail", Word::Tail),
         ("producer_closed", Word::ProducerClosed),
         ("head", Word::Head),
@@ -98,7 +98,7 @@ fn tail_and_mailbox_share_one_cache_line_and_different_writers_share_none() {
     let fifo = HeapFifo::new(64, 0);
     let line = |word| fifo.place_of(word).0 / 64;
     let pair = |word| fifo.place_of(word).0 / 128;
-    assert_eq!(line(Word::MailStart), line(Word::Tail));
+    assert_eq!(line(Word::MailKey), line(Word::Tail));
     assert_eq!(line(Word::Mail(5)), line(Word::Tail));
     for left in Word::ALL {
         for right in Word::ALL {
@@ -115,7 +115,7 @@ fn the_region_begins_as_the_document_says() {
 
     let magic = region_row("magic");
     assert_eq!(bytes_at(&file, magic.offset, magic.bytes), b"SHMFIFO\0");
-    assert_eq!(u64_at(&file, region_row("layout_version").offset), 1);
+    assert_eq!(u64_at(&file, region_row("layout_version").offset), 2);
     assert_eq!(u64_at(&file, region_row("ring_bytes").offset), RING_BYTES as u64);
     let token = region_row("token");
     assert_eq!(bytes_at(&file, token.offset, token.bytes), region.token());

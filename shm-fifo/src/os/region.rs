@@ -29,7 +29,7 @@ pub const TOKEN_BYTES: usize = 16;
 pub(crate) const FIRST_POSITION: u64 = 0;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const HEADER_BYTES: usize = 4096;
 const TO_CREATOR_OFFSET: usize = 1024;
 const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
@@ -154,7 +154,6 @@ impl UnmappedRegion {
     pub fn map(self) -> io::Result<Region> {
         let Self { file, ring_bytes, token } = self;
         let region = Region::map(file, ring_bytes, Side::Creator)?;
-        region.fifo_headers().into_iter().for_each(FifoHeader::empty_mailbox);
         let header = region.header();
         for (word, random) in header.token.iter().zip(token) {
             word.store(random, Relaxed);

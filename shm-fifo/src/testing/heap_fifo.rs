@@ -20,8 +20,8 @@ pub enum End {
 /// A word of the shared header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// Position of the mailbox's message.
-    MailStart,
+    /// Position and length of the mailbox's message.
+    MailKey,
     /// This one of the mailbox's words.
     Mail(usize),
     /// The producer's position.
@@ -45,7 +45,7 @@ pub enum Word {
 impl Word {
     /// All words of the header.
     pub const ALL: [Self; 15] = [
-        Self::MailStart,
+        Self::MailKey,
         Self::Mail(0),
         Self::Mail(1),
         Self::Mail(2),
@@ -139,7 +139,7 @@ impl HeapFifo {
     fn word(&self, word: Word) -> AnyWord<'_> {
         let header = &self.header;
         match word {
-            Word::MailStart => AnyWord::Wide(&header.producer.mail_start),
+            Word::MailKey => AnyWord::Wide(&header.producer.mail_key),
             Word::Mail(index) => AnyWord::Wide(&header.producer.mail[index]),
             Word::Tail => AnyWord::Wide(&header.producer.tail),
             Word::ProducerClosed => AnyWord::Narrow(&header.producer.closed),
