@@ -22,8 +22,8 @@ pub(super) struct Member {
     pub(super) data: u64,
     pub(super) active_ns: u64,
     cpu: PublishedCpu,
-    /// Its socket has ended and is not to be heard of again.
-    pub(super) muted: bool,
+    /// Its socket's end was reported, for ever: the kernel is not to report it again.
+    pub(super) hangup_seen: bool,
     /// The positions at which the last sweep found that it was owed a doorbell.
     pub(super) swept_at: Option<Positions>,
     /// At how many sweeps in a row before it was the same.
@@ -41,7 +41,7 @@ impl Member {
             data: 0,
             active_ns: 0,
             cpu: PublishedCpu::default(),
-            muted: false,
+            hangup_seen: false,
             swept_at: None,
             sweeps: 0,
             reported: None,

@@ -18,20 +18,23 @@
 //! a forked child it is dead:
 //! reading and writing fail with `EPIPE` there.
 
+mod deferred;
 mod member;
 mod members;
 mod place;
 mod poller;
 mod session;
+mod settings;
 mod stats;
 mod table;
 mod tag;
 mod usage;
+mod wait;
+mod wake;
 
 use crate::os::endpoint::Endpoint;
 use crate::os::fork::{self, Generation};
 use crate::os::sys;
-use crate::os::wait::WaitMode;
 use poller::{EPOLLOUT, Poller};
 use session::Session;
 use std::io::{self, IoSlice};
@@ -39,8 +42,8 @@ use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use table::{Registration, Slot};
 
-pub use poller::configure;
 pub use session::SessionInfo;
+pub use settings::{WaitSettings, configure};
 pub use stats::{Stats, stats};
 pub use usage::{Usage, usage};
 
@@ -56,7 +59,7 @@ pub struct Errno(pub libc::c_int);
 /// # Errors
 /// If there is no memory or no file descriptor for it.
 pub fn prepare() -> io::Result<()> {
-    poller::prepare()?;
+    wake::prepare()?;
     let own = fork::prepare()?;
     PREPARED_BY.get_or_init(|| own);
     Ok(())
@@ -249,19 +252,4 @@ impl From<io::Error> for Errno {
     fn from(error: io::Error) -> Self {
         Self(error.raw_os_error().unwrap_or(libc::EIO))
     }
-}
-
-/// How connections wait; see [`WaitMode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitSettings {
-    /// The mode.
-    pub mode: WaitMode,
-    /// The longest time that one wait spins, in microseconds.
-    pub spin_us: u32,
-    /// Whether the thread that waits for a connection's events may write without
-    /// looking whether the peer sleeps: its next [`epoll_wait`] looks, once for
-    /// all connections. Only for programs that wait soon after they have written,
-    /// as event loops do that collect their replies. Where several threads wait for
-    /// one epoll instance, it has no effect.
-    pub ring_at_next_wait: bool,
 }

@@ -177,10 +177,10 @@ impl Session {
         // A parked session is not among those that the loop looks at.
         let may_wait = !at_once && self.is_hot();
         let poller = may_wait.then(|| self.watched_by.load(Relaxed));
-        match poller.and_then(Poller::existing).filter(|poller| poller.may_ring_later()) {
+        match poller.and_then(Poller::existing).filter(|poller| poller.deferred.is_allowed()) {
             Some(poller) => {
                 self.unrung.store(true, Relaxed);
-                poller.ring_at_next_wait();
+                poller.deferred.note();
             }
             None if producer.must_ring() => self.ring(),
             None => {}
