@@ -170,7 +170,7 @@ fn connections_at_most() -> usize {
 
 fn main() {
     vfd::prepare().unwrap();
-    vfd::configure(WaitSettings { mode: WaitMode::Park, spin_us: 0, ring_at_next_wait: false });
+    vfd::configure(WaitSettings { mode: WaitMode::Park, spin_us: 0, notify_at_next_wait: false });
     let is_measured = std::env::args().any(|argument| argument == "--bench");
     let counts: &[usize] = if is_measured { &[500, 1000, 2000, 4000, 8000] } else { &[10] };
     let at_most = connections_at_most();

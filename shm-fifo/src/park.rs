@@ -29,7 +29,7 @@ fn retract(parked: &AtomicU32) {
     parked.store(0, Relaxed);
 }
 
-/// The fence between publishing and [`SpaceWatch::must_ring`].
+/// The fence between publishing and [`SpaceWatch::needs_notify`].
 ///
 /// One serves any number of FIFOs: an event loop that wrote to many peers in one
 /// turn looks for their sleep behind a single fence.
@@ -180,7 +180,7 @@ impl<'m> SpaceWatch<'m> {
     /// one that will write soon and has something else to do meanwhile.
     #[cfg(feature = "virtual-fd")]
     pub(crate) fn prefetch(&self) {
-        crate::memory::prefetch_to_write(&self.header.producer.mail_key);
+        crate::memory::prefetch_to_write(&self.header.producer.inline_key);
     }
 
     /// Whether the consumer has ended: nobody will read what is written.
@@ -191,10 +191,10 @@ impl<'m> SpaceWatch<'m> {
         self.header.consumer.closed.load(Acquire) != 0
     }
 
-    /// As [`Producer::must_ring`](crate::Producer::must_ring), for what was
+    /// As [`Producer::needs_notify`](crate::Producer::needs_notify), for what was
     /// published before `fence` was executed.
     #[must_use = "a consumer that is not rung sleeps on"]
-    pub fn must_ring(&self, fence: &PublishFence) -> bool {
+    pub fn needs_notify(&self, fence: &PublishFence) -> bool {
         take(&self.header.consumer_wait.parked, fence)
     }
 

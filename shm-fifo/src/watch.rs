@@ -127,12 +127,12 @@ impl<'m> Watch<'m> {
     /// Nor need it be: it publishes its first bytes before it first looks at the ring to
     /// sleep. Either it sees what was published here, or this side sees that it entered.
     #[must_use = "a consumer that is not rung sleeps on"]
-    pub fn must_ring_if_entered(&self, start: u64) -> bool {
+    pub fn needs_notify_if_entered(&self, start: u64) -> bool {
         // ORDERING E6: pairs with the fence in `announce`, for the look at the peer's
         // position as for that at its parked word. If either came before it, a peer that
         // fell asleep meanwhile could go unnoticed.
         let fence = PublishFence::execute();
-        self.has_peer_entered(start) && self.space.must_ring(&fence)
+        self.has_peer_entered(start) && self.space.needs_notify(&fence)
     }
 
     /// Publishes the CPU that the end waits on.

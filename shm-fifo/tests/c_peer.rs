@@ -83,7 +83,7 @@ fn proc_a_peer_in_c_echoes_messages_of_any_length() {
         let mut random = Random::seeded(3);
         let mut position = 0;
         for _ in 0..5000 {
-            // Half of them fit the mailbox.
+            // Half of them fit inline.
             let longest = [48, RING_BYTES][random.below(2)];
             let message = pattern(position, 1 + random.below(longest));
             position += message.len() as u64;

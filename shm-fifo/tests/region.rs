@@ -80,20 +80,20 @@ fn all_memory_is_there_before_anybody_maps_it() {
 }
 
 #[test]
-fn a_writer_that_leaves_the_mailbox_out_is_understood() {
+fn a_writer_without_inline_messages_is_understood() {
     assert_eq!(written_by_hand(&[(b"PING\r\n", false)]), b"PING\r\n");
 }
 
 #[test]
-fn a_writer_that_leaves_the_mailbox_out_now_and_then_is_understood() {
+fn a_writer_with_an_inline_message_now_and_then_is_understood() {
     for used in [[true, false], [false, true], [true, true]] {
         let messages = [(&b"PING 1\r\n"[..], used[0]), (&b"PING 2\r\n"[..], used[1])];
         assert_eq!(written_by_hand(&messages), b"PING 1\r\nPING 2\r\n", "{used:?}");
     }
 }
 
-/// What arrives of messages that are written into the file as docs/layout.md says, each in
-/// the mailbox as well or not, and are there before any of them is read.
+/// What arrives of messages that are written into the file as docs/layout.md says, each
+/// inline as well or not, and are there before any of them is read.
 fn written_by_hand(messages: &[(&[u8], bool)]) -> Vec<u8> {
     const HEADER: u64 = 1024;
     const RING: u64 = 4096;
@@ -101,10 +101,10 @@ fn written_by_hand(messages: &[(&[u8], bool)]) -> Vec<u8> {
     let region = Region::create(RING_BYTES).unwrap();
     let file = File::from(region.fd().unwrap());
     let mut tail = 0;
-    for &(message, is_mailed) in messages {
+    for &(message, is_inline) in messages {
         let length = u64::try_from(message.len()).unwrap();
         file.write_all_at(message, RING + tail).unwrap();
-        if is_mailed {
+        if is_inline {
             file.write_all_at(&(tail << 6 | length).to_ne_bytes(), HEADER).unwrap();
             file.write_all_at(message, HEADER + 8).unwrap();
         }
@@ -364,7 +364,7 @@ fn hostile_holes_and_truncations_during_traffic_change_bytes_and_nothing_else() 
         for length in (1..=RING_BYTES).cycle().step_by(37).take(20_000) {
             here.write_all(&vec![0xAA; length]).unwrap();
             there.read_exact(&mut buffer[..length]).unwrap();
-            // What lies in a hole is zero; the mailbox has none.
+            // What lies in a hole is zero; no message is inline.
             assert!(buffer[..length].iter().all(|byte| [0, 0xAA].contains(byte)));
         }
         over.store(true, Relaxed);

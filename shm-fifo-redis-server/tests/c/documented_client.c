@@ -5,7 +5,7 @@
  *     documented_client unix PATH
  *     documented_client tcp PORT
  *
- * It leaves the mailbox out, as the layout allows.
+ * It stores no message inline, as the layout allows.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

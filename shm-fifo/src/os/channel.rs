@@ -4,10 +4,10 @@
 mod event_loop;
 mod waiting;
 
-use super::bell::{Bell, EventDoorbells};
 use super::doorbell::Heard;
 use super::endpoint::{Endpoint, Refusal};
 use super::fork::NotInherited;
+use super::notifier::{EventDoorbells, Notifier};
 use super::wait::{PublishedCpu, SpinPolicy};
 use crate::{Consumer, Corrupt, Interest, Positions, Producer};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Channel {
     endpoint: NotInherited<Endpoint>,
-    bell: Bell,
+    notifier: Notifier,
     policy: SpinPolicy,
     cpu: PublishedCpu,
     timeout: Option<Duration>,
@@ -71,7 +71,7 @@ impl Channel {
     /// A channel over `endpoint` whose doorbell is the connected `socket`.
     #[must_use]
     pub fn new(endpoint: Endpoint, socket: OwnedFd) -> Self {
-        Self::over(endpoint, Bell::socket(socket))
+        Self::over(endpoint, Notifier::socket(socket))
     }
 
     /// A channel over `endpoint` that is woken by eventfds.
@@ -101,10 +101,10 @@ impl Channel {
     /// ```
     #[must_use]
     pub fn with_events(endpoint: Endpoint, events: EventDoorbells) -> Self {
-        Self::over(endpoint, Bell::Events(events))
+        Self::over(endpoint, Notifier::Events(events))
     }
 
-    fn over(endpoint: Endpoint, bell: Bell) -> Self {
+    fn over(endpoint: Endpoint, notifier: Notifier) -> Self {
         let made_by = endpoint.mapping.mapped_by();
         let endpoint = NotInherited::new(endpoint, made_by);
         // Where the handshake announced this side as asleep, it is awake now.
@@ -113,7 +113,7 @@ impl Channel {
         }
         Self {
             endpoint,
-            bell,
+            notifier,
             policy: SpinPolicy::default(),
             cpu: PublishedCpu::default(),
             timeout: None,
@@ -204,8 +204,8 @@ impl Channel {
         match peer.read(consumer, wanted, take) {
             Ok(read) => {
                 self.stats.reads += u64::from(read > 0);
-                if consumer.must_ring() {
-                    self.ring();
+                if consumer.needs_notify() {
+                    self.notify();
                 }
                 Ok(read)
             }
@@ -226,8 +226,8 @@ impl Channel {
             Ok(0) => Ok(0),
             Ok(written) => {
                 self.stats.writes += 1;
-                if endpoint.producer.must_ring() {
-                    self.ring();
+                if endpoint.producer.needs_notify() {
+                    self.notify();
                 }
                 Ok(written)
             }
@@ -235,8 +235,8 @@ impl Channel {
         }
     }
 
-    fn ring(&mut self) {
-        self.stats.doorbells_sent += u64::from(self.bell.ring());
+    fn notify(&mut self) {
+        self.stats.doorbells_sent += u64::from(self.notifier.ring());
     }
 
     fn note(&mut self, heard: Heard) {
@@ -273,7 +273,7 @@ impl Channel {
     fn end(&self) {
         if let Some(endpoint) = self.endpoint.get() {
             endpoint.close();
-            self.bell.end();
+            self.notifier.end();
         }
     }
 }
@@ -290,7 +290,7 @@ impl AsFd for Channel {
     /// The doorbell: the socket, or the eventfd that wakes this end. It stays the
     /// channel's.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.notifier.as_fd()
     }
 }
 

@@ -114,7 +114,7 @@ impl Duplex {
             }
             let put = |producer: &mut Producer<'_>| producer.write_vectored(sources);
             let written = own.halves.peer.write(producer, wanted, put);
-            if written.is_ok_and(|count| count > 0) && own.must_ring(producer) {
+            if written.is_ok_and(|count| count > 0) && own.needs_notify(producer) {
                 doorbell::ring(socket);
             }
             written.map_err(|refusal| own.refused(refusal, socket))
@@ -174,7 +174,7 @@ impl Duplex {
     #[must_use = "on false it has come: do not sleep"]
     pub fn park(&self, socket: RawFd, interest: Interest, noticed: Option<u64>) -> bool {
         let Some(own) = self.own.get() else { return false };
-        if own.halves.reading(Consumer::must_ring_now) == Some(true) {
+        if own.halves.reading(Consumer::needs_notify_now) == Some(true) {
             own.ring(socket);
         }
         let Positions { head, tail } = own.halves.positions();
@@ -244,7 +244,7 @@ impl Own {
     ) -> io::Result<usize> {
         let read = self.halves.reading(|consumer| {
             let read = self.halves.peer.read(consumer, wanted, take);
-            if consumer.must_ring() {
+            if consumer.needs_notify() {
                 self.ring(socket);
             }
             read
@@ -316,6 +316,6 @@ mod tests {
         peer.producer.write(b"x").expect("sane");
         assert!(!duplex.park(socket.as_raw_fd(), Interest::READABLE, None), "another need not");
 
-        assert!(peer.producer.must_ring());
+        assert!(peer.producer.needs_notify());
     }
 }

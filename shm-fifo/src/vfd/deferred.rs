@@ -30,10 +30,10 @@ impl Deferred {
     /// already, and may go to sleep.
     pub(super) fn is_allowed(&self) -> bool {
         // ORDERING, Relaxed: a session's writer is locked here, see `note_waiter`.
-        Packed::now().ring_at_next_wait() && self.waiter.load(Relaxed) == this_thread()
+        Packed::now().notify_at_next_wait() && self.waiter.load(Relaxed) == this_thread()
     }
 
-    /// Has the next wait look at the sessions that say they are unrung.
+    /// Has the next wait look at the sessions that say they are deferred.
     pub(super) fn note(&self) {
         // ORDERING, Release: pairs with the Acquire swap in `ring`, in case it is another
         // thread that waits next.
@@ -52,7 +52,7 @@ impl Deferred {
                 // ORDERING, Relaxed: each lock below is taken after a write that may not
                 // know, which is rung for here, or before one that does know.
                 self.waiter.store(MANY, Relaxed);
-                hot.iter().for_each(|member| member.session.ring_now());
+                hot.iter().for_each(|member| member.session.notify_now());
             }
         }
     }
@@ -64,7 +64,7 @@ impl Deferred {
         if self.some.swap(false, Acquire) {
             let fence = PublishFence::execute();
             for member in hot {
-                member.session.ring_if_unrung(&member.watch.space, &fence);
+                member.session.notify_if_deferred(&member.watch.space, &fence);
             }
         }
     }

@@ -107,7 +107,7 @@ impl Members {
 
     /// The member of `session`, active now, and hot from now on. One that was hot keeps
     /// its place: who rings often has no advantage.
-    pub(super) fn heat(&mut self, session: &Session, now_ns: u64) -> Option<&mut Member> {
+    pub(super) fn activate(&mut self, session: &Session, now_ns: u64) -> Option<&mut Member> {
         if let Some(Place::Parked(_)) = session.place().get() {
             let index = self.parked.find(session)?;
             let member = self.parked.remove(index);
@@ -120,7 +120,7 @@ impl Members {
         Some(member)
     }
 
-    pub(super) fn make_hot(&mut self, member: Member) {
+    pub(super) fn add_hot(&mut self, member: Member) {
         member.unpark();
         self.hot.push(member);
     }
@@ -222,7 +222,7 @@ impl Members {
             self.unswept = index;
             if self.parked.members[index].has_missed(now_ns) {
                 let member = self.parked.remove(index);
-                self.make_hot(member);
+                self.add_hot(member);
                 missed += 1;
             }
         }
@@ -261,7 +261,7 @@ mod tests {
         let join = |watch| {
             let mut member = Member::new(session, watch);
             member.interest = interest;
-            members.make_hot(member);
+            members.add_hot(member);
         };
         session.join_poller(-1, || Ok(()), join).expect("alive");
         (members, session, peer.into_endpoint())
@@ -272,7 +272,7 @@ mod tests {
         let (mut other, session, peer) = one_member(EPOLLIN);
         let member = other.take(session).expect("it is there");
         assert_eq!(session.place().get(), None);
-        members.make_hot(member);
+        members.add_hot(member);
         (session, peer)
     }
 
@@ -285,12 +285,14 @@ mod tests {
         for step in 1..2000 {
             let (session, _) = &all[random.below(all.len())];
             match random.below(10) {
-                0..5 => drop(members.heat(session, step * MOMENT_NS)),
+                0..5 => drop(members.activate(session, step * MOMENT_NS)),
                 5..8 => members.retire_silent(step * MOMENT_NS),
                 _ => {
                     let member = members.take(session).expect("it is a member");
-                    assert!(members.take(session).is_none() && members.heat(session, 0).is_none());
-                    members.make_hot(member);
+                    assert!(
+                        members.take(session).is_none() && members.activate(session, 0).is_none()
+                    );
+                    members.add_hot(member);
                 }
             }
             let (hot, parked) = (&members.hot.members, &members.parked.members);
@@ -312,7 +314,7 @@ mod tests {
         let (mut here, one, _peer) = one_member(EPOLLIN);
         let (mut there, other, _its_peer) = one_member(EPOLLIN);
 
-        assert!(here.take(other).is_none() && here.heat(other, 0).is_none());
+        assert!(here.take(other).is_none() && here.activate(other, 0).is_none());
 
         assert!(here.take(one).is_some() && there.take(other).is_some());
         one.end();
@@ -348,7 +350,7 @@ mod tests {
 
         assert!(members.hot().is_empty(), "it was silent for long");
         peer.producer.write(b"x").expect("sane");
-        assert!(peer.producer.must_ring(), "nobody looks at it");
+        assert!(peer.producer.needs_notify(), "nobody looks at it");
         session.end();
     }
 

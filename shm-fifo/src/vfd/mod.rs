@@ -80,7 +80,7 @@ pub fn in_forked_child() -> bool {
 /// `greeting` is what the peer reads first, by which it knows that the move has taken
 /// place. It is published before any thread looks at what the peer has written: so a
 /// peer may write before it was greeted, and ring nobody
-/// ([`Watch::must_ring_if_entered`](crate::Watch::must_ring_if_entered)).
+/// ([`Watch::needs_notify_if_entered`](crate::Watch::needs_notify_if_entered)).
 ///
 /// # Errors
 /// `AlreadyExists` if it has moved before; otherwise what the system says when
@@ -92,7 +92,7 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::
     session.begin(endpoint, owner)?;
     let entered = greet_and_watch(slot, session, greeting);
     match entered {
-        Ok(()) if !greeting.is_empty() => session.ring_after_greeting(),
+        Ok(()) if !greeting.is_empty() => session.notify_after_greeting(),
         Ok(()) => {}
         Err(_) => session.abandon(),
     }

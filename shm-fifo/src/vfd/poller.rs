@@ -145,7 +145,7 @@ impl Poller {
             member.hangup_seen = false;
             member.forget_report();
             member.active_ns = sys::monotonic_ns();
-            state.members.make_hot(member);
+            state.members.add_hot(member);
             // A change is a reason to look: the sleeper cannot know of it.
             state.wake_sleeper();
         })

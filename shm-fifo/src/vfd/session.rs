@@ -47,7 +47,7 @@ pub(super) struct Session {
     live: AtomicBool,
     halves: Halves,
     /// Something was published and nobody has looked yet whether the peer sleeps.
-    unrung: AtomicBool,
+    deferred: AtomicBool,
     /// The last write found no space for all it was given. Changed by a writer.
     unfinished: AtomicBool,
     owner: AtomicU64,
@@ -63,7 +63,7 @@ impl Session {
             fd,
             live: AtomicBool::new(false),
             halves: Halves::default(),
-            unrung: AtomicBool::new(false),
+            deferred: AtomicBool::new(false),
             unfinished: AtomicBool::new(false),
             owner: AtomicU64::new(0),
             watched_by: AtomicI32::new(NOBODY),
@@ -159,7 +159,7 @@ impl Session {
         if let Some(poller) = Poller::existing(epfd) {
             poller.remove(self);
         }
-        self.ring_now();
+        self.notify_now();
     }
 
     /// Where it is among the members of its poller.

@@ -15,7 +15,7 @@ pub struct WaitSettings {
     /// once for all connections. Only for programs that wait soon after they have written,
     /// as event loops do that collect their replies. Where several threads wait for
     /// one epoll instance, it has no effect.
-    pub ring_at_next_wait: bool,
+    pub notify_at_next_wait: bool,
 }
 
 /// Sets how every event loop of this process waits, from its next wait on.
@@ -32,7 +32,7 @@ pub(super) struct Packed(u64);
 static SETTINGS: AtomicU64 = AtomicU64::new(50 << BUDGET_SHIFT);
 
 const BUDGET_SHIFT: u32 = 8;
-const RING_AT_NEXT_WAIT: u64 = 0x80;
+const NOTIFY_AT_NEXT_WAIT: u64 = 0x80;
 const MODE: u64 = 0x7F;
 
 impl Packed {
@@ -42,8 +42,8 @@ impl Packed {
         Self(SETTINGS.load(Relaxed))
     }
 
-    pub(super) fn ring_at_next_wait(self) -> bool {
-        self.0 & RING_AT_NEXT_WAIT != 0
+    pub(super) fn notify_at_next_wait(self) -> bool {
+        self.0 & NOTIFY_AT_NEXT_WAIT != 0
     }
 
     /// A policy without a past.
@@ -64,7 +64,7 @@ impl From<WaitSettings> for Packed {
             WaitMode::Park => 1,
             WaitMode::Spin => 2,
         };
-        let later = if settings.ring_at_next_wait { RING_AT_NEXT_WAIT } else { 0 };
+        let later = if settings.notify_at_next_wait { NOTIFY_AT_NEXT_WAIT } else { 0 };
         Self(u64::from(settings.spin_us) << BUDGET_SHIFT | later | mode)
     }
 }

@@ -82,7 +82,7 @@ impl Channel {
         if self.is_ready(interest) {
             return false;
         }
-        self.ring_before_sleep();
+        self.notify_before_sleep();
         let parked = self.endpoint.get().is_some_and(|endpoint| endpoint.park(interest));
         self.stats.parks += u64::from(parked);
         parked
@@ -104,7 +104,7 @@ impl Channel {
             // The doorbells are the parent's.
             return false;
         }
-        let heard = self.bell.listen();
+        let heard = self.notifier.listen();
         self.note(heard);
         heard == Heard::Rung(doorbell::LOOK_BYTES)
     }
@@ -113,14 +113,14 @@ impl Channel {
     /// say so: that of [`EventDoorbells`](crate::EventDoorbells). A socket does.
     #[must_use]
     pub fn life_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.life_fd()
+        self.notifier.life_fd()
     }
 
     /// A producer that sleeps is looked for before this end sleeps itself.
-    pub(super) fn ring_before_sleep(&mut self) {
+    pub(super) fn notify_before_sleep(&mut self) {
         let endpoint = self.endpoint.get_mut();
-        if endpoint.is_some_and(|endpoint| endpoint.consumer.must_ring_now()) {
-            self.ring();
+        if endpoint.is_some_and(|endpoint| endpoint.consumer.needs_notify_now()) {
+            self.notify();
         }
     }
 }

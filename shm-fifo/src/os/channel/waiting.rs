@@ -28,10 +28,10 @@ impl Channel {
     /// Sleeps until a doorbell, having announced it.
     fn sleep(&mut self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
         let timeout = time_left(deadline)?;
-        self.ring_before_sleep();
+        self.notify_before_sleep();
         let endpoint = own(&mut self.endpoint)?;
         let (watch, at) = (endpoint.watch(), endpoint.positions());
-        if let Some(heard) = watch.sleep(interest, at, || self.bell.wait(timeout)) {
+        if let Some(heard) = watch.sleep(interest, at, || self.notifier.wait(timeout)) {
             self.stats.parks += 1;
             self.note(heard?);
         }

@@ -54,11 +54,11 @@ impl Own {
     }
 
     /// After publishing: whether the peer sleeps and must be rung.
-    pub(super) fn must_ring(&self, producer: &Producer<'_>) -> bool {
+    pub(super) fn needs_notify(&self, producer: &Producer<'_>) -> bool {
         if self.has_entered() {
-            producer.must_ring()
+            producer.needs_notify()
         } else {
-            self.watch.must_ring_if_entered(FIRST_POSITION)
+            self.watch.needs_notify_if_entered(FIRST_POSITION)
         }
     }
 

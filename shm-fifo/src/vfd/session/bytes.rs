@@ -20,7 +20,7 @@ impl Session {
     ///
     /// To be called before a poller looks at the ring. A peer that writes before it was
     /// greeted rings nobody: whoever goes to sleep over the ring has to look at it
-    /// behind the greeting. The peer is rung by [`Session::ring_after_greeting`].
+    /// behind the greeting. The peer is rung by [`Session::notify_after_greeting`].
     pub(in super::super) fn greet(&self, greeting: &[u8]) {
         // ORDERING E6: the Release store of the position, and the fence of whoever
         // announces a sleep later (`announce`). Joining a poller orders the two.
@@ -30,7 +30,7 @@ impl Session {
     }
 
     /// Rings the peer for its greeting: now, or at the event loop's next wait.
-    pub(in super::super) fn ring_after_greeting(&self) {
+    pub(in super::super) fn notify_after_greeting(&self) {
         self.halves.writing(|producer| self.notify(producer, false));
     }
 
@@ -66,7 +66,7 @@ impl Session {
         let wanted = !target.is_empty();
         let read = self.halves.reading(|consumer| {
             let read = self.halves.peer.read(consumer, wanted, |consumer| consumer.read(target));
-            if consumer.must_ring() {
+            if consumer.needs_notify() {
                 self.ring();
             }
             read
@@ -149,7 +149,7 @@ impl Session {
     /// Waits until the peer rings or ends, as long as the socket's `timeout` allows.
     fn wait_for_peer(&self, timeout: libc::c_int) -> Result<(), Errno> {
         // The event loop's next wait may be long in coming.
-        self.ring_now();
+        self.notify_now();
         if !sys::wait_readable(self.fd, sys::timeout(self.fd, timeout))? {
             return Err(AGAIN);
         }
@@ -179,28 +179,32 @@ impl Session {
         let poller = may_wait.then(|| self.watched_by.load(Relaxed));
         match poller.and_then(Poller::existing).filter(|poller| poller.deferred.is_allowed()) {
             Some(poller) => {
-                self.unrung.store(true, Relaxed);
+                self.deferred.store(true, Relaxed);
                 poller.deferred.note();
             }
-            None if producer.must_ring() => self.ring(),
+            None if producer.needs_notify() => self.ring(),
             None => {}
         }
     }
 
     /// Does now what was left to the event loop's next wait, after a write that is
     /// under way.
-    pub(in super::super) fn ring_now(&self) {
+    pub(in super::super) fn notify_now(&self) {
         self.halves.writing(|producer| {
-            self.ring_if_unrung(&producer.watch(), &PublishFence::execute());
+            self.notify_if_deferred(&producer.watch(), &PublishFence::execute());
         });
     }
 
     /// Rings the peer if it sleeps over what was published before `fence` and
     /// nobody has looked since.
-    pub(in super::super) fn ring_if_unrung(&self, space: &SpaceWatch<'_>, fence: &PublishFence) {
-        if self.unrung.load(Relaxed) {
-            self.unrung.store(false, Relaxed);
-            if space.must_ring(fence) {
+    pub(in super::super) fn notify_if_deferred(
+        &self,
+        space: &SpaceWatch<'_>,
+        fence: &PublishFence,
+    ) {
+        if self.deferred.load(Relaxed) {
+            self.deferred.store(false, Relaxed);
+            if space.needs_notify(fence) {
                 self.ring();
             }
         }
