@@ -22,6 +22,8 @@ pub(super) struct Members {
     parked: List,
     /// Where the next turn begins, so that the first of the list has no advantage.
     turn: usize,
+    /// The hot member whose doorbell was heard first since the last turn.
+    first_heard: Option<usize>,
     /// Parked members before this one were not looked at in this round of the safety net.
     unswept: usize,
 }
@@ -69,7 +71,13 @@ impl List {
 
 impl Default for Members {
     fn default() -> Self {
-        Self { hot: List::new(Place::Hot), parked: List::new(Place::Parked), turn: 0, unswept: 0 }
+        Self {
+            hot: List::new(Place::Hot),
+            parked: List::new(Place::Parked),
+            turn: 0,
+            first_heard: None,
+            unswept: 0,
+        }
     }
 }
 
@@ -114,6 +122,7 @@ impl Members {
             self.hot.push(member);
         }
         let index = self.hot.find(session)?;
+        self.first_heard.get_or_insert(index);
         let member = &mut self.hot.members[index];
         member.unpark();
         member.active_ns = now_ns;
@@ -135,6 +144,11 @@ impl Members {
         now_ns: u64,
     ) -> usize {
         let members = self.hot().len();
+        // Those that were parked follow in the order in which they rang. Where there is not
+        // room for all, who rings often would have an advantage.
+        if let Some(first) = self.first_heard.take().filter(|_| members <= events.len()) {
+            self.turn = first;
+        }
         let mut found = 0;
         for step in 0..members {
             let Some(event) = events.get_mut(found) else {
