@@ -141,15 +141,19 @@ impl Peer {
         if self.is_broken() {
             return Err(Refusal::Broken(None));
         }
-        let read = take(consumer).map_err(|corrupt| self.breach(corrupt))?;
-        if read > 0 || !wanted {
-            return Ok(read);
+        let mut at_end = false;
+        // One call of `take`, so that it becomes part of its caller.
+        loop {
+            let read = take(consumer).map_err(|corrupt| self.breach(corrupt))?;
+            if read > 0 || !wanted || at_end {
+                return Ok(read);
+            }
+            at_end = self.has_ended() || consumer.watch().producer_closed();
+            if !at_end {
+                return Err(Refusal::NotYet);
+            }
+            // What was published before the end is seen by now: once more.
         }
-        if !self.has_ended() && !consumer.watch().producer_closed() {
-            return Err(Refusal::NotYet);
-        }
-        // What was published before the end is seen by now.
-        take(consumer).map_err(|corrupt| self.breach(corrupt))
     }
 
     /// Writes by `put`, which says how many bytes it published, of some that are `wanted`
