@@ -232,3 +232,28 @@ impl Session {
 fn length_of(sources: &[IoSlice<'_>]) -> usize {
     sources.iter().map(|source| source.len()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Region;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn who_finds_bytes_before_it_blocks_does_not_take_back_that_a_poller_sleeps() {
+        let region = Region::create(4096).expect("memory");
+        let attached = Region::attach(region.fd().expect("its file")).expect("a region");
+        let mut peer = attached.into_endpoint();
+        let session = Session::new(-1);
+        session.begin(region.into_endpoint(), 0).expect("its first");
+        let parks = session.halves.reading(|own| own.watch().park(own.position()));
+        assert_eq!(parks, Some(true), "as a poller does");
+
+        // The peer has published, and not yet looked for sleepers.
+        peer.producer.write(b"x").expect("sane");
+        session.wait_for_bytes().expect("something is there");
+
+        assert!(peer.producer.needs_notify());
+        session.end();
+    }
+}
