@@ -16,9 +16,14 @@ mod commands;
 mod config;
 mod info;
 mod interpose;
+mod log;
 mod offers;
+mod open;
 mod pool;
 mod postponed;
+mod refusal;
 mod registration;
+mod start;
+mod status;
 
 pub use api::{RedisModule_OnLoad, RedisModule_OnUnload};

@@ -1,26 +1,47 @@
-//! `SHM.START` that waits: for a socket to take what the server has begun to send.
+//! Commands that wait.
 //!
-//! Redis stops sending where a socket is full, in the middle of a value if need be, and
-//! that value cannot go on in the ring. Pushes (invalidations, messages) do that to a
-//! client that has not read them yet. To refuse its `SHM.START` would be wrong: it may
-//! have written requests into the ring already. So its command is answered later. The
-//! server executes nothing else of that client meanwhile, as of any blocked one.
+//! `SHM.OPEN` waits for a region, where none is ready: to make one takes longer the larger it
+//! is, and the server serves nobody meanwhile. Those that wait are served in their order.
+//!
+//! `SHM.START` waits for a socket to take what the server has begun to send. Redis stops
+//! sending where a socket is full, in the middle of a value if need be, and that value cannot
+//! go on in the ring. Pushes (invalidations, messages) do that to a client that has not read
+//! them yet. To refuse its `SHM.START` would be wrong: it may have written requests into the
+//! ring already.
+//!
+//! So the command is answered later. The server executes nothing else of that client
+//! meanwhile, as of any blocked one.
 #![allow(unsafe_code)]
 
-use crate::api::{ERR, OK};
-use crate::commands;
+use crate::open::{FdSocket, open_again, used_bytes};
+use crate::refusal::Refusal;
+use crate::start::start_again;
+use crate::status::{ERR, OK};
+use crate::{commands, pool};
 use redis_module::{Context, raw};
+use std::collections::VecDeque;
 use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often it is looked whether a socket has taken it.
-const PERIOD_MS: c_longlong = 1;
+/// How soon it is looked again. Where nothing has come of that, as while a large region is
+/// made, it is looked twice as late each time.
+const SHORTEST_MS: c_longlong = 1;
+const LONGEST_MS: c_longlong = 64;
+
+/// What waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Command {
+    Open(FdSocket),
+    Start,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Postponed {
     client_id: u64,
+    command: Command,
     blocked: *mut raw::RedisModuleBlockedClient,
 }
 
@@ -28,11 +49,25 @@ struct Postponed {
 // static, and so asked for this.
 unsafe impl Send for Postponed {}
 
-static POSTPONED: Mutex<Vec<Postponed>> = Mutex::new(Vec::new());
+#[derive(Debug)]
+struct Lists {
+    opens: VecDeque<Postponed>,
+    starts: VecDeque<Postponed>,
+}
 
-/// Answers the command that is being executed later, once [`commands::start_again`] does.
+/// After how many milliseconds it is looked next. (The server's main thread alone uses it.)
+static PERIOD_MS: AtomicI64 = AtomicI64::new(SHORTEST_MS);
+static POSTPONED: Mutex<Lists> =
+    Mutex::new(Lists { opens: VecDeque::new(), starts: VecDeque::new() });
+
+/// How many clients wait for regions.
+pub(crate) fn opens() -> usize {
+    lock().opens.len()
+}
+
+/// Answers the command that is being executed later, once it can be.
 /// `None` if the server cannot do that.
-pub(crate) fn postpone(context: &Context, client_id: u64) -> Option<()> {
+pub(crate) fn postpone(context: &Context, client_id: u64, command: Command) -> Option<()> {
     const NEVER: c_longlong = 0;
     // SAFETY: set by the server before it calls any function of the module.
     let block = unsafe { raw::RedisModule_BlockClient }?;
@@ -43,43 +78,111 @@ pub(crate) fn postpone(context: &Context, client_id: u64) -> Option<()> {
     let blocked = unsafe { block(context.ctx, Some(reply), None, Some(forget), NEVER) };
     // SAFETY: the handle that was just made.
     unsafe { set_disconnect_callback(blocked, Some(disconnected)) };
-    let is_first = {
-        let mut postponed = lock();
-        postponed.push(Postponed { client_id, blocked });
-        postponed.len() == 1
+    let count = {
+        let mut lists = lock();
+        lists.of(command).push_back(Postponed { client_id, command, blocked });
+        pool::note_waiting(lists.opens.len());
+        lists.count()
     };
-    if is_first {
-        look_again_later(context.ctx);
+    if count == 1 {
+        look_again_in(SHORTEST_MS, context.ctx);
     }
     Some(())
 }
 
-fn look_again_later(ctx: *mut raw::RedisModuleCtx) {
+fn look_again_in(period_ms: c_longlong, ctx: *mut raw::RedisModuleCtx) {
+    PERIOD_MS.store(period_ms, Relaxed);
     // SAFETY: set by the server before it calls any function of the module.
     if let Some(create_timer) = unsafe { raw::RedisModule_CreateTimer } {
         // SAFETY: a live context; the function has the right signature.
-        unsafe { create_timer(ctx, PERIOD_MS, Some(look_again), null_mut()) };
+        unsafe { create_timer(ctx, period_ms, Some(look_again), null_mut()) };
     }
 }
 
 extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    let waited = lock().count();
     let looked = catch_unwind(AssertUnwindSafe(|| {
         let context = Context::new(ctx);
-        let waiting = lock().clone();
-        for postponed in waiting {
-            if let Some(outcome) = commands::start_again(&context, postponed.client_id) {
-                lock().retain(|other| other.blocked != postponed.blocked);
-                unblock(postponed.blocked, outcome.err());
-            }
-        }
+        look_at_opens(&context);
+        look_at_starts(&context);
     }));
     drop(looked);
-    if !lock().is_empty() {
-        look_again_later(ctx);
+    let (wait, starts) = {
+        let lists = lock();
+        (lists.count(), lists.starts.len())
+    };
+    let period_ms = match PERIOD_MS.load(Relaxed).saturating_mul(2) {
+        // What a socket waits for is its client's doing, which is soon done.
+        longer if wait == waited && starts == 0 => longer.min(LONGEST_MS),
+        _ => SHORTEST_MS,
+    };
+    if wait > 0 {
+        look_again_in(period_ms, ctx);
     }
 }
 
-/// Has the server go on with the client; where it has not moved, after this `error`.
+/// Serves those who wait for regions, as many as are ready, the first ones first.
+fn look_at_opens(context: &Context) {
+    let mut waiting = std::mem::take(&mut lock().opens);
+    if waiting.is_empty() {
+        return;
+    }
+    let failure = pool::failure();
+    let mut kept = VecDeque::new();
+    while let Some(postponed) = waiting.pop_front() {
+        let outcome = match (postponed.command, &failure) {
+            (_, Some(reason)) => Some(Err(Refusal::Region(reason.clone()))),
+            (Command::Open(fd_socket), None) => open_again(context, postponed.client_id, fd_socket),
+            (Command::Start, None) => None,
+        };
+        match outcome {
+            Some(outcome) => postponed.unblock(commands::OPEN, outcome),
+            None => kept.push_back(postponed),
+        }
+        if !kept.is_empty() && !pool::has_ready() {
+            break;
+        }
+    }
+    kept.append(&mut waiting);
+    pool::note_waiting(kept.len());
+    pool::adjust(used_bytes());
+    lock().opens = kept;
+}
+
+fn look_at_starts(context: &Context) {
+    let waiting = std::mem::take(&mut lock().starts);
+    let mut kept = VecDeque::new();
+    for postponed in waiting {
+        match start_again(context, postponed.client_id) {
+            Some(outcome) => postponed.unblock(commands::START, outcome),
+            None => kept.push_back(postponed),
+        }
+    }
+    lock().starts = kept;
+}
+
+impl Lists {
+    fn of(&mut self, command: Command) -> &mut VecDeque<Postponed> {
+        match command {
+            Command::Open(_) => &mut self.opens,
+            Command::Start => &mut self.starts,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.opens.len() + self.starts.len()
+    }
+}
+
+impl Postponed {
+    /// Has the server go on with the client, whose `name`d command came to this.
+    fn unblock(self, name: &str, outcome: Result<(), Refusal>) {
+        unblock(self.blocked, outcome.err().map(|refusal| refusal.reply_to(name).to_string()));
+    }
+}
+
+/// Has the server go on with the client, after this `error` if there is one. Otherwise it
+/// was answered by the module.
 fn unblock(blocked: *mut raw::RedisModuleBlockedClient, error: Option<String>) {
     let error = error.and_then(|text| CString::new(text).ok());
     let data = error.map_or(null_mut(), |error| error.into_raw().cast());
@@ -90,7 +193,7 @@ fn unblock(blocked: *mut raw::RedisModuleBlockedClient, error: Option<String>) {
     }
 }
 
-/// Called when an unblocked client goes on. One that has moved was answered in its ring.
+/// Called when an unblocked client goes on.
 extern "C" fn reply(
     ctx: *mut raw::RedisModuleCtx,
     _argv: *mut *mut raw::RedisModuleString,
@@ -121,12 +224,19 @@ extern "C" fn disconnected(
     _ctx: *mut raw::RedisModuleCtx,
     blocked: *mut raw::RedisModuleBlockedClient,
 ) {
-    let waiting = lock().extract_if(.., |postponed| postponed.blocked == blocked).count();
-    if waiting > 0 {
+    let waited = {
+        let mut lists = lock();
+        let before = lists.count();
+        lists.opens.retain(|postponed| postponed.blocked != blocked);
+        lists.starts.retain(|postponed| postponed.blocked != blocked);
+        pool::note_waiting(lists.opens.len());
+        lists.count() < before
+    };
+    if waited {
         unblock(blocked, None);
     }
 }
 
-fn lock() -> MutexGuard<'static, Vec<Postponed>> {
+fn lock() -> MutexGuard<'static, Lists> {
     POSTPONED.lock().unwrap_or_else(PoisonError::into_inner)
 }
