@@ -7,7 +7,7 @@
 
 use crate::registration::{Argument, Command};
 use crate::status::{ERR, OK};
-use crate::{client, commands, config, info, interpose, log, offers, open, pool, postponed};
+use crate::{client, commands, config, image, info, interpose, log, offers, open, pool, postponed};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -165,6 +165,7 @@ fn reason_to_stay(context: &Context) -> Option<String> {
 /// module that was not loaded, and the hooks pass everything on. But before Redis 7.2 it
 /// goes on calling one that had subscribed to an event, so that comes last.
 fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
+    image::check()?;
     vfd::prepare().map_err(|error| format!("no memory or file descriptor: {error}"))?;
     config::load(context, args)?;
     COMMANDS.iter().try_for_each(|command| command.register(context))?;

@@ -14,6 +14,7 @@ mod api;
 mod client;
 mod commands;
 mod config;
+mod image;
 mod info;
 mod interpose;
 mod log;
