@@ -2,9 +2,8 @@
 
 use crate::client::{self, Client, Transport};
 use crate::offers::{self, Way};
-use crate::postponed::{self, Command};
 use crate::refusal::Refusal;
-use crate::{config, interpose, pool};
+use crate::{config, interpose, pool, postponed};
 use redis_module::{Context, RedisString};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Region, doorbell, vfd};
@@ -41,7 +40,7 @@ pub(crate) fn open(context: &Context, args: &[RedisString]) -> Result<(), Refusa
         // None that it could be the reason of.
         drop(pool::failure());
     }
-    postponed::postpone(context, client_id, Command::Open(fd_socket))
+    postponed::postpone_open(context, client_id, fd_socket)
         .ok_or_else(|| Refusal::Region("the server blocks no clients".into()))?;
     pool::adjust(used_bytes);
     Ok(())

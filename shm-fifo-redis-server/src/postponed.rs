@@ -31,43 +31,53 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SHORTEST_MS: c_longlong = 1;
 const LONGEST_MS: c_longlong = 64;
 
-/// What waits.
+/// A client that waits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Command {
-    Open(FdSocket),
-    Start,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Postponed {
+struct Waiting {
     client_id: u64,
-    command: Command,
     blocked: *mut raw::RedisModuleBlockedClient,
 }
 
 // SAFETY: the handle is used on the server's main thread only; the list that holds it is a
 // static, and so asked for this.
-unsafe impl Send for Postponed {}
+unsafe impl Send for Waiting {}
 
 #[derive(Debug)]
 struct Lists {
-    opens: VecDeque<Postponed>,
-    starts: VecDeque<Postponed>,
+    opens: VecDeque<(Waiting, FdSocket)>,
+    starts: VecDeque<Waiting>,
 }
 
-/// After how many milliseconds it is looked next. (The server's main thread alone uses it.)
-static PERIOD_MS: AtomicI64 = AtomicI64::new(SHORTEST_MS);
-static POSTPONED: Mutex<Lists> =
-    Mutex::new(Lists { opens: VecDeque::new(), starts: VecDeque::new() });
+/// After how many milliseconds it is looked next; 0 if nobody will. (The server's main thread
+/// alone uses it.)
+static PERIOD_MS: AtomicI64 = AtomicI64::new(0);
+static LISTS: Mutex<Lists> = Mutex::new(Lists { opens: VecDeque::new(), starts: VecDeque::new() });
 
 /// How many clients wait for regions.
 pub(crate) fn opens() -> usize {
     lock().opens.len()
 }
 
-/// Answers the command that is being executed later, once it can be.
-/// `None` if the server cannot do that.
-pub(crate) fn postpone(context: &Context, client_id: u64, command: Command) -> Option<()> {
+/// Has the `SHM.OPEN` that is being executed wait for a region. `None` if the server cannot
+/// do that.
+pub(crate) fn postpone_open(context: &Context, client_id: u64, fd_socket: FdSocket) -> Option<()> {
+    let waiting = block(context, client_id)?;
+    let mut lists = lock();
+    lists.opens.push_back((waiting, fd_socket));
+    pool::note_waiting(lists.opens.len());
+    Some(())
+}
+
+/// Has the `SHM.START` that is being executed wait for its socket. `None` if the server
+/// cannot do that.
+pub(crate) fn postpone_start(context: &Context, client_id: u64) -> Option<()> {
+    let waiting = block(context, client_id)?;
+    lock().starts.push_back(waiting);
+    Some(())
+}
+
+/// Blocks the client, and has somebody look at the lists before long.
+fn block(context: &Context, client_id: u64) -> Option<Waiting> {
     const NEVER: c_longlong = 0;
     // SAFETY: set by the server before it calls any function of the module.
     let block = unsafe { raw::RedisModule_BlockClient }?;
@@ -78,16 +88,10 @@ pub(crate) fn postpone(context: &Context, client_id: u64, command: Command) -> O
     let blocked = unsafe { block(context.ctx, Some(reply), None, Some(forget), NEVER) };
     // SAFETY: the handle that was just made.
     unsafe { set_disconnect_callback(blocked, Some(disconnected)) };
-    let count = {
-        let mut lists = lock();
-        lists.of(command).push_back(Postponed { client_id, command, blocked });
-        pool::note_waiting(lists.opens.len());
-        lists.count()
-    };
-    if count == 1 {
+    if PERIOD_MS.load(Relaxed) == 0 {
         look_again_in(SHORTEST_MS, context.ctx);
     }
-    Some(())
+    Some(Waiting { client_id, blocked })
 }
 
 fn look_again_in(period_ms: c_longlong, ctx: *mut raw::RedisModuleCtx) {
@@ -118,6 +122,8 @@ extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
     };
     if wait > 0 {
         look_again_in(period_ms, ctx);
+    } else {
+        PERIOD_MS.store(0, Relaxed);
     }
 }
 
@@ -129,15 +135,14 @@ fn look_at_opens(context: &Context) {
     }
     let failure = pool::failure();
     let mut kept = VecDeque::new();
-    while let Some(postponed) = waiting.pop_front() {
-        let outcome = match (postponed.command, &failure) {
-            (_, Some(reason)) => Some(Err(Refusal::Region(reason.clone()))),
-            (Command::Open(fd_socket), None) => open_again(context, postponed.client_id, fd_socket),
-            (Command::Start, None) => None,
+    while let Some((client, fd_socket)) = waiting.pop_front() {
+        let outcome = match &failure {
+            Some(reason) => Some(Err(Refusal::Region(reason.clone()))),
+            None => open_again(context, client.client_id, fd_socket),
         };
         match outcome {
-            Some(outcome) => postponed.unblock(commands::OPEN, outcome),
-            None => kept.push_back(postponed),
+            Some(outcome) => client.go_on(commands::OPEN, outcome),
+            None => kept.push_back((client, fd_socket)),
         }
         if !kept.is_empty() && !pool::has_ready() {
             break;
@@ -150,33 +155,26 @@ fn look_at_opens(context: &Context) {
 }
 
 fn look_at_starts(context: &Context) {
-    let waiting = std::mem::take(&mut lock().starts);
-    let mut kept = VecDeque::new();
-    for postponed in waiting {
-        match start_again(context, postponed.client_id) {
-            Some(outcome) => postponed.unblock(commands::START, outcome),
-            None => kept.push_back(postponed),
+    let mut waiting = std::mem::take(&mut lock().starts);
+    waiting.retain(|client| match start_again(context, client.client_id) {
+        Some(outcome) => {
+            client.go_on(commands::START, outcome);
+            false
         }
-    }
-    lock().starts = kept;
+        None => true,
+    });
+    lock().starts = waiting;
 }
 
 impl Lists {
-    fn of(&mut self, command: Command) -> &mut VecDeque<Postponed> {
-        match command {
-            Command::Open(_) => &mut self.opens,
-            Command::Start => &mut self.starts,
-        }
-    }
-
     fn count(&self) -> usize {
         self.opens.len() + self.starts.len()
     }
 }
 
-impl Postponed {
+impl Waiting {
     /// Has the server go on with the client, whose `name`d command came to this.
-    fn unblock(self, name: &str, outcome: Result<(), Refusal>) {
+    fn go_on(self, name: &str, outcome: Result<(), Refusal>) {
         unblock(self.blocked, outcome.err().map(|refusal| refusal.reply_to(name).to_string()));
     }
 }
@@ -227,8 +225,8 @@ extern "C" fn disconnected(
     let waited = {
         let mut lists = lock();
         let before = lists.count();
-        lists.opens.retain(|postponed| postponed.blocked != blocked);
-        lists.starts.retain(|postponed| postponed.blocked != blocked);
+        lists.opens.retain(|(client, _)| client.blocked != blocked);
+        lists.starts.retain(|client| client.blocked != blocked);
         pool::note_waiting(lists.opens.len());
         lists.count() < before
     };
@@ -238,5 +236,5 @@ extern "C" fn disconnected(
 }
 
 fn lock() -> MutexGuard<'static, Lists> {
-    POSTPONED.lock().unwrap_or_else(PoisonError::into_inner)
+    LISTS.lock().unwrap_or_else(PoisonError::into_inner)
 }

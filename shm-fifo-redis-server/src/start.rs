@@ -2,7 +2,7 @@
 
 use crate::client::{self, Client, Unsuitable};
 use crate::offers::{self, Claim};
-use crate::postponed::{self, Command};
+use crate::postponed;
 use crate::refusal::Refusal;
 use redis_module::{Context, RedisString};
 use shm_fifo::{TOKEN_BYTES, vfd};
@@ -24,7 +24,7 @@ pub(crate) fn start(context: &Context, args: &[RedisString]) -> Result<(), Refus
     if may_enter(context, client_id, fd) {
         return enter(client_id, fd);
     }
-    postponed::postpone(context, client_id, Command::Start).ok_or(Unsuitable::UnsentReplies.into())
+    postponed::postpone_start(context, client_id).ok_or(Unsuitable::UnsentReplies.into())
 }
 
 fn has_moved(client_id: u64) -> bool {
