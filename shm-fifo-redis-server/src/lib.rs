@@ -24,6 +24,7 @@ mod pool;
 mod postponed;
 mod refusal;
 mod registration;
+mod server;
 mod start;
 mod status;
 

@@ -3,7 +3,7 @@
 use crate::client::{self, Client, Transport};
 use crate::offers::{self, Way};
 use crate::refusal::Refusal;
-use crate::{config, interpose, pool, postponed};
+use crate::{config, interpose, pool, postponed, server};
 use redis_module::{Context, RedisString};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Region, doorbell, vfd};
@@ -34,7 +34,8 @@ pub(crate) fn open(context: &Context, args: &[RedisString]) -> Result<(), Refusa
     interpose::verify();
     // Nobody overtakes those who wait.
     if postponed::opens() == 0 {
-        if let Some(region) = pool::take(used_bytes) {
+        let ready = pool::take(used_bytes).or_else(|| make_at_once(context));
+        if let Some(region) = ready {
             return offer(&client, fd_socket, region);
         }
         // None that it could be the reason of.
@@ -44,6 +45,14 @@ pub(crate) fn open(context: &Context, args: &[RedisString]) -> Result<(), Refusa
         .ok_or_else(|| Refusal::Region("the server blocks no clients".into()))?;
     pool::adjust(used_bytes);
     Ok(())
+}
+
+/// A region that none is ready for, where it is small and to wait costs more than to make it.
+fn make_at_once(context: &Context) -> Option<io::Result<Region>> {
+    const SMALL_BYTES: usize = 1 << 20;
+    let ring_bytes = config::ring_bytes();
+    let is_small = Region::bytes_with_rings_of(ring_bytes) <= SMALL_BYTES;
+    (is_small && server::stops_a_thread_to_block(context)).then(|| Region::create(ring_bytes))
 }
 
 /// Looks again whether there is a region for a client that waits for one. `None` if it has to

@@ -4,10 +4,10 @@ use crate::client::{self, Client, Unsuitable};
 use crate::offers::{self, Claim};
 use crate::postponed;
 use crate::refusal::Refusal;
+use crate::server;
 use redis_module::{Context, RedisString};
 use shm_fifo::{TOKEN_BYTES, vfd};
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
 
 const ANSWER: &[u8] = b"+OK\r\n";
 
@@ -50,11 +50,7 @@ fn may_enter(context: &Context, client_id: u64, fd: RawFd) -> bool {
 /// Whether a thread of the server may be sending something at this moment, of which the
 /// main thread, which asks, hears later: Valkey's io-threads.
 fn threads_may_send(context: &Context) -> bool {
-    static IS_VALKEY: OnceLock<bool> = OnceLock::new();
-    let server = || context.server_info("server");
-    let is_valkey = || server().field("valkey_version").is_some();
-    *IS_VALKEY.get_or_init(is_valkey)
-        && server().field("io_threads_active").is_none_or(|active| active.as_slice() != b"0")
+    server::is_valkey(context) && server::has_active_io_threads(context)
 }
 
 fn all_is_sent(context: &Context, client_id: u64) -> bool {
