@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use support::{HandMade, Offer, PATIENCE, ServerOptions, TestServer, request, wait_until};
 
-const MANY: usize = 400;
+const MANY: usize = 250;
 
 fn connected(server: &TestServer) -> UnixStream {
     let socket = UnixStream::connect(server.socket()).unwrap();

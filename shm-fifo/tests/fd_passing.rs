@@ -68,7 +68,7 @@ fn a_descriptor_arrives_behind_what_else_the_socket_asks_for() {
     let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut [0; 16], 0).unwrap();
 
     assert_eq!(received, 5);
-    assert_eq!(identity(&fd.expect("one was sent")), identity(&file));
+    assert_eq!(identity(fd.expect("one was sent")), identity(&file));
 }
 
 #[test]
