@@ -6,7 +6,7 @@ use crate::error::{Corrupt, SharedWord};
 use crate::layout::{FifoHeader, MAILBOX_BYTES};
 use crate::memory::{RingBytes, prefetch_to_write, total_bytes};
 use crate::park::{self, PublishFence, SpaceWatch};
-#[cfg(feature = "virtual-fd")]
+#[cfg(all(feature = "virtual-fd", not(loom)))]
 use crate::position::Position as _;
 use crate::position::{advance, distance};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
@@ -62,7 +62,7 @@ impl<'m> Producer<'m> {
 
     /// Bytes that the consumer may still read: none if it has ended, or claims to be where it
     /// cannot be.
-    #[cfg(feature = "virtual-fd")]
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
     pub(crate) fn unread_bytes(&self) -> usize {
         // ORDERING E2, Acquire: as in `free_bytes`.
         let head = self.header.consumer.head.load(Acquire);
@@ -74,7 +74,7 @@ impl<'m> Producer<'m> {
     }
 
     /// Where in the ring the next byte would be.
-    #[cfg(feature = "virtual-fd")]
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
     pub(crate) fn index(&self) -> usize {
         self.published.masked(self.capacity() - 1)
     }

@@ -365,8 +365,16 @@ mod tests {
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, kernel_made.as_raw_fd(), Some(event))
             .expect("registered");
 
+        let other = sys::eventfd().expect("an eventfd");
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, other.as_raw_fd(), Some(event))
+            .expect("registered");
+
         let found = find_registration(kernel_made.as_raw_fd());
 
-        assert_eq!(found, Some(Registration { epfd, mask: 0x19, data: 0xABCD_EF01_2345 }));
+        let registration = Registration { epfd, mask: 0x19, data: 0xABCD_EF01_2345 };
+        assert_eq!(found, Some(registration));
+        // The next one is not looked for again.
+        let remembered = slot(other.as_raw_fd()).and_then(Slot::registration);
+        assert_eq!(remembered, Some(registration));
     }
 }
