@@ -17,6 +17,7 @@ mod alloc;
 mod connection;
 mod epoll;
 mod errno;
+mod hidden;
 #[cfg(not(test))]
 mod hooks;
 mod init;

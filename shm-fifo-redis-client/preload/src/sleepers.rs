@@ -98,6 +98,15 @@ impl Connection {
         sleepers.threads == 0 && self.attend_alone()
     }
 
+    /// The socket has ended: that wakes all who sleep on it, whoever takes the doorbells before.
+    #[cold]
+    pub(crate) fn hear_the_end(&self) {
+        let _sleepers = lock(&self.sleepers);
+        if let Some(ring) = self.ring() {
+            ring.listen(self.fd());
+        }
+    }
+
     fn announce(&self, sleepers: &mut Sleepers, interest: Interest, noticed: Option<u64>) -> bool {
         let may_sleep = match self.phase() {
             Phase::Shared if noticed.is_some() || !self.is_ready(interest) => {

@@ -122,6 +122,16 @@ pub(crate) fn without_first<'a>(sources: &'a [IoSlice<'a>], mut skip: usize) -> 
     sources.iter().map(rest).filter(|rest| !rest.is_empty()).collect()
 }
 
+/// The first bytes of `sources`, so many at most.
+pub(crate) fn first_of<'a>(sources: &'a [IoSlice<'a>], mut left: usize) -> Vec<IoSlice<'a>> {
+    let first = |source: &'a IoSlice<'a>| {
+        let count = left.min(source.len());
+        left -= count;
+        IoSlice::new(&source[..count])
+    };
+    sources.iter().map(first).filter(|first| !first.is_empty()).collect()
+}
+
 /// One buffer as a span.
 pub(crate) fn span(buffer: *const c_void, length: usize) -> iovec {
     iovec { iov_base: buffer.cast_mut(), iov_len: length }

@@ -138,6 +138,13 @@ pub(crate) fn is_writable(socket: RawFd) -> bool {
     ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
 }
 
+/// Whether the socket's peer has ended. Takes nothing.
+pub(crate) fn has_hung_up(socket: RawFd) -> bool {
+    const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut entry = [pollfd { fd: socket, events: libc::POLLRDHUP, revents: 0 }];
+    ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+}
+
 /// Sends without waiting and without SIGPIPE.
 pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -192,14 +199,14 @@ pub(crate) fn ppoll(
 pub(crate) fn epoll_create(below: RawFd) -> Result<RawFd, Errno> {
     // SAFETY: takes no pointer.
     let low = unsafe { call!(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC) }?;
-    raised(low, below)
+    Ok(raised(RawFd::try_from(low).unwrap_or(-1), below))
 }
 
 /// `eventfd(2)`, non-blocking and close-on-exec, with a number not less than `below`.
 pub(crate) fn eventfd(below: RawFd) -> Result<RawFd, Errno> {
     // SAFETY: takes no pointer.
     let low = unsafe { call!(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }?;
-    raised(low, below)
+    Ok(raised(RawFd::try_from(low).unwrap_or(-1), below))
 }
 
 /// Adds one to an eventfd. Failing means that it is signalled as far as it can be.
@@ -209,18 +216,17 @@ pub(crate) fn signal_eventfd(fd: RawFd) {
     let _result = unsafe { call!(libc::SYS_write, fd, &raw const one, size_of_val(&one)) };
 }
 
-/// Another number, not below `below`, for the descriptor `low`.
-fn raised(low: c_long, below: RawFd) -> Result<RawFd, Errno> {
+/// Another number, not below `below`, for the descriptor `low`, which is closed.
+pub(crate) fn raised(low: RawFd, below: RawFd) -> RawFd {
     // SAFETY: takes no pointer.
     let high = unsafe { call!(libc::SYS_fcntl, low, libc::F_DUPFD_CLOEXEC, below) };
-    let low = RawFd::try_from(low).unwrap_or(-1);
-    match high {
-        Ok(high) => {
+    match high.map(RawFd::try_from) {
+        Ok(Ok(high)) => {
             close(low);
-            Ok(RawFd::try_from(high).unwrap_or(-1))
+            high
         }
         // A program that may not have so many.
-        Err(_) => Ok(low),
+        _ => low,
     }
 }
 
@@ -274,10 +280,22 @@ pub(crate) fn is_open(fd: RawFd) -> bool {
     unsafe { call!(libc::SYS_fcntl, fd, libc::F_GETFD) }.is_ok()
 }
 
-/// Lets `fd` end with the program's image, at `execve(2)`.
-pub(crate) fn close_on_exec(fd: RawFd) {
+/// Lets `fd` end with the program's image, at `execve(2)`. Returns whether it would not have.
+pub(crate) fn close_on_exec(fd: RawFd) -> bool {
     // SAFETY: takes no pointer. What is not open needs no flag.
-    let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    let flags = unsafe { call!(libc::SYS_fcntl, fd, libc::F_GETFD) };
+    let is_kept = flags.is_ok_and(|flags| flags & c_long::from(libc::FD_CLOEXEC) == 0);
+    if is_kept {
+        // SAFETY: takes no pointer.
+        let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    is_kept
+}
+
+/// The contrary.
+pub(crate) fn keep_on_exec(fd: RawFd) {
+    // SAFETY: takes no pointer.
+    let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, 0) };
 }
 
 /// The socket's `SO_SNDTIMEO`, if it has one.
@@ -325,6 +343,15 @@ pub(crate) fn monotonic_ns() -> u64 {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// The same as of the last tick, some milliseconds ago at most: a few loads, where the moment
+/// itself takes long.
+pub(crate) fn tick_ns() -> u64 {
+    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 

@@ -208,6 +208,13 @@ pub(crate) fn make_private(fd: RawFd) {
     }
 }
 
+/// `fd` is none of our own any more. Returns whether it was until now: a program may have
+/// closed it where nobody saw it, and been given the number.
+pub(crate) fn unmake_private(fd: RawFd) -> bool {
+    let unmade = |slot: &Slot| slot.kind.compare_exchange(PRIVATE, EMPTY, AcqRel, Acquire).is_ok();
+    slot(fd).is_some_and(unmade)
+}
+
 /// Whether `fd` is one of our own.
 pub(crate) fn is_private(fd: RawFd) -> bool {
     slot(fd).is_some_and(|slot| slot.kind.load(Acquire) == PRIVATE)

@@ -51,6 +51,7 @@ tested_by_both_kinds! {
     // The C library's own threads read it: it stays on its socket.
     aio_before_it_moves: 0,
     aio_after_it_moved: 1,
+    reads_no_fewer: 2,
 }
 
 tested_by_both_kinds! {
@@ -63,6 +64,7 @@ tested_by_both_kinds! {
     deferred_or_not: 1,
     interrupts_a_read: 1,
     restarts_a_read: 1,
+    ends_a_read_of_all: 1,
     signalled_by_fcntl: 1,
     signalled_by_ioctl: 1,
     // The kernel is to say when something comes: it stays on its socket.
@@ -132,7 +134,7 @@ fn the_server_is_gone(end: fn(&mut Server)) {
                     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
                 let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
                 assert_eq!(lines.next().unwrap().unwrap(), "waiting");
-                assert_eq!(server.moved(), if preloaded { 4 } else { 0 });
+                assert_eq!(server.moved(), if preloaded { 5 } else { 0 });
                 end(&mut server);
                 child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
                 assert!(child.wait().unwrap().success(), "{kind:?}, preloaded: {preloaded}");

@@ -4,7 +4,7 @@ use super::{
     Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner, Phase, Served, lock,
 };
 use crate::errno::Errno;
-use crate::spans::{Spans, without_first};
+use crate::spans::{Spans, first_of, without_first};
 use crate::{signals, spin, sys};
 use shm_fifo::{Duplex, Interest, SpinPolicy};
 use std::io::Read as _;
@@ -166,24 +166,37 @@ impl Connection {
     }
 
     /// There is nothing to read in the ring: whether the socket says that nothing comes any
-    /// more. It is asked a thousand times a second at most, and not by who is going to wait
-    /// on it.
+    /// more. Who is going to wait on it need not ask.
     fn hears_of_the_end(self: &Arc<Self>, manner: Manner) -> bool {
-        const INTERVAL_NS: u64 = 1_000_000;
         if self.may_wait(manner) || self.phase() != Phase::Shared {
             return false;
         }
         // It may have been heard since the ring was looked into.
-        if self.has_ended() {
-            return true;
-        }
-        let now_ns = sys::monotonic_ns();
-        if now_ns.saturating_sub(self.looked_ns.load(Relaxed)) < INTERVAL_NS {
-            return false;
-        }
-        self.looked_ns.store(now_ns, Relaxed);
-        self.attend(None);
         self.has_ended()
+            || self.is_time_to_look() && {
+                self.attend(None);
+                self.has_ended()
+            }
+    }
+
+    /// Something is about to be written, which a socket would refuse whose peer has ended.
+    #[inline]
+    fn look_before_writing(&self) {
+        if self.is_time_to_look() && sys::has_hung_up(self.fd()) {
+            self.hear_the_end();
+        }
+    }
+
+    /// Whether the socket is to be asked, which rings do not tell of their peer's end: once
+    /// in each tick of the clock.
+    #[inline]
+    fn is_time_to_look(&self) -> bool {
+        let tick_ns = sys::tick_ns();
+        let is_time = self.looked_ns.load(Relaxed) != tick_ns;
+        if is_time {
+            self.looked_ns.store(tick_ns, Relaxed);
+        }
+        is_time
     }
 
     /// Bytes that can be read without waiting; `None` if the kernel knows.
@@ -212,7 +225,10 @@ impl Connection {
         let mut written = 0;
         loop {
             let result = match self.phase() {
-                Phase::Shared => self.write_ring(sources, written),
+                Phase::Shared => {
+                    self.look_before_writing();
+                    self.write_ring(sources, written)
+                }
                 // What the server has said meanwhile may be its end.
                 Phase::Starting
                     if {
@@ -292,7 +308,21 @@ impl Connection {
         if self.write_shut.load(Relaxed) {
             return Some(Err(Errno::PIPE));
         }
-        Some(ring.write(self.fd(), &without_first(sources, skip)).map_err(Errno::from))
+        let rest = without_first(sources, skip);
+        let first = first_of(&rest, self.early_room());
+        if first.is_empty() {
+            return Some(Err(Errno::AGAIN));
+        }
+        let written = ring.write(self.fd(), &first).map_err(Errno::from);
+        self.early_bytes.fetch_add(written.unwrap_or(0), Relaxed);
+        Some(written)
+    }
+
+    /// How much more may be written before the server has answered: if it refuses, all of it
+    /// has to go into its socket at once.
+    pub(super) fn early_room(&self) -> usize {
+        const MAX_BYTES: usize = 16 << 10;
+        MAX_BYTES.saturating_sub(self.early_bytes.load(Relaxed))
     }
 
     // Waiting.

@@ -129,7 +129,9 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
             }
             Entry::Connection(connection) => connection.add_fd(copy),
             Entry::Epoll(epoll) => epoll.add_fd(copy),
-            Entry::Inherited => sys::close_on_exec(copy),
+            Entry::Inherited => {
+                sys::close_on_exec(copy);
+            }
         }
         table::fill(copy, entry);
     });

@@ -628,6 +628,44 @@ static void least_bytes(void) {
     close(fd);
 }
 
+static volatile pid_t least_reader;
+
+static void *reads_at_least(void *connection) {
+    char buffer[64];
+    least_reader = gettid();
+    return (void *)recv(*(int *)connection, buffer, sizeof buffer, 0);
+}
+
+/* A read that waits, waits for so many. */
+static void reads_no_fewer(void) {
+    int fd = moved_connection(), other = open_connection(), least = 2 * PONG_LENGTH;
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least) == 0);
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        void *count;
+        char buffer[64];
+        least_reader = 0;
+        CHECK(pthread_create(&thread, NULL, reads_at_least, &fd) == 0);
+        while (!least_reader) {}
+        wait_until_in(least_reader, SYS_recvfrom, SYS_recvfrom);
+        send_ping(fd);
+        /* The first reply is there by then. */
+        for (int j = 0; j < 3; j++) {
+            send_ping(other);
+            read_pong(other);
+        }
+        send_ping(fd);
+        CHECK(pthread_join(thread, &count) == 0 && (ssize_t)count == 2 * PONG_LENGTH);
+        send_ping(fd);
+        while (recv(fd, buffer, sizeof buffer, MSG_PEEK | MSG_DONTWAIT) < 0) CHECK(errno == EAGAIN);
+        /* Who wants fewer, or does not wait, gets what there is. */
+        CHECK(recv(fd, buffer, 1, 0) == 1);
+        CHECK(recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) == PONG_LENGTH - 1);
+    }
+    close(fd);
+    close(other);
+}
+
 /* ---- sent is sent ---- */
 
 /* A connection that stays on its socket: to an address that nobody has named. */
@@ -734,15 +772,28 @@ static void by_write(int fd) {
     for (int i = 0; i < 3; i++) CHECK(send(fd, PING, PING_LENGTH, MSG_NOSIGNAL) == -1 && errno == EPIPE);
 }
 
+/* Until the clock has ticked: what was known before is no news then. */
+static void wait_for_a_tick(void) {
+    struct timespec before, now;
+    CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &before) == 0);
+    do {
+        CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &now) == 0);
+    } while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+}
+
 /* Says that it waits, and is told when the server is gone. */
 static void the_server_is_gone(void) {
     void (*const look[])(int) = {by_dont_wait, by_peek, by_read, by_poll};
     enum { WAYS = sizeof look / sizeof *look };
-    int fds[WAYS];
+    int fds[WAYS], writes = moved_connection();
     for (int i = 0; i < WAYS; i++) fds[i] = moved_connection();
     puts("waiting");
     fflush(stdout);
     CHECK(getchar() == '\n');
+    wait_for_a_tick();
+    by_write(writes);
+    by_dont_wait(writes);
+    close(writes);
     /* Each connection is looked at in another way first, then in all of them. */
     for (int i = 0; i < WAYS; i++) {
         for (int again = 0; again < 3; again++) look[i](fds[i]);
@@ -760,7 +811,7 @@ static const struct test TESTS[] = {
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
-    TEST(aio_after_it_moved), TEST(least_bytes), TEST(sent_before_a_sleep), TEST(sent_before_exec),
+    TEST(aio_after_it_moved), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
     TEST(sent_before_exit), TEST(sent_before_sigterm), TEST(sent_before_sigkill), TEST(the_server_is_gone),
 };
 
