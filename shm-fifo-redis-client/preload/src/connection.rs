@@ -17,6 +17,7 @@ mod bytes;
 mod evidence;
 mod fate;
 mod moving;
+mod waiting;
 mod watchers;
 
 use crate::errno::Errno;

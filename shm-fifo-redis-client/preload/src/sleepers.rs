@@ -50,8 +50,19 @@ impl Connection {
     /// whether it may: `false`, nothing announced, if that is there.
     #[must_use = "on false it is there: do not sleep"]
     pub(crate) fn join(&self, interest: Interest) -> bool {
+        self.join_behind(interest, self.noticed())
+    }
+
+    /// The same for a call on this connection alone: it takes whatever comes, though it may
+    /// be less than the program wants to hear of.
+    #[must_use = "on false it is there: do not sleep"]
+    pub(crate) fn join_alone(&self, interest: Interest) -> bool {
+        self.join_behind(interest, None)
+    }
+
+    fn join_behind(&self, interest: Interest, noticed: Option<u64>) -> bool {
         let mut sleepers = lock(&self.sleepers);
-        let may_sleep = self.announce(&mut sleepers, interest, self.noticed());
+        let may_sleep = self.announce(&mut sleepers, interest, noticed);
         sleepers.threads += u32::from(may_sleep);
         may_sleep
     }

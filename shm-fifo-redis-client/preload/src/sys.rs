@@ -122,6 +122,15 @@ pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The same within `left_ns`; no signal restarts it.
+pub(crate) fn wait_readable(socket: RawFd, left_ns: Option<u64>) -> Result<(), Errno> {
+    let mut entry = [pollfd { fd: socket, events: libc::POLLIN, revents: 0 }];
+    match ppoll(&mut entry, left_ns.map(timespec_of), null())? {
+        0 => Err(Errno::AGAIN),
+        _ => Ok(()),
+    }
+}
+
 /// What there is on the socket, as far as it fits, without taking it; none is the end.
 pub(crate) fn peek(socket: RawFd, target: &mut [u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
@@ -298,13 +307,14 @@ pub(crate) fn keep_on_exec(fd: RawFd) {
     let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, 0) };
 }
 
-/// The socket's `SO_SNDTIMEO`, if it has one.
-pub(crate) fn send_timeout(socket: RawFd) -> Option<timespec> {
+/// The socket's `SO_RCVTIMEO` or `SO_SNDTIMEO`, whichever is named, if it has one.
+pub(crate) fn timeout_ns(socket: RawFd, name: c_int) -> Option<u64> {
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut timeout: libc::timeval = unsafe { std::mem::zeroed() };
-    socket_option(socket, libc::SO_SNDTIMEO, &mut timeout)?;
-    let some = timeout.tv_sec != 0 || timeout.tv_usec != 0;
-    some.then(|| timespec { tv_sec: timeout.tv_sec, tv_nsec: timeout.tv_usec * 1000 })
+    socket_option(socket, name, &mut timeout)?;
+    let us = timeout.tv_sec.cast_unsigned().saturating_mul(1_000_000);
+    let us = us.saturating_add(timeout.tv_usec.cast_unsigned());
+    (us > 0).then_some(us.saturating_mul(1000))
 }
 
 /// Whether `fd` is a stream socket.
@@ -344,6 +354,12 @@ pub(crate) fn monotonic_ns() -> u64 {
     // SAFETY: writes one timespec; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+fn timespec_of(ns: u64) -> timespec {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
+    timespec { tv_sec: seconds, tv_nsec: rest }
 }
 
 /// The same as of the last tick, some milliseconds ago at most: a few loads, where the moment

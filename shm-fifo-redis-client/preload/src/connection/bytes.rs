@@ -1,15 +1,14 @@
-//! The bytes of a connection: reading, writing, and waiting to.
+//! The bytes of a connection: reading and writing.
 
-use super::{
-    Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner, Phase, Served, lock,
-};
+use super::waiting::Wait;
+use super::{Connection, Manner, Phase, Served, lock};
 use crate::errno::Errno;
 use crate::spans::{Spans, first_of, without_first};
-use crate::{signals, spin, sys};
-use shm_fifo::{Duplex, Interest, SpinPolicy};
+use crate::{signals, sys};
+use shm_fifo::{Duplex, Interest};
 use std::io::Read as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard};
 
 /// What a read finds now.
 enum Found {
@@ -25,18 +24,21 @@ impl Connection {
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
     pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
+        // A read that waits, waits for so many.
+        let enough =
+            if manner.wait_all { wanted } else { wanted.min(self.least_bytes.load(Relaxed)) };
         let mut filled = 0;
         let mut is_past_kept = false;
-        let mut has_waited = false;
+        let mut wait = Wait::new(Interest::READABLE);
         loop {
             match self.read_now(spans, filled, manner.peek, is_past_kept) {
                 Found::ByKernel if filled == 0 => return Served::ByKernel,
                 // What is there behind kept bytes is not peeked at.
                 Found::ByKernel if manner.peek => return Served::Done(Ok(filled)),
-                Found::ByKernel => {
-                    filled += self.read_rest(spans, filled, manner);
-                    return Served::Done(Ok(filled));
-                }
+                Found::ByKernel => match self.read_rest(spans, filled, manner) {
+                    Some(rest) => return Served::Done(Ok(filled + rest)),
+                    None => continue,
+                },
                 Found::Kept(count) => {
                     filled += count;
                     if filled >= wanted {
@@ -51,11 +53,11 @@ impl Connection {
                 Found::Done(Ok(0)) => return Served::Done(Ok(filled)),
                 Found::Done(Ok(count)) => {
                     filled += count;
-                    if !has_waited {
+                    if !wait.has_begun() {
                         self.note_no_wait();
                     }
                     // What is peeked at stays: waiting for more would find it again.
-                    if manner.peek || !manner.wait_all || filled >= wanted {
+                    if manner.peek || filled >= enough {
                         return Served::Done(Ok(filled));
                     }
                 }
@@ -67,18 +69,17 @@ impl Connection {
                 Found::Done(Err(errno)) if filled == 0 => return Served::Done(Err(errno)),
                 Found::Done(Err(_)) => return Served::Done(Ok(filled)),
             }
-            if let Err(errno) = self.wait_alone(Interest::READABLE, manner.dont_wait) {
+            if let Err(errno) = self.wait_alone(&mut wait, manner.dont_wait, filled > 0) {
                 return Served::Done(if filled > 0 { Ok(filled) } else { Err(errno) });
             }
-            has_waited = true;
         }
     }
 
     /// Fills the rest from the socket: the beginning was kept, and the connection is
-    /// there again. How many bytes that were.
-    fn read_rest(self: &Arc<Self>, spans: Spans<'_>, skip: usize, manner: Manner) -> usize {
+    /// there again. How many bytes that were; `None` if it begins to move at this moment.
+    fn read_rest(self: &Arc<Self>, spans: Spans<'_>, skip: usize, manner: Manner) -> Option<usize> {
         if !self.enter() {
-            return 0;
+            return None;
         }
         let dont_wait = manner.dont_wait || self.is_nonblocking();
         let filled = spans.fill(skip, |target| {
@@ -88,7 +89,7 @@ impl Connection {
             Ok::<_, Errno>(count)
         });
         self.leave();
-        filled.unwrap_or(0)
+        Some(filled.unwrap_or(0))
     }
 
     fn read_now(
@@ -223,6 +224,7 @@ impl Connection {
             return Served::Done(Ok(0));
         }
         let mut written = 0;
+        let mut wait = Wait::new(Interest::WRITABLE);
         loop {
             let result = match self.phase() {
                 Phase::Shared => {
@@ -264,7 +266,7 @@ impl Connection {
                 }
             }
             self.want_space();
-            if let Err(errno) = self.wait_alone(Interest::WRITABLE, dont_wait) {
+            if let Err(errno) = self.wait_alone(&mut wait, dont_wait, written > 0) {
                 return Served::Done(if written > 0 { Ok(written) } else { Err(errno) });
             }
         }
@@ -323,87 +325,5 @@ impl Connection {
     pub(super) fn early_room(&self) -> usize {
         const MAX_BYTES: usize = 16 << 10;
         MAX_BYTES.saturating_sub(self.early_bytes.load(Relaxed))
-    }
-
-    // Waiting.
-
-    /// Waits for `interest` in a call on this file descriptor alone.
-    fn wait_alone(self: &Arc<Self>, interest: Interest, dont_wait: bool) -> Result<(), Errno> {
-        if dont_wait || self.is_nonblocking() {
-            return Err(Errno::AGAIN);
-        }
-        self.note_blocking_wait();
-        if self.spin(interest) || !self.join(interest) {
-            return Ok(());
-        }
-        let woken = signals::let_in(|| match interest.writable {
-            true => self.sleep_for_space(),
-            false => sys::wait_for_byte(self.fd()),
-        });
-        let woken = woken.unwrap_or_else(|interrupted| match interrupted.restarts {
-            true => Err(Errno(libc::ERESTART)),
-            false => Err(Errno(libc::EINTR)),
-        });
-        // Whatever else it is, it is to be heard on the socket.
-        let is_over = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
-        self.part(interest, woken.is_ok());
-        if is_over { woken } else { Ok(()) }
-    }
-
-    /// Whether a read that is the kernel's waits, where there is nothing to read.
-    pub(crate) fn may_wait(&self, manner: Manner) -> bool {
-        !manner.dont_wait && !self.is_nonblocking()
-    }
-
-    fn sleep_for_space(&self) -> Result<(), Errno> {
-        let fd = self.fd();
-        let Some(timeout) = sys::send_timeout(fd) else {
-            // Signals restart this one, as they do a write that may wait for ever. The
-            // time that reading may take is none of it.
-            return match sys::wait_for_byte(fd) {
-                Err(Errno::AGAIN) => Ok(()),
-                woken => woken,
-            };
-        };
-        let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
-        match sys::ppoll(&mut entry, Some(timeout), std::ptr::null())? {
-            0 => Err(Errno::AGAIN),
-            _ => Ok(()),
-        }
-    }
-
-    /// Spins for `interest`, if that may pay. Returns whether it came.
-    fn spin(&self, interest: Interest) -> bool {
-        let Some(mut policy) = self.spinning() else { return false };
-        spin::until(&mut policy, || self.is_ready(interest), |_| signals::is_waiting())
-    }
-
-    /// The policy, if spinning for this connection may pay.
-    pub(crate) fn spinning(&self) -> Option<MutexGuard<'_, SpinPolicy>> {
-        // One thread spins at a time; another sleeps.
-        let policy = self.policy.try_lock().ok()?;
-        self.ring()?.may_spin(&policy).then_some(policy)
-    }
-
-    pub(crate) fn forget_mode(&self) {
-        let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
-        let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();
-        if before != MODE_UNKNOWN && is_changed {
-            self.forget_waiting();
-        }
-    }
-
-    /// Whether the file descriptor is in non-blocking mode.
-    pub(crate) fn is_nonblocking(&self) -> bool {
-        match self.blocking.load(Relaxed) {
-            MODE_BLOCKING => false,
-            MODE_NONBLOCKING => true,
-            _ => {
-                let nonblocking = sys::is_nonblocking(self.fd());
-                let mode = if nonblocking { MODE_NONBLOCKING } else { MODE_BLOCKING };
-                self.blocking.store(mode, Relaxed);
-                nonblocking
-            }
-        }
     }
 }
