@@ -36,5 +36,6 @@ mod spans;
 mod spin;
 mod sys;
 mod table;
+mod thread;
 mod track;
 mod trial;

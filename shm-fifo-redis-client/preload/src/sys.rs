@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::Errno;
+use crate::thread;
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
 use std::ptr::null;
@@ -411,8 +412,5 @@ pub(crate) fn set_signal_mask(mask: u64) {
 
 /// A number that no other thread of this process has.
 pub(crate) fn thread() -> u64 {
-    thread_local! {
-        static PLACE: u8 = const { 0 };
-    }
-    PLACE.with(|place| std::ptr::from_ref(place).addr() as u64)
+    std::ptr::from_ref(thread::own()).addr() as u64
 }
