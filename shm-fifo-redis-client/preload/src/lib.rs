@@ -32,6 +32,7 @@ mod report;
 mod settings;
 mod signals;
 mod sleepers;
+mod sleeps;
 mod spans;
 mod spin;
 mod sys;

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::thread::{self, Thread};
-use crate::{real, sys};
+use crate::{real, sleeps, sys};
 use libc::{c_int, c_void, sigaction as Action, siginfo_t, ucontext_t};
 use std::mem::transmute;
 use std::sync::atomic::AtomicI32;
@@ -32,6 +32,10 @@ pub(crate) struct Interrupted {
 pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
     let thread = thread::own();
     let was_busy = thread.is_busy.replace(true);
+    if !was_busy && thread.has_sleeps.get() {
+        let here = 0;
+        sleeps::end_deeper_than(&raw const here);
+    }
     let result = work();
     thread.is_busy.set(was_busy);
     if !was_busy && thread.has_late.get() {

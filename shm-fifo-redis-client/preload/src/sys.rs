@@ -2,8 +2,8 @@
 //! `syscall` included.
 #![allow(unsafe_code)]
 
-use crate::errno::Errno;
-use crate::thread;
+use crate::errno::{self, Errno};
+use crate::{real, thread};
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
 use std::ptr::null;
@@ -114,19 +114,24 @@ fn counted(result: Result<c_long, Errno>) -> Result<usize, Errno> {
 }
 
 /// Waits, as long as the socket's receive timeout says, until there is a byte or
-/// the end on it. Takes nothing.
+/// the end on it. Takes nothing. Here a thread may be cancelled, so it is the C library's.
 pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     let mut byte = 0_u8;
-    let nobody = null::<libc::sockaddr>();
-    // SAFETY: one writable byte, and no address asked for.
-    unsafe { call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody) }?;
-    Ok(())
+    // SAFETY: one writable byte.
+    match unsafe { real::recv(socket, (&raw mut byte).cast(), 1, libc::MSG_PEEK) } {
+        ..0 => Err(Errno(errno::get())),
+        _ => Ok(()),
+    }
 }
 
-/// The same within `left_ns`; no signal restarts it.
+/// The same within `left_ns`; a signal ends it.
 pub(crate) fn wait_readable(socket: RawFd, left_ns: Option<u64>) -> Result<(), Errno> {
-    let mut entry = [pollfd { fd: socket, events: libc::POLLIN, revents: 0 }];
-    match ppoll(&mut entry, left_ns.map(timespec_of), null())? {
+    let mut entry = pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+    let left = left_ns.map(timespec_of);
+    let left = left.as_ref().map_or(null(), std::ptr::from_ref);
+    // SAFETY: one live entry, null or a live timespec, and no signal mask.
+    match unsafe { real::ppoll(&raw mut entry, 1, left, null()) } {
+        ..0 => Err(Errno(errno::get())),
         0 => Err(Errno::AGAIN),
         _ => Ok(()),
     }
@@ -393,6 +398,15 @@ pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
     let info = std::ptr::from_ref(info);
     // SAFETY: a live siginfo, which the kernel copies.
     let _result = unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
+}
+
+/// Whether this is a signal handler's own stack (sigaltstack(2)).
+pub(crate) fn is_on_signal_stack() -> bool {
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing to set, and a live struct to write.
+    let asked = unsafe { call!(libc::SYS_sigaltstack, null::<libc::stack_t>(), &raw mut now) };
+    asked.is_ok() && now.ss_flags & libc::SS_ONSTACK != 0
 }
 
 /// Sets this thread's signal mask.

@@ -7,6 +7,7 @@
 //! other in programs only, not in libraries.)
 #![allow(unsafe_code)]
 
+use crate::sleeps::Sleeps;
 use libc::siginfo_t;
 use std::arch::{asm, global_asm};
 use std::cell::{Cell, UnsafeCell};
@@ -17,10 +18,13 @@ use std::mem::MaybeUninit;
 pub(crate) struct Thread {
     /// Whether it may be in the middle of something.
     pub(crate) is_busy: Cell<bool>,
-    /// A signal was kept; the two below are it, and what was blocked before.
+    /// A signal was kept: `late`. What was blocked before is `mask`.
     pub(crate) has_late: Cell<bool>,
     /// It has made an epoll instance, and told none of anything since.
     pub(crate) made_epoll: Cell<bool>,
+    /// It is asleep, or has been: see `sleeps`.
+    pub(crate) has_sleeps: Cell<bool>,
+    pub(crate) sleeps: Cell<*mut Sleeps>,
     pub(crate) mask: Cell<u64>,
     pub(crate) late: UnsafeCell<MaybeUninit<siginfo_t>>,
 }

@@ -1,7 +1,7 @@
 //! Writing, in all its forms.
 #![allow(unsafe_code)]
 
-use super::{control, length, number};
+use super::{cancel, control, length, number};
 use crate::connection::Served;
 use crate::errno::{Errno, untouched};
 use crate::report::Reason;
@@ -23,6 +23,9 @@ fn serve(
         Entry::Inherited => return length(Err(Errno::PIPE)),
         Entry::Epoll(_) => return real(),
     };
+    if connection.is_virtual() {
+        cancel::may_end_here();
+    }
     if spans.has_null() {
         return length(Err(Errno(libc::EFAULT)));
     }
