@@ -37,6 +37,7 @@ tested_by_both_kinds! {
     two_thousand_are_idle: 2000,
     // Nobody has seen how it waits: it stays on its socket.
     waited_for_unseen: 0,
+    read_after_unseen_polls: 1,
     closed_unseen: 9,
     closed_by_syscall: 1,
     closed_in_a_loop: 6,

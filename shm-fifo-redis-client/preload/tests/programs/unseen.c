@@ -297,6 +297,18 @@ static void waited_for_unseen(void) {
     close(epfd);
 }
 
+/* It is read in blocking mode, so it moves; what it is waited for by before still sees it. */
+static void read_after_unseen_polls(void) {
+    int fd = open_connection();
+    for (int i = 0; i < 1000; i++) {
+        struct pollfd entry = {.fd = fd, .events = POLLIN};
+        send_ping(fd);
+        CHECK(unseen(SYS_ppoll, (long)&entry, 1, 0, 0, 8, 0) == 1 && entry.revents == POLLIN);
+        read_pong(fd);
+    }
+    close(fd);
+}
+
 /* ---- numbers that have a new owner ---- */
 
 static int made_file(void) { return open("/tmp", O_TMPFILE | O_RDWR, 0600); }
@@ -807,7 +819,7 @@ static void the_server_is_gone(void) {
 static const struct test TESTS[] = {
     TEST(waited_for_by_a_duplicate), TEST(another_thread_fills_the_ring), TEST(added_before_it_connects),
     TEST(changed_once_it_is_connected), TEST(shared_exclusively), TEST(deleted_and_added_around_each_event),
-    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(closed_unseen),
+    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
