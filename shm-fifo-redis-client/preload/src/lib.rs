@@ -17,6 +17,7 @@ mod alloc;
 mod connection;
 mod epoll;
 mod errno;
+mod habits;
 mod hidden;
 #[cfg(not(test))]
 mod hooks;

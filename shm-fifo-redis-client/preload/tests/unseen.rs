@@ -52,6 +52,7 @@ tested_by_both_kinds! {
     // The C library's own threads read it: it stays on its socket.
     aio_before_it_moves: 0,
     aio_after_it_moved: 1,
+    passed_on: 1,
     reads_no_fewer: 2,
 }
 

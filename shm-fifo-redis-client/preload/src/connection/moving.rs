@@ -7,7 +7,7 @@ use crate::mover::{self, Mover, Outcome, Refusal};
 use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
-use crate::{sys, table};
+use crate::{habits, sys, table};
 use shm_fifo::Duplex;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -132,6 +132,8 @@ impl Connection {
         } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
             // A child may use the socket too; or it was closed where we could not see it.
             self.give_up(Reason::SharedWithChild);
+        } else if let Some(reason) = habits::known() {
+            self.give_up(reason);
         } else if is_offered {
             self.start();
         } else if let Some(refusal) = known_refusal {

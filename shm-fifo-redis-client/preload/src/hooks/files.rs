@@ -7,7 +7,7 @@ use crate::errno::{self, untouched};
 use crate::report::Reason;
 use crate::settings::{Endpoint, Settings};
 use crate::table::{self, Entry, Watch};
-use crate::{real, report, settings, sys, thread, trial};
+use crate::{habits, real, report, settings, sys, thread, trial};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -49,6 +49,9 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     // stdio reads and writes those by itself; children inherit them.
     if fd <= libc::STDERR_FILENO || !sys::is_stream_socket(fd) {
         return;
+    }
+    if let Some(reason) = habits::known() {
+        return report::stayed(reason);
     }
     if !trial::is_passed() {
         return report::stayed(Reason::NotAttached);

@@ -330,8 +330,8 @@ static int made_by_fcntl(void) { return fcntl(file_to_copy, F_DUPFD, 0); }
 
 static int messages[2];
 
-/* A message in `messages` that brings a name of this descriptor. */
-static void send_descriptor(int fd) {
+/* Sends a message in `messages` that brings a name of this descriptor. */
+static int try_to_send_descriptor(int fd) {
     char byte = 'd', control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec span = {&byte, 1};
     struct msghdr message = {.msg_iov = &span, .msg_iovlen = 1, .msg_control = control,
@@ -339,8 +339,10 @@ static void send_descriptor(int fd) {
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     *header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    CHECK(sendmsg(messages[0], &message, 0) == 1);
+    return (int)sendmsg(messages[0], &message, 0);
 }
+
+static void send_descriptor(int fd) { CHECK(try_to_send_descriptor(fd) == 1); }
 
 static int received_descriptor(int by_recvmmsg) {
     char byte, control[CMSG_SPACE(sizeof(int))];
@@ -601,6 +603,38 @@ static void aio_after_it_moved(void) {
     }
     settle(fd);
     close(fd);
+    /* The next one may be read so: it stays on its socket. */
+    fd = moved_connection();
+    send_ping(fd);
+    CHECK(read_by_aio(fd, buffer, sizeof buffer) == PONG_LENGTH);
+    close(fd);
+}
+
+/* It is given away when it has moved, which only its own process can use: that is refused. Then
+ * none moves any more. */
+static void passed_on(void) {
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, messages) == 0);
+    int early = open_connection();
+    for (int i = 0; i < 2; i++) {
+        int fd = moved_connection();
+        errno = 0;
+        if (i == 0 && is_preloaded()) {
+            CHECK(try_to_send_descriptor(fd) == -1 && errno == EINVAL);
+        } else {
+            send_descriptor(fd);
+            close(fd);
+            fd = made_by_recvmsg();
+        }
+        settle(fd);
+        close(fd);
+    }
+    /* Also one that is there already. */
+    settle(early);
+    send_descriptor(early);
+    close(early);
+    early = made_by_recvmsg();
+    settle(early);
+    close(early);
 }
 
 /* ---- options ---- */
@@ -823,7 +857,7 @@ static const struct test TESTS[] = {
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
-    TEST(aio_after_it_moved), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
+    TEST(aio_after_it_moved), TEST(passed_on), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
     TEST(sent_before_exit), TEST(sent_before_sigterm), TEST(sent_before_sigkill), TEST(the_server_is_gone),
 };
 
