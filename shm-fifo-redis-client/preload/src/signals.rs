@@ -58,6 +58,32 @@ pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
     result
 }
 
+/// A fork begins, in this thread. Until it is done the heap is locked, and no handler may come.
+pub(crate) fn fork_begins() {
+    let thread = thread::own();
+    thread.was_busy_before_fork.set(thread.is_busy.replace(true));
+}
+
+/// It is done.
+pub(crate) fn fork_is_done() {
+    let thread = thread::own();
+    let was_busy = thread.was_busy_before_fork.get();
+    thread.is_busy.set(was_busy);
+    if !was_busy && thread.has_late.get() {
+        thread.deliver_late();
+    }
+}
+
+/// The same in the child: a signal that came before is its parent's.
+pub(crate) fn fork_is_done_in_child() {
+    let thread = thread::own();
+    if thread.has_late.get() && thread.kept_by.get() != sys::process_id() {
+        thread.has_late.set(false);
+        sys::set_signal_mask(thread.mask.get());
+    }
+    fork_is_done();
+}
+
 /// Whether this thread is in the middle of something: a call that it makes is our own.
 #[inline]
 pub(crate) fn is_busy() -> bool {
@@ -80,6 +106,7 @@ impl Thread {
         // SAFETY: the kernel's part of the mask in the live context that it passed.
         let before = unsafe { mask.replace(!0) };
         self.mask.set(before);
+        self.kept_by.set(sys::process_id());
         self.has_late.set(true);
     }
 

@@ -41,6 +41,11 @@ impl<'a> Spans<'a> {
         self.iter().map(|span| span.iov_len).fold(0, usize::saturating_add)
     }
 
+    /// Whether it is a single buffer.
+    pub(crate) fn is_one(self) -> bool {
+        self.count == 1
+    }
+
     /// Whether one of them is nowhere: `EFAULT`.
     pub(crate) fn has_null(self) -> bool {
         self.iter().any(|span| span.iov_base.is_null() && span.iov_len > 0)

@@ -18,13 +18,15 @@ use std::mem::MaybeUninit;
 pub(crate) struct Thread {
     /// Whether it may be in the middle of something.
     pub(crate) is_busy: Cell<bool>,
-    /// A signal was kept: `late`. What was blocked before is `mask`.
+    pub(crate) was_busy_before_fork: Cell<bool>,
+    /// A signal was kept, in the process `kept_by`: `late`. What was blocked before is `mask`.
     pub(crate) has_late: Cell<bool>,
     /// It has made an epoll instance, and told none of anything since.
     pub(crate) made_epoll: Cell<bool>,
     /// It is asleep, or has been: see `sleeps`.
     pub(crate) has_sleeps: Cell<bool>,
     pub(crate) sleeps: Cell<*mut Sleeps>,
+    pub(crate) kept_by: Cell<libc::pid_t>,
     pub(crate) mask: Cell<u64>,
     pub(crate) late: UnsafeCell<MaybeUninit<siginfo_t>>,
 }

@@ -60,6 +60,7 @@ tested_by_both_kinds! {
     "handlers";
     while_a_thread_allocates: 2,
     while_two_threads_allocate: 2,
+    while_it_forks: 2,
     what_was_installed_is_told: 1,
     reset_after_one_call: 1,
     told_of_its_sender: 1,

@@ -6,7 +6,8 @@ use crate::errno::Errno;
 use crate::spans::{Spans, first_of, without_first};
 use crate::{signals, sys};
 use shm_fifo::{Duplex, Interest};
-use std::io::Read as _;
+use std::io::{self, IoSlice, Read as _};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -134,13 +135,7 @@ impl Connection {
         let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
         let fd = self.fd();
         let result = if peek {
-            // Only the first buffer: what is peeked at is always the same.
-            let mut peeked = false;
-            spans.fill(skip, |target| {
-                let count = if peeked { 0 } else { ring.peek(fd, target)? };
-                peeked = true;
-                Ok::<_, std::io::Error>(count)
-            })
+            peek_ring(ring, fd, spans, skip)
         } else {
             spans.fill(skip, |target| ring.read(fd, target))
         };
@@ -289,7 +284,7 @@ impl Connection {
     }
 
     #[inline]
-    fn write_ring(&self, sources: &[std::io::IoSlice<'_>], skip: usize) -> Result<usize, Errno> {
+    fn write_ring(&self, sources: &[IoSlice<'_>], skip: usize) -> Result<usize, Errno> {
         let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
         if skip == 0 {
             return ring.write(self.fd(), sources).map_err(Errno::from);
@@ -300,11 +295,7 @@ impl Connection {
 
     /// Writes into the ring that the server has been told to start; `None` if it has answered
     /// meanwhile.
-    fn write_early(
-        &self,
-        sources: &[std::io::IoSlice<'_>],
-        skip: usize,
-    ) -> Option<Result<usize, Errno>> {
+    fn write_early(&self, sources: &[IoSlice<'_>], skip: usize) -> Option<Result<usize, Errno>> {
         let place = lock(&self.mover);
         let ring = place.as_ref().filter(|_| self.phase() == Phase::Starting)?.ring()?;
         if self.write_shut.load(Relaxed) {
@@ -326,4 +317,17 @@ impl Connection {
         const MAX_BYTES: usize = 16 << 10;
         MAX_BYTES.saturating_sub(self.early_bytes.load(Relaxed))
     }
+}
+
+/// What is peeked at is the beginning, always: several buffers get their parts of it.
+fn peek_ring(ring: &Duplex, fd: RawFd, spans: Spans<'_>, skip: usize) -> io::Result<usize> {
+    if spans.is_one() {
+        return spans.fill(skip, |target| ring.peek(fd, target));
+    }
+    let wanted = spans.total_bytes() - skip;
+    // At least one byte, where there is none: then the ring says why.
+    let mut beginning = vec![0; wanted.min(ring.available_bytes().max(1))];
+    let count = ring.peek(fd, &mut beginning)?;
+    let mut rest = &beginning[..count];
+    spans.fill(skip, |target| rest.read(target))
 }
