@@ -155,8 +155,12 @@ impl Mover {
             };
             let part = &there[..taken];
             self.value.extend_from_slice(part);
-            let kept_bytes = unread + self.kept.len() + self.value.len();
-            if self.take(socket, taken).is_err() || kept_bytes > MAX_KEPT_BYTES {
+            if self.take(socket, taken).is_err() {
+                return self.refused(Refusal::Broken, socket);
+            }
+            if unread + self.kept.len() + self.value.len() > MAX_KEPT_BYTES {
+                // Nor may an answer come that nobody takes out any more.
+                sys::shut_down(socket, libc::SHUT_RDWR);
                 return self.refused(Refusal::Broken, socket);
             }
             let Some(kind) = value else { continue };
