@@ -6,6 +6,7 @@ mod bytes;
 use super::place::{Place, SharedPlace};
 use super::poller::Poller;
 use super::stats::COUNTERS;
+use super::unread;
 use super::usage;
 use crate::os::endpoint::Endpoint;
 use crate::os::halves::{Halves, Held};
@@ -107,12 +108,12 @@ impl Session {
         ended.close();
         // The peer wakes by the socket's end, even if a forked child keeps a copy.
         sys::shutdown(self.fd);
-        // A peer may keep the region for as long as it likes; what it may still read,
-        // our last words, is all that is left to it.
-        ended.mapping.discard_incoming();
-        let all_was_read = ended.producer.watch().has_read_all(ended.producer.position());
-        if all_was_read || self.halves.peer.is_gone() {
-            ended.mapping.discard_outgoing();
+        // A peer may keep the region for as long as it likes; what it may still read, our
+        // last words, is all that is left to it.
+        if self.peer_is_gone() {
+            ended.discard();
+        } else {
+            unread::leave(ended);
         }
     }
 

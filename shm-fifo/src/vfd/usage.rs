@@ -1,5 +1,6 @@
 //! How much the moved connections take at the moment.
 
+use super::unread;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Sessions that live, and the bytes of their regions.
@@ -15,12 +16,18 @@ pub struct Usage {
     pub sessions: usize,
     /// Bytes of memory of all their regions.
     pub region_bytes: usize,
+    /// Bytes of memory that hold what the peers of ended connections have not read.
+    pub unread_bytes: usize,
 }
 
 /// What the moved connections take at the moment.
 #[must_use]
 pub fn usage() -> Usage {
-    Usage { sessions: LIVE_SESSIONS.load(Relaxed), region_bytes: LIVE_BYTES.load(Relaxed) }
+    Usage {
+        sessions: LIVE_SESSIONS.load(Relaxed),
+        region_bytes: LIVE_BYTES.load(Relaxed),
+        unread_bytes: unread::bytes(),
+    }
 }
 
 /// One more, with a region of so many bytes.
