@@ -179,7 +179,7 @@ fn apply_wait() {
     let mode = WAIT_MODES.get(index).map_or(WaitMode::Adaptive, |(_, mode)| *mode);
     let spin_us = u32::try_from(SPIN_US.get()).unwrap_or(0);
     // Redis writes its replies just before it waits.
-    vfd::configure(WaitSettings { mode, spin_us, ring_at_next_wait: true });
+    vfd::configure(WaitSettings { mode, spin_us, notify_at_next_wait: true });
 }
 
 fn quoted(text: &RedisString) -> String {

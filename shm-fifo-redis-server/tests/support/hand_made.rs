@@ -17,7 +17,6 @@ pub(crate) mod words {
     pub(crate) const REPLIES: usize = 1536;
     pub(crate) const RINGS: usize = 4096;
 
-    pub(crate) const MAIL_START: usize = 0;
     pub(crate) const TAIL: usize = 56;
     pub(crate) const PRODUCER_CLOSED: usize = 64;
     pub(crate) const HEAD: usize = 128;
@@ -123,10 +122,7 @@ impl HandMade {
     /// Maps what was offered and sends nothing.
     pub(crate) fn not_started(offer: Offer) -> Self {
         let memory = offer.map();
-        let client = Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 };
-        // As in the chapter "Writing": no mailbox.
-        client.word(words::REQUESTS + words::MAIL_START).store(u64::MAX, SeqCst);
-        client
+        Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 }
     }
 
     /// Sends `SHM.START`.

@@ -6,12 +6,12 @@
 //! shared header once, validated, and kept in private memory.
 #![allow(unsafe_code)]
 
+use super::endpoint::Endpoint;
 use super::fork::{self, Generation};
-use crate::consumer::Consumer;
+#[cfg(feature = "virtual-fd")]
+use crate::Producer;
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
-use crate::producer::Producer;
-use crate::watch::{Positions, Watch};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
@@ -35,7 +35,7 @@ pub const TOKEN_BYTES: usize = 16;
 pub(crate) const FIRST_POSITION: u64 = 0;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const HEADER_BYTES: usize = 4096;
 /// Rings begin at a page, and have a whole number of them.
 #[cfg(feature = "virtual-fd")]
@@ -163,7 +163,6 @@ impl UnmappedRegion {
     pub fn map(self) -> io::Result<Region> {
         let Self { file, ring_bytes, token } = self;
         let region = Region::map(file, ring_bytes, Side::Creator)?;
-        region.fifo_headers().into_iter().for_each(FifoHeader::empty_mailbox);
         let header = region.header();
         for (word, random) in header.token.iter().zip(token) {
             word.store(random, Relaxed);
@@ -311,11 +310,9 @@ impl Region {
         let incoming = unsafe { self.fifo(incoming_header, incoming_ring) };
         // SAFETY: as above.
         let outgoing = unsafe { self.fifo(outgoing_header, outgoing_ring) };
-        Endpoint {
-            producer: outgoing.into_producer(FIRST_POSITION),
-            consumer: incoming.into_consumer(FIRST_POSITION),
-            mapping: self.mapping,
-        }
+        let producer = outgoing.into_producer(FIRST_POSITION);
+        let consumer = incoming.into_consumer(FIRST_POSITION);
+        Endpoint::new(producer, consumer, self.mapping)
     }
 
     fn header(&self) -> &RegionHeader {
@@ -360,25 +357,8 @@ impl AsFd for Region {
     }
 }
 
-/// One process's end of a region: the producer of one ring, the consumer of the
-/// other. [`Channel`](crate::Channel) makes a byte stream of it.
-//
-// The two ends borrow from `mapping` in truth, whatever their lifetime says:
-// only this crate may reach them, and it never lets them outlive the endpoint.
-#[derive(Debug)]
-pub struct Endpoint {
-    pub(crate) producer: Producer<'static>,
-    pub(crate) consumer: Consumer<'static>,
-    pub(crate) mapping: Mapping,
-}
-
+/// Giving the memory back.
 impl Endpoint {
-    /// Bytes of memory the region takes.
-    #[must_use]
-    pub fn total_bytes(&self) -> usize {
-        self.mapping.total_bytes()
-    }
-
     /// Gives all memory back to the system although others may keep the file: for a region
     /// that was passed on and not taken into use. It is none any more, for whoever attaches
     /// later.
@@ -417,14 +397,6 @@ impl Endpoint {
         // The first page, which whoever uses the region looks at.
         read.is_err() || entry & (PRESENT | MAPPED_ONCE) != PRESENT | MAPPED_ONCE
     }
-
-    pub(crate) fn watch(&self) -> Watch<'static> {
-        Watch::new(self.consumer.watch(), self.producer.watch())
-    }
-
-    pub(crate) fn positions(&self) -> Positions {
-        Positions { head: self.consumer.position(), tail: self.producer.position() }
-    }
 }
 
 /// The mapped memory of an endpoint; unmapped when dropped.
@@ -457,9 +429,12 @@ impl Mapping {
         Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, side, mapped_by })
     }
 
-    /// Whether this process is a forked child of the one that mapped it: there is
-    /// nothing mapped here then.
-    pub(crate) fn is_inherited(&self) -> bool {
+    /// The process that mapped it. In its forked children there is nothing mapped here.
+    pub(crate) fn mapped_by(&self) -> Generation {
+        self.mapped_by
+    }
+
+    fn is_inherited(&self) -> bool {
         self.mapped_by != fork::generation()
     }
 

@@ -18,19 +18,24 @@
 //! a forked child it is dead:
 //! reading and writing fail with `EPIPE` there.
 
+mod deferred;
 mod member;
 mod members;
+mod place;
 mod poller;
 mod session;
+mod settings;
 mod stats;
 mod table;
 mod tag;
 mod unread;
+mod usage;
+mod wait;
+mod wake;
 
+use crate::os::endpoint::Endpoint;
 use crate::os::fork::{self, Generation};
-use crate::os::region::Endpoint;
 use crate::os::sys;
-use crate::os::wait::WaitMode;
 use poller::{EPOLLOUT, Poller};
 use session::Session;
 use std::io::{self, IoSlice};
@@ -38,9 +43,10 @@ use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use table::{Registration, Slot};
 
-pub use poller::configure;
-pub use session::{SessionInfo, Usage, usage};
+pub use session::SessionInfo;
+pub use settings::{WaitSettings, configure};
 pub use stats::{Stats, stats};
+pub use usage::{Usage, usage};
 
 static PREPARED_BY: OnceLock<Generation> = OnceLock::new();
 
@@ -54,7 +60,7 @@ pub struct Errno(pub libc::c_int);
 /// # Errors
 /// If there is no memory or no file descriptor for it.
 pub fn prepare() -> io::Result<()> {
-    poller::prepare()?;
+    wake::prepare()?;
     let own = fork::prepare()?;
     PREPARED_BY.get_or_init(|| own);
     Ok(())
@@ -75,7 +81,7 @@ pub fn in_forked_child() -> bool {
 /// `greeting` is what the peer reads first, by which it knows that the move has taken
 /// place. It is published before any thread looks at what the peer has written: so a
 /// peer may write before it was greeted, and ring nobody
-/// ([`Watch::must_ring_if_entered`](crate::Watch::must_ring_if_entered)).
+/// ([`Watch::needs_notify_if_entered`](crate::Watch::needs_notify_if_entered)).
 ///
 /// # Errors
 /// `AlreadyExists` if it has moved before; otherwise what the system says when
@@ -87,7 +93,7 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::
     session.begin(endpoint, owner)?;
     let entered = greet_and_watch(slot, session, greeting);
     match entered {
-        Ok(()) if !greeting.is_empty() => session.ring_after_greeting(),
+        Ok(()) if !greeting.is_empty() => session.notify_after_greeting(),
         Ok(()) => {}
         Err(_) => session.abandon(),
     }
@@ -273,19 +279,4 @@ impl From<io::Error> for Errno {
     fn from(error: io::Error) -> Self {
         Self(error.raw_os_error().unwrap_or(libc::EIO))
     }
-}
-
-/// How connections wait; see [`WaitMode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitSettings {
-    /// The mode.
-    pub mode: WaitMode,
-    /// The longest time that one wait spins, in microseconds.
-    pub spin_us: u32,
-    /// Whether the thread that waits for a connection's events may write without
-    /// looking whether the peer sleeps: its next [`epoll_wait`] looks, once for
-    /// all connections. Only for programs that wait soon after they have written,
-    /// as event loops do that collect their replies. Where several threads wait for
-    /// one epoll instance, it has no effect.
-    pub ring_at_next_wait: bool,
 }

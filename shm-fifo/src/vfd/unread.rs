@@ -4,7 +4,7 @@
 //! as they are there: until the peer has read them, or is gone. There is no socket any more
 //! that would say so; that nobody else maps the region does.
 
-use crate::os::region::Endpoint;
+use crate::os::endpoint::Endpoint;
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
