@@ -32,6 +32,8 @@ struct Thread {
     has_late: Cell<bool>,
     late: UnsafeCell<MaybeUninit<siginfo_t>>,
     mask: Cell<u64>,
+    /// The process that it was sent to.
+    process: Cell<libc::pid_t>,
 }
 
 /// A signal came while a thread was about to sleep: the sleep ends with `EINTR`.
@@ -82,6 +84,26 @@ pub(crate) fn is_waiting() -> bool {
     THREAD.with(|thread| thread.has_late.get())
 }
 
+/// Lets no handler run while this thread forks, which holds the heap. To be called once, after
+/// all that is held then was made known: so it comes first before a fork, and last behind it.
+pub(crate) fn prepare() {
+    // SAFETY: both functions are of this library, which is never unloaded.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+}
+
+unsafe extern "C" fn before_fork() {
+    THREAD.with(|thread| thread.is_busy.set(true));
+}
+
+unsafe extern "C" fn after_fork() {
+    THREAD.with(|thread| {
+        thread.is_busy.set(false);
+        if thread.has_late.get() {
+            thread.deliver_late();
+        }
+    });
+}
+
 impl Thread {
     const fn new() -> Self {
         Self {
@@ -89,6 +111,7 @@ impl Thread {
             has_late: Cell::new(false),
             late: UnsafeCell::new(MaybeUninit::uninit()),
             mask: Cell::new(0),
+            process: Cell::new(0),
         }
     }
 
@@ -101,6 +124,7 @@ impl Thread {
         // SAFETY: the kernel's part of the mask in the live context that it passed.
         let before = unsafe { mask.replace(!0) };
         self.mask.set(before);
+        self.process.set(sys::process_id());
         self.has_late.set(true);
     }
 
@@ -111,7 +135,10 @@ impl Thread {
         // SAFETY: `keep` wrote it. All signals are blocked until the mask is restored.
         let info = unsafe { (*self.late.get()).assume_init_ref() };
         let flags = index_of(info.si_signo).map_or(0, |index| FLAGS[index].load(Relaxed));
-        sys::raise_again(info.si_signo, info);
+        // A forked child does not get what was its parent's.
+        if self.process.get() == sys::process_id() {
+            sys::raise_again(info.si_signo, info);
+        }
         sys::set_signal_mask(self.mask.get());
         flags & libc::SA_RESTART != 0
     }

@@ -38,6 +38,8 @@ tested_by_both_kinds! {
     // Nobody has seen how it waits: it stays on its socket.
     waited_for_unseen: 0,
     closed_unseen: 9,
+    closed_unseen_and_watched: 1,
+    looked_at_meanwhile: 1,
     closed_by_syscall: 1,
     closed_in_a_loop: 6,
     closed_by_fclose: 1,

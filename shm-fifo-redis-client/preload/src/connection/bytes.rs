@@ -8,6 +8,7 @@ use crate::spans::{Spans, without_first};
 use crate::{signals, spin, sys};
 use shm_fifo::{Duplex, Interest, SpinPolicy};
 use std::io::Read as _;
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
 
@@ -25,14 +26,19 @@ impl Connection {
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
     pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
+        if wanted == 0 && self.is_moved() {
+            return Served::Done(Ok(0));
+        }
         let mut filled = 0;
         let mut is_past_kept = false;
         let mut has_waited = false;
         loop {
             match self.read_now(spans, filled, manner.peek, is_past_kept) {
                 Found::ByKernel if filled == 0 => return Served::ByKernel,
-                // What is there behind kept bytes is not peeked at.
-                Found::ByKernel if manner.peek => return Served::Done(Ok(filled)),
+                Found::ByKernel if manner.peek => {
+                    filled += self.peek_rest(spans, filled);
+                    return Served::Done(Ok(filled));
+                }
                 Found::ByKernel => {
                     filled += self.read_rest(spans, filled, manner);
                     return Served::Done(Ok(filled));
@@ -91,6 +97,16 @@ impl Connection {
         filled.unwrap_or(0)
     }
 
+    /// The same for a peek, which waits for nothing.
+    fn peek_rest(&self, spans: Spans<'_>, skip: usize) -> usize {
+        let wanted = spans.total_bytes().saturating_sub(skip);
+        let mut seen = vec![0; wanted.min(sys::unread_bytes(self.fd()))];
+        let count = sys::peek(self.fd(), &mut seen).unwrap_or(0);
+        let mut rest = &seen[..count];
+        // Reading memory does not fail.
+        spans.fill(skip, |target| rest.read(target)).unwrap_or(0)
+    }
+
     fn read_now(
         self: &Arc<Self>,
         spans: Spans<'_>,
@@ -132,16 +148,9 @@ impl Connection {
     fn read_ring(&self, spans: Spans<'_>, skip: usize, peek: bool) -> Result<usize, Errno> {
         let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
         let fd = self.fd();
-        let result = if peek {
-            // Only the first buffer: what is peeked at is always the same.
-            let mut peeked = false;
-            spans.fill(skip, |target| {
-                let count = if peeked { 0 } else { ring.peek(fd, target)? };
-                peeked = true;
-                Ok::<_, std::io::Error>(count)
-            })
-        } else {
-            spans.fill(skip, |target| ring.read(fd, target))
+        let result = match peek {
+            true => peek_ring(ring, fd, spans, skip),
+            false => spans.fill(skip, |target| ring.read(fd, target)),
         };
         match result {
             Err(error) if self.read_shut.load(Relaxed) => match Errno::from(error) {
@@ -196,7 +205,8 @@ impl Connection {
         match self.phase() {
             Phase::Socket => None,
             Phase::Shared => Some(kept + self.ring().map_or(0, Duplex::available_bytes)),
-            Phase::Opening | Phase::Starting | Phase::Returning => Some(kept),
+            Phase::Opening | Phase::Starting => Some(kept),
+            Phase::Returning => Some(kept + sys::unread_bytes(self.fd())),
         }
     }
 
@@ -266,7 +276,7 @@ impl Connection {
     /// A write found too little space: whoever waits for space is told when it comes, also
     /// who is asleep already.
     fn want_space(self: &Arc<Self>) {
-        self.wants_space.store(true, Relaxed);
+        self.short_writes.fetch_add(1, Relaxed);
         self.tell_watchers(None);
     }
 
@@ -376,4 +386,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// What is peeked at is always the same: it goes to the buffers from one place.
+fn peek_ring(ring: &Duplex, fd: RawFd, spans: Spans<'_>, skip: usize) -> std::io::Result<usize> {
+    let wanted = spans.total_bytes().saturating_sub(skip);
+    let mut seen = vec![0; wanted.min(ring.available_bytes().max(1))];
+    let count = ring.peek(fd, &mut seen)?;
+    let mut rest = &seen[..count];
+    spans.fill(skip, |target| rest.read(target))
 }
