@@ -6,6 +6,8 @@ use crate::error::{Corrupt, SharedWord};
 use crate::layout::{FifoHeader, MAILBOX_BYTES};
 use crate::memory::{RingBytes, prefetch_to_write, total_bytes};
 use crate::park::{self, PublishFence, SpaceWatch};
+#[cfg(all(feature = "virtual-fd", not(loom)))]
+use crate::position::Position as _;
 use crate::position::{advance, distance};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::fence;
@@ -56,6 +58,25 @@ impl<'m> Producer<'m> {
     #[inline]
     pub fn position(&self) -> u64 {
         advance(self.published, self.staged)
+    }
+
+    /// Bytes that the consumer may still read: none if it has ended, or claims to be where it
+    /// cannot be.
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
+    pub(crate) fn unread_bytes(&self) -> usize {
+        // ORDERING E2, Acquire: as in `free_bytes`.
+        let head = self.header.consumer.head.load(Acquire);
+        // ORDERING E4, Acquire: pairs with `Consumer::close`.
+        if self.header.consumer.closed.load(Acquire) != 0 {
+            return 0;
+        }
+        distance(self.published, head, self.capacity()).unwrap_or(0)
+    }
+
+    /// Where in the ring the next byte would be.
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
+    pub(crate) fn index(&self) -> usize {
+        self.published.masked(self.capacity() - 1)
     }
 
     /// Bytes that can be written now. May grow at any time, never shrinks but

@@ -17,6 +17,7 @@ mod bytes;
 mod evidence;
 mod fate;
 mod moving;
+mod waiting;
 mod watchers;
 
 use crate::errno::Errno;
@@ -74,6 +75,8 @@ pub(crate) struct Connection {
     /// Changes with the sleepers locked: who takes something off the socket holds that.
     fd: AtomicI32,
     fds: Mutex<Vec<RawFd>>,
+    /// Those of them that are closed on `exec` for the sake of a move alone.
+    kept_on_exec: Mutex<Vec<RawFd>>,
     /// The open file that `fds` were when the connection was made.
     identity: Option<(u64, u64)>,
     is_tcp: bool,
@@ -98,11 +101,13 @@ pub(crate) struct Connection {
     write_shut: AtomicBool,
     /// How many writes found too little space: the space that comes then is news.
     short_writes: AtomicU64,
+    /// What was written into the ring before the server has answered.
+    early_bytes: AtomicUsize,
     /// What is known of how the program waits for it: see `evidence`.
     evidence: AtomicU8,
     /// It was never seen that it waits; reading in blocking mode alone is no proof.
     waits_unseen: AtomicBool,
-    /// When the socket's end was looked for last.
+    /// The tick in which the socket's end was looked for last.
     looked_ns: AtomicU64,
     /// `SO_RCVLOWAT`: fewer bytes are nothing to read.
     least_bytes: AtomicUsize,
@@ -134,6 +139,7 @@ impl Connection {
             phase: AtomicU8::new(Phase::Socket as u8),
             fd: AtomicI32::new(fd),
             fds: Mutex::new(vec![fd]),
+            kept_on_exec: Mutex::new(Vec::new()),
             identity: sys::identity(fd),
             is_tcp,
             forks: table::forks(),
@@ -148,6 +154,7 @@ impl Connection {
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
             short_writes: AtomicU64::new(0),
+            early_bytes: AtomicUsize::new(0),
             evidence: AtomicU8::new(0),
             looked_ns: AtomicU64::new(0),
             least_bytes: AtomicUsize::new(1),
@@ -220,7 +227,8 @@ impl Connection {
             Phase::Shared => self.is_ring_ready(interest),
             Phase::Starting => {
                 let has_space = || {
-                    self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true)
+                    let is_ready = |ring: &Duplex| ring.is_ready(Interest::WRITABLE);
+                    self.early_room() > 0 && self.with_early_ring(is_ready).unwrap_or(true)
                 };
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
@@ -383,8 +391,8 @@ impl Connection {
         let mut fds = lock(&self.fds);
         fds.push(fd);
         // A move looks at `fds` once it has its ring.
-        if self.is_moved() {
-            sys::close_on_exec(fd);
+        if matches!(self.phase(), Phase::Starting | Phase::Shared) && sys::close_on_exec(fd) {
+            lock(&self.kept_on_exec).push(fd);
         }
     }
 
@@ -399,6 +407,7 @@ impl Connection {
         let left = {
             let mut fds = lock(&self.fds);
             fds.retain(|&other| other != fd);
+            lock(&self.kept_on_exec).retain(|&other| other != fd);
             fds.first().copied()
         };
         match left {

@@ -265,14 +265,16 @@ impl Epoll {
     fn call_strangers(&self, state: &mut State, fd: RawFd, data: u64) {
         // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the member.
         self.members.fetch_max(1, SeqCst);
-        if self.sleepers_outside() == 0 || state.calling.is_some() {
+        // Before the call: some are awake before it returns, and count as called.
+        let sleepers = self.sleepers_outside();
+        if sleepers == 0 || state.calling.is_some() {
             return;
         }
         let event = epoll_event { events: CALL, u64: data };
         if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok() {
             state.calling = Some(fd);
             state.called_with.push(data);
-            state.called = self.sleepers_outside();
+            state.called = sleepers;
         }
     }
 

@@ -54,6 +54,15 @@ impl Offer {
         Self { socket, fd: fd.expect("a descriptor comes with +OK") }
     }
 
+    /// As [`Offer::on`], where the server may end meanwhile.
+    pub(crate) fn try_on(mut socket: UnixStream) -> std::io::Result<Self> {
+        socket.write_all(&request(&[b"SHM.OPEN", b"2"]))?;
+        let mut reply = [0; 64];
+        let (_, fd) = fd_passing::recv_with_fd(socket.as_raw_fd(), &mut reply, 0)?;
+        let fd = fd.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        Ok(Self { socket, fd })
+    }
+
     /// The offered memory.
     pub(crate) fn map(&self) -> MmapRaw {
         memmap2::MmapOptions::new().map_raw(&self.fd).unwrap()

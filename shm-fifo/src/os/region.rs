@@ -16,8 +16,12 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
+#[cfg(feature = "virtual-fd")]
+use std::ops::Range;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+#[cfg(feature = "virtual-fd")]
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The sizes, in bytes, that each of a region's two rings may have: powers of
@@ -33,6 +37,9 @@ pub(crate) const FIRST_POSITION: u64 = 0;
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
 const LAYOUT_VERSION: u64 = 1;
 const HEADER_BYTES: usize = 4096;
+/// Rings begin at a page, and have a whole number of them.
+#[cfg(feature = "virtual-fd")]
+const PAGE_BYTES: usize = 4096;
 const TO_CREATOR_OFFSET: usize = 1024;
 const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
 
@@ -252,10 +259,11 @@ impl Region {
         self.file.try_clone()
     }
 
-    /// Bytes of memory that a region takes whose rings hold `ring_bytes` each.
+    /// Bytes of memory that a region takes whose rings hold `ring_bytes` each; as many as
+    /// there are numbers for, if they would be more.
     #[must_use]
     pub const fn bytes_with_rings_of(ring_bytes: usize) -> usize {
-        HEADER_BYTES + 2 * ring_bytes
+        ring_bytes.saturating_mul(2).saturating_add(HEADER_BYTES)
     }
 
     /// Bytes that each ring holds.
@@ -287,13 +295,6 @@ impl Region {
         for header in self.fifo_headers() {
             header.consumer_wait.parked.store(1, Relaxed);
         }
-    }
-
-    /// Gives the rings' memory back to the system although others may keep the file:
-    /// for a region that was passed on and not taken into use. Its first page stays.
-    pub fn discard(self) {
-        self.mapping.discard_incoming();
-        self.mapping.discard_outgoing();
     }
 
     /// Turns the region into the end that this process plays, and closes its
@@ -378,6 +379,45 @@ impl Endpoint {
         self.mapping.total_bytes()
     }
 
+    /// Gives all memory back to the system although others may keep the file: for a region
+    /// that was passed on and not taken into use. It is none any more, for whoever attaches
+    /// later.
+    pub fn discard(self) {
+        self.mapping.discard(0, self.mapping.total_bytes());
+    }
+
+    /// Gives the memory back in which there is nothing that the peer may still read, though
+    /// the peer keeps the file. Returns how much is left beside the first page. To be called
+    /// when this side neither reads nor writes any more.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn discard_all_but_unread(&self) -> usize {
+        let [incoming, outgoing] = self.mapping.ring_offsets();
+        let ring_bytes = self.mapping.ring_bytes;
+        self.mapping.discard(incoming, ring_bytes);
+        let unread = pages_around_unread(&self.producer);
+        let kept_bytes = unread.len();
+        // The rest is one piece, around the ring's end.
+        let first = unread.end % ring_bytes;
+        let until_end = (ring_bytes - kept_bytes).min(ring_bytes - first);
+        self.mapping.discard(outgoing + first, until_end);
+        self.mapping.discard(outgoing, ring_bytes - kept_bytes - until_end);
+        kept_bytes
+    }
+
+    /// Whether another mapping of the region is in use, as far as the process's `pagemap`
+    /// tells; `true` if it does not. (`/proc/self/pagemap`, kernel's admin-guide/mm/pagemap)
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn is_mapped_elsewhere(&self, pagemap: &File) -> bool {
+        const PRESENT: u64 = 1 << 63;
+        const MAPPED_ONCE: u64 = 1 << 56;
+        let page_number = self.mapping.own().as_mut_ptr().addr() / PAGE_BYTES;
+        let mut entry = [0; 8];
+        let read = pagemap.read_exact_at(&mut entry, page_number as u64 * 8);
+        let entry = u64::from_ne_bytes(entry);
+        // The first page, which whoever uses the region looks at.
+        read.is_err() || entry & (PRESENT | MAPPED_ONCE) != PRESENT | MAPPED_ONCE
+    }
+
     pub(crate) fn watch(&self) -> Watch<'static> {
         Watch::new(self.consumer.watch(), self.producer.watch())
     }
@@ -446,26 +486,35 @@ impl Mapping {
         }
     }
 
-    /// Gives the memory of the ring that this side reads back to the system although
-    /// the peer may still map it. To be called when this side reads no more.
-    pub(crate) fn discard_incoming(&self) {
-        let [incoming, _] = self.ring_offsets();
-        self.discard_ring(incoming);
-    }
-
-    /// The same of the ring that this side writes, when nobody will read it any more.
-    pub(crate) fn discard_outgoing(&self) {
-        let [_, outgoing] = self.ring_offsets();
-        self.discard_ring(outgoing);
-    }
-
-    fn discard_ring(&self, offset: usize) {
+    /// Gives `length` bytes at `offset`, whole pages, back to the system although the peer
+    /// may still map them.
+    fn discard(&self, offset: usize, length: usize) {
+        if length == 0 {
+            return;
+        }
         let advice = memmap2::UncheckedAdvice::Remove;
-        // SAFETY: the bytes are reached through opaque copies only, which see
+        // SAFETY: the bytes are reached through atomics and opaque copies only, which see
         // zeros from now on: what a hostile peer could have written as well.
-        let result = unsafe { self.own().unchecked_advise_range(advice, offset, self.ring_bytes) };
+        let result = unsafe { self.own().unchecked_advise_range(advice, offset, length) };
         // A kernel that cannot do it keeps the memory until the peer unmaps it.
         drop(result);
+    }
+}
+
+/// The pages of the ring, possibly beyond its end, that have what the consumer of the other
+/// process has not read.
+#[cfg(feature = "virtual-fd")]
+fn pages_around_unread(producer: &Producer<'_>) -> Range<usize> {
+    let ring_bytes = producer.capacity();
+    let unread_bytes = producer.unread_bytes();
+    let start = producer.index().wrapping_sub(unread_bytes) & (ring_bytes - 1);
+    let first_page = start / PAGE_BYTES * PAGE_BYTES;
+    match unread_bytes {
+        0 => first_page..first_page,
+        _ => {
+            let end = (start + unread_bytes).next_multiple_of(PAGE_BYTES);
+            first_page..end.min(first_page + ring_bytes)
+        }
     }
 }
 

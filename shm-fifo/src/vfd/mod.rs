@@ -25,6 +25,7 @@ mod session;
 mod stats;
 mod table;
 mod tag;
+mod unread;
 
 use crate::os::fork::{self, Generation};
 use crate::os::region::Endpoint;
@@ -187,26 +188,40 @@ pub fn epoll_wait(
 /// while [`epoll_wait`] had said `None`. Returns how many are left in front.
 pub fn filter_events(epfd: RawFd, events: &mut [libc::epoll_event], count: usize) -> usize {
     match Poller::existing(epfd) {
-        Some(poller) if !in_forked_child() => poller.filter(events, count),
+        Some(poller) if !in_forked_child() => leaving_errno(|| poller.filter(events, count)),
         _ => count,
     }
 }
 
 /// For `close(2)`: to be called just before it, for every file descriptor.
+///
+/// Of one that nothing is known of it takes no lock.
 pub fn before_close(fd: RawFd) {
-    if let Some(slot) = table::slot(fd).filter(|_| !in_forked_child()) {
-        keeping_errno(|| {
-            if let Some(session) = slot.live_session() {
-                session.end();
-            }
-            if let Some(poller) = slot.poller() {
-                poller.disarm();
-            }
-            slot.register(None);
-            Ok::<(), Errno>(())
-        })
-        .ok();
+    let Some(slot) = table::slot(fd) else { return };
+    if in_forked_child() || !slot.forget() {
+        return;
     }
+    leaving_errno(|| {
+        if let Some(session) = slot.live_session() {
+            session.end();
+        }
+        if let Some(poller) = slot.poller() {
+            poller.disarm();
+        }
+    });
+}
+
+/// Puts a mark of the program's on `fd`, by which it knows this very file descriptor until
+/// it is closed; 0 is none. Returns whether it could.
+#[must_use]
+pub fn set_mark(fd: RawFd, mark: u64) -> bool {
+    table::slot_or_insert(fd).inspect(|slot| slot.set_mark(mark)).is_some()
+}
+
+/// The mark that [`set_mark`] put on `fd`; 0 if none, or if it was closed since.
+#[must_use]
+pub fn mark(fd: RawFd) -> u64 {
+    table::slot(fd).map_or(0, Slot::mark)
 }
 
 /// The safety net against lost doorbells: to be called now and then, some times a
@@ -214,9 +229,13 @@ pub fn before_close(fd: RawFd) {
 /// event loop but one that sleeps over bytes.
 ///
 /// What it finds counts in [`Stats::missed_doorbells`]: no peer that follows the
-/// protocol causes any.
+/// protocol causes any. It also gives memory back that peers of ended connections have read
+/// by now.
 pub fn sweep() {
-    poller::sweep_all();
+    leaving_errno(|| {
+        poller::sweep_all();
+        unread::sweep();
+    });
 }
 
 /// All moved connections, in the order of their file descriptors.
@@ -229,6 +248,14 @@ const EPIPE: Errno = Errno(libc::EPIPE);
 
 fn session_of(fd: RawFd) -> Option<&'static Session> {
     table::slot(fd)?.live_session()
+}
+
+/// Runs `call`; `errno` is what it was before.
+fn leaving_errno<T>(call: impl FnOnce() -> T) -> T {
+    let before = sys::errno();
+    let result = call();
+    sys::set_errno(before);
+    result
 }
 
 /// Runs `call`; on success `errno` is what it was before.

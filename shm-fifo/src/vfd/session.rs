@@ -3,6 +3,7 @@
 use super::Errno;
 use super::poller::Poller;
 use super::stats::COUNTERS;
+use super::unread;
 use crate::consumer::Consumer;
 use crate::os::doorbell::{self, Heard};
 use crate::os::region::{Endpoint, Mapping};
@@ -33,13 +34,19 @@ pub struct Usage {
     pub sessions: usize,
     /// Bytes of memory of all their regions.
     pub region_bytes: usize,
+    /// Bytes of memory that hold what the peers of ended connections have not read.
+    pub unread_bytes: usize,
 }
 
 /// What the moved connections take at the moment.
 #[must_use]
 pub fn usage() -> Usage {
     // ORDERING, Relaxed: statistics; no data depends on them.
-    Usage { sessions: LIVE_SESSIONS.load(Relaxed), region_bytes: LIVE_BYTES.load(Relaxed) }
+    Usage {
+        sessions: LIVE_SESSIONS.load(Relaxed),
+        region_bytes: LIVE_BYTES.load(Relaxed),
+        unread_bytes: unread::bytes(),
+    }
 }
 
 /// What a program may know of a moved connection.
@@ -175,12 +182,12 @@ impl Session {
         ended.consumer.close();
         // The peer wakes by the socket's end, even if a forked child keeps a copy.
         sys::shutdown(self.fd);
-        // A peer may keep the region for as long as it likes; what it may still read,
-        // our last words, is all that is left to it.
-        ended.mapping.discard_incoming();
-        let all_was_read = ended.producer.watch().has_read_all(ended.producer.position());
-        if all_was_read || self.peer_is_gone() {
-            ended.mapping.discard_outgoing();
+        // A peer may keep the region for as long as it likes; what it may still read, our
+        // last words, is all that is left to it.
+        if self.peer_is_gone() {
+            ended.discard();
+        } else {
+            unread::leave(ended);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::mover::{self, Mover, Outcome, Refusal};
 use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
-use crate::{sys, table};
+use crate::{habits, sys, table};
 use shm_fifo::Duplex;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -141,6 +141,8 @@ impl Connection {
         } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
             // A child may use the socket too; or it was closed where we could not see it.
             self.give_up(Reason::SharedWithChild);
+        } else if let Some(reason) = habits::known() {
+            self.give_up(reason);
         } else if is_offered {
             self.start();
         } else if let Some(refusal) = known_refusal {
@@ -177,6 +179,7 @@ impl Connection {
             return;
         }
         let mut was_sent = false;
+        self.early_bytes.store(0, Relaxed);
         let started = self.quietly(Phase::Starting, || {
             was_sent = place.as_mut().is_some_and(|mover| mover.start(self.fd()));
             // What went in part, or into a socket that has ended, ends the connection.
@@ -184,7 +187,9 @@ impl Connection {
         });
         drop(place);
         if started {
-            lock(&self.fds).iter().copied().for_each(sys::close_on_exec);
+            let fds = lock(&self.fds).clone();
+            let kept_on_exec = fds.into_iter().filter(|&fd| sys::close_on_exec(fd));
+            lock(&self.kept_on_exec).extend(kept_on_exec);
             self.adopt();
             if !was_sent {
                 self.attend(None);
@@ -236,7 +241,7 @@ impl Connection {
     fn advance(&self) -> bool {
         let mut place = lock(&self.mover);
         let Some(mover) = place.as_mut() else { return false };
-        let outcome = mover.advance(self.fd());
+        let outcome = mover.advance(self.fd(), self.kept_bytes.load(Relaxed));
         let kept = mover.take_kept();
         let has_news = !kept.is_empty();
         if has_news {
@@ -255,10 +260,13 @@ impl Connection {
             Outcome::Offered => Phase::Returning,
             Outcome::Refused(refusal, unread) => {
                 *place = None;
-                mover::flush(self.fd(), &unread);
-                if self.write_shut.load(Relaxed) {
+                if !mover::flush(self.fd(), &unread) {
+                    // Nothing may come behind what has not gone.
+                    sys::shut_down(self.fd(), libc::SHUT_RDWR);
+                } else if self.write_shut.load(Relaxed) {
                     sys::shut_down(self.fd(), libc::SHUT_WR);
                 }
+                self.restore_flags();
                 self.note_refusal(refusal, &unread);
                 self.stays(reason_of(refusal));
                 Phase::Returning
@@ -267,6 +275,13 @@ impl Connection {
         // ORDERING, SeqCst: publishes the ring, too.
         self.phase.store(next as u8, SeqCst);
         true
+    }
+
+    /// It stays open on `exec` after all, where the program wanted that.
+    fn restore_flags(&self) {
+        let left = lock(&self.fds);
+        let kept_on_exec = std::mem::take(&mut *lock(&self.kept_on_exec));
+        kept_on_exec.into_iter().filter(|fd| left.contains(fd)).for_each(sys::keep_on_exec);
     }
 
     /// The server refused, and these bytes went on the socket after all.

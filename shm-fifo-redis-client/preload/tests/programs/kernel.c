@@ -129,7 +129,7 @@ static volatile int taken;
 static void *worker(void *connections) {
     struct epoll_event event;
     blocked = gettid();
-    CHECK(epoll_wait(strangers_epfd, &event, 1, -1) == 1);
+    CHECK(epoll_wait(strangers_epfd, &event, 1, -1) == 1 && event.events == EPOLLIN);
     int first = __atomic_fetch_add(&taken, 1, __ATOMIC_SEQ_CST) == 0;
     read_pong(event.data.fd);
     if (first) {
