@@ -289,9 +289,11 @@ impl State {
     fn park(&mut self, index: usize) -> bool {
         let Place::Hot(place) = self[index].place else { return true };
         // An end, which no doorbell tells of once more.
-        if self[index].look().0 != 0 {
+        let (news, seen) = self[index].look();
+        if news != 0 {
             return false;
         }
+        self[index].pass_over(seen);
         let (interest, noticed) = self[index].to_sleep_for();
         let may_sleep = self[index].connection.park(interest, noticed);
         if may_sleep {
@@ -463,10 +465,7 @@ impl State {
                 // The kernel knows, and tells of it no more.
                 closed.push(index);
             } else if news == 0 {
-                // What came has been read, without an event: it is none any more.
-                if let Some(seen) = seen.filter(|_| member.is_quiet()) {
-                    member.told = Some(seen.after(member.told, false));
-                }
+                member.pass_over(seen);
             } else {
                 member.tell(news, seen);
                 member.active_ns = now_ns;
@@ -618,6 +617,13 @@ impl Member {
     /// Whether nothing that it asks for is there.
     fn is_quiet(&self) -> bool {
         self.connection.phase() == Phase::Shared && self.connection.ready_events(self.events) == 0
+    }
+
+    /// What came has been read, without an event: it is none any more.
+    fn pass_over(&mut self, seen: Option<Told>) {
+        if let Some(seen) = seen.filter(|_| self.is_quiet()) {
+            self.told = Some(seen.after(self.told, false));
+        }
     }
 
     /// It is being reported.
