@@ -93,12 +93,14 @@ pub(crate) struct Connection {
     /// What came while moving and is the program's to read.
     kept: Mutex<VecDeque<u8>>,
     kept_bytes: AtomicUsize,
+    /// How many bytes that were, ever.
+    kept_in_all: AtomicU64,
     /// The program's reading direction was shut down.
     read_shut: AtomicBool,
     /// Its writing direction was, while moving: the server hears of it afterwards.
     write_shut: AtomicBool,
-    /// A write found too little space: the space that comes is news.
-    wants_space: AtomicBool,
+    /// How many writes found too little space: the space that comes then is news.
+    short_writes: AtomicU64,
     /// What was written into the ring before the server has answered.
     early_bytes: AtomicUsize,
     /// What is known of how the program waits for it: see `evidence`.
@@ -148,9 +150,10 @@ impl Connection {
             ring: OnceLock::new(),
             kept: Mutex::new(VecDeque::new()),
             kept_bytes: AtomicUsize::new(0),
+            kept_in_all: AtomicU64::new(0),
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
-            wants_space: AtomicBool::new(false),
+            short_writes: AtomicU64::new(0),
             early_bytes: AtomicUsize::new(0),
             evidence: AtomicU8::new(0),
             looked_ns: AtomicU64::new(0),
@@ -236,8 +239,7 @@ impl Connection {
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            // As long as something is kept; then the kernel is to have it.
-            Phase::Returning => interest.writable && self.kept_bytes.load(Relaxed) > 0,
+            Phase::Returning => interest.writable && sys::is_writable(self.fd()),
         }
     }
 
@@ -280,21 +282,46 @@ impl Connection {
         if events & WRITABLE != 0 && self.is_ready(Interest::WRITABLE) {
             ready |= events & WRITABLE;
         }
-        if self.phase() == Phase::Shared && self.reading_has_ended() {
-            ready |= events & READ_HANG_UP;
-            if self.has_hung_up() {
-                ready |= HANG_UP;
-            }
+        match self.phase() {
+            Phase::Socket => return ready,
+            // What was kept is in front of what the kernel has.
+            Phase::Returning => ready |= sys::ready_now(self.fd(), events),
+            _ => {}
         }
-        ready
+        ready | self.end_events() & (events | HANG_UP)
+    }
+
+    /// Which directions have ended, as the bits that say so.
+    #[inline]
+    pub(crate) fn end_events(&self) -> u32 {
+        match self.reading_has_ended() {
+            false => 0,
+            true if self.has_hung_up() => READ_HANG_UP | HANG_UP,
+            true => READ_HANG_UP,
+        }
     }
 
     /// Whether nothing goes in either direction. A TCP connection can still be written to
-    /// when its peer has ended.
+    /// when its peer has closed it.
     fn has_hung_up(&self) -> bool {
-        let write_shut = self.write_shut.load(Relaxed);
-        let is_open = || self.is_tcp && !write_shut && !self.lost_a_write.load(Relaxed);
-        self.read_shut.load(Relaxed) && write_shut || self.has_ended() && !is_open()
+        let has_lost = self.write_shut.load(Relaxed) || self.lost_a_write.load(Relaxed);
+        self.reading_has_ended() && has_lost || !self.is_tcp && self.is_gone()
+    }
+
+    /// Whether the socket has ended, as the rings have, and that was not heard yet.
+    pub(crate) fn has_unheard_end(&self) -> bool {
+        let is_half = self.has_ended() && !self.is_gone();
+        is_half && sys::ready_now(self.fd(), READ_HANG_UP) != 0
+    }
+
+    /// Whether the end of the socket was heard: there are no more doorbells.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.ring().is_some_and(|ring| ring.is_ready(NOTHING))
+    }
+
+    /// Whether the program has it: it may have closed it where that was not seen.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.fds).iter().any(|&fd| self.is_open_file(sys::identity(fd)))
     }
 
     /// Whether nothing more comes to be read, by whichever side's doing.
@@ -314,9 +341,9 @@ impl Connection {
         matches!(self.phase(), Phase::Opening | Phase::Starting)
     }
 
-    /// Whether it is the kernel's again, as soon as it is settled.
-    pub(crate) fn is_to_be_settled(&self) -> bool {
-        self.phase() == Phase::Returning && self.kept_bytes.load(Relaxed) == 0
+    /// Whether something that came while it moved is still to be read.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept_bytes.load(Relaxed) > 0
     }
 
     /// A number that changes when bytes have come.
@@ -324,14 +351,14 @@ impl Connection {
         self.ring().map_or(0, Duplex::arrivals)
     }
 
-    /// Whether space is news: a write had too little.
-    pub(crate) fn wants_space(&self) -> bool {
-        self.wants_space.load(Relaxed)
+    /// How many bytes were kept, ever.
+    pub(crate) fn kept_in_all(&self) -> u64 {
+        self.kept_in_all.load(Relaxed)
     }
 
-    /// The news was told.
-    pub(crate) fn told_of_space(&self) {
-        self.wants_space.store(false, Relaxed);
+    /// A number that changes when a write had too little space.
+    pub(crate) fn short_writes(&self) -> u64 {
+        self.short_writes.load(Relaxed)
     }
 
     /// Up to where bytes are none that the program wants to hear of.
@@ -367,6 +394,11 @@ impl Connection {
         if matches!(self.phase(), Phase::Starting | Phase::Shared) && sys::close_on_exec(fd) {
             lock(&self.kept_on_exec).push(fd);
         }
+    }
+
+    /// Whether `fd` is one of its numbers.
+    pub(crate) fn has_number(&self, fd: RawFd) -> bool {
+        lock(&self.fds).contains(&fd)
     }
 
     /// The program is closing one of its file descriptors, which `is_open`; or it has, where

@@ -240,8 +240,10 @@ impl Mover {
 
     /// Back to the socket, with all that came and was no answer.
     fn refused(&mut self, refusal: Refusal, socket: RawFd) -> Outcome {
-        // The beginning of something that is no answer.
-        self.kept.append(&mut self.value);
+        // The beginning of something that is no answer. That of an answer is none of the program's.
+        if !matches!(self.value.first(), Some(b'+' | b'-')) {
+            self.kept.append(&mut self.value);
+        }
         let mut unread = Vec::new();
         if let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) {
             let taken_back = ring.take_back(|bytes| {

@@ -146,18 +146,35 @@ pub(crate) fn peek(socket: RawFd, target: &mut [u8]) -> Result<usize, Errno> {
     counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
 }
 
+/// How many bytes there are on the socket.
+pub(crate) fn unread_bytes(socket: RawFd) -> usize {
+    const UNREAD: c_long = libc::FIONREAD.cast_signed();
+    let mut count: c_int = 0;
+    // SAFETY: the kernel writes one live number.
+    let result = unsafe { call!(libc::SYS_ioctl, socket, UNREAD, &raw mut count) };
+    result.map_or(0, |_| usize::try_from(count).unwrap_or(0))
+}
+
 /// Whether the kernel has room for what is written to the socket.
 pub(crate) fn is_writable(socket: RawFd) -> bool {
+    ready_now(socket, u32::from(libc::POLLOUT.cast_unsigned())) != 0
+}
+
+/// What of `events` the kernel has now for `poll`, and for epoll.
+pub(crate) fn ready_now(fd: RawFd, events: u32) -> u32 {
     const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut entry = [pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
-    ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+    // The bits above are epoll's own.
+    let events = u16::try_from(events & u32::from(u16::MAX)).unwrap_or(0).cast_signed();
+    let mut entry = [pollfd { fd, events, revents: 0 }];
+    match ppoll(&mut entry, Some(NO_TIME), null()) {
+        Ok(_) => entry[0].revents.cast_unsigned().into(),
+        Err(_) => 0,
+    }
 }
 
 /// Whether the socket's peer has ended. Takes nothing.
 pub(crate) fn has_hung_up(socket: RawFd) -> bool {
-    const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut entry = [pollfd { fd: socket, events: libc::POLLRDHUP, revents: 0 }];
-    ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+    ready_now(socket, u32::from(libc::POLLRDHUP.cast_unsigned())) != 0
 }
 
 /// Sends without waiting and without SIGPIPE.
@@ -233,16 +250,21 @@ pub(crate) fn signal_eventfd(fd: RawFd) {
 
 /// Another number, not below `below`, for the descriptor `low`, which is closed.
 pub(crate) fn raised(low: RawFd, below: RawFd) -> RawFd {
-    // SAFETY: takes no pointer.
-    let high = unsafe { call!(libc::SYS_fcntl, low, libc::F_DUPFD_CLOEXEC, below) };
-    match high.map(RawFd::try_from) {
-        Ok(Ok(high)) => {
+    match duplicate(low, below) {
+        Ok(high) => {
             close(low);
             high
         }
         // A program that may not have so many.
-        _ => low,
+        Err(_) => low,
     }
+}
+
+/// A duplicate, close-on-exec, with a number not less than `below`.
+pub(crate) fn duplicate(fd: RawFd, below: RawFd) -> Result<RawFd, Errno> {
+    // SAFETY: takes no pointer.
+    let high = unsafe { call!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, below) }?;
+    Ok(RawFd::try_from(high).unwrap_or(-1))
 }
 
 /// `close(2)` of what is our own.

@@ -222,9 +222,14 @@ pub(crate) fn is_private(fd: RawFd) -> bool {
 
 /// Who has been told of `fd` as long as it is no connection.
 pub(crate) fn watch(fd: RawFd) -> Watch {
-    match slot(fd) {
+    let known = match slot(fd) {
         Some(slot) if slot.is_watched.load(Relaxed) => slot.lock().watch.clone(),
         _ => Watch::Nobody,
+    };
+    match known {
+        // It is gone, and with it what it had been told.
+        Watch::Once(epoll, _) if epoll.strong_count() == 0 => Watch::Nobody,
+        known => known,
     }
 }
 

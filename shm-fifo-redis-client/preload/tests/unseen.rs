@@ -39,6 +39,8 @@ tested_by_both_kinds! {
     waited_for_unseen: 0,
     read_after_unseen_polls: 1,
     closed_unseen: 9,
+    closed_unseen_and_watched: 1,
+    looked_at_meanwhile: 1,
     closed_by_syscall: 1,
     closed_in_a_loop: 6,
     closed_by_fclose: 1,

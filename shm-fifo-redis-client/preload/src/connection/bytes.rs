@@ -25,6 +25,9 @@ impl Connection {
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
     pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
+        if wanted == 0 && self.is_moved() {
+            return Served::Done(Ok(0));
+        }
         // A read that waits, waits for so many.
         let enough =
             if manner.wait_all { wanted } else { wanted.min(self.least_bytes.load(Relaxed)) };
@@ -34,8 +37,10 @@ impl Connection {
         loop {
             match self.read_now(spans, filled, manner.peek, is_past_kept) {
                 Found::ByKernel if filled == 0 => return Served::ByKernel,
-                // What is there behind kept bytes is not peeked at.
-                Found::ByKernel if manner.peek => return Served::Done(Ok(filled)),
+                Found::ByKernel if manner.peek => {
+                    filled += self.peek_rest(spans, filled);
+                    return Served::Done(Ok(filled));
+                }
                 Found::ByKernel => match self.read_rest(spans, filled, manner) {
                     Some(rest) => return Served::Done(Ok(filled + rest)),
                     None => continue,
@@ -91,6 +96,16 @@ impl Connection {
         });
         self.leave();
         Some(filled.unwrap_or(0))
+    }
+
+    /// The same for a peek, which waits for nothing.
+    fn peek_rest(&self, spans: Spans<'_>, skip: usize) -> usize {
+        let wanted = spans.total_bytes().saturating_sub(skip);
+        let mut seen = vec![0; wanted.min(sys::unread_bytes(self.fd()))];
+        let count = sys::peek(self.fd(), &mut seen).unwrap_or(0);
+        let mut rest = &seen[..count];
+        // Reading memory does not fail.
+        spans.fill(skip, |target| rest.read(target)).unwrap_or(0)
     }
 
     fn read_now(
@@ -205,7 +220,8 @@ impl Connection {
         match self.phase() {
             Phase::Socket => None,
             Phase::Shared => Some(kept + self.ring().map_or(0, Duplex::available_bytes)),
-            Phase::Opening | Phase::Starting | Phase::Returning => Some(kept),
+            Phase::Opening | Phase::Starting => Some(kept),
+            Phase::Returning => Some(kept + sys::unread_bytes(self.fd())),
         }
     }
 
@@ -279,7 +295,7 @@ impl Connection {
     /// A write found too little space: whoever waits for space is told when it comes, also
     /// who is asleep already.
     fn want_space(self: &Arc<Self>) {
-        self.wants_space.store(true, Relaxed);
+        self.short_writes.fetch_add(1, Relaxed);
         self.tell_watchers(None);
     }
 

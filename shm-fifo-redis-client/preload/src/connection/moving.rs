@@ -20,9 +20,14 @@ impl Connection {
         self.enter_if(|phase| matches!(phase, Phase::Socket | Phase::Returning))
     }
 
-    /// Marks a wait for the socket itself; `false` if that is ours to wait for.
-    pub(crate) fn enter_to_wait(&self) -> bool {
-        self.enter_if(|phase| phase == Phase::Socket)
+    /// Marks a wait for the socket itself, which asks for something to read or does not;
+    /// `false` if it is ours to wait for.
+    pub(crate) fn enter_to_wait(&self, wants_kept: bool) -> bool {
+        self.enter_if(|phase| match phase {
+            Phase::Socket => true,
+            Phase::Returning => !wants_kept,
+            _ => false,
+        })
     }
 
     fn enter_if(&self, may_enter: impl FnOnce(Phase) -> bool) -> bool {
@@ -99,6 +104,10 @@ impl Connection {
             }
             *mover = None;
             *lock(&self.tracker) = None;
+        }
+        if self.watchers().iter().any(|epoll| epoll.withholds(self.id)) {
+            self.stays(reason);
+            return true;
         }
         for fd in lock(&self.fds).clone() {
             // Another connection's, if another thread has closed it meanwhile.
@@ -237,6 +246,7 @@ impl Connection {
         let has_news = !kept.is_empty();
         if has_news {
             let mut all = lock(&self.kept);
+            self.kept_in_all.fetch_add(kept.len() as u64, Relaxed);
             all.extend(kept);
             self.kept_bytes.store(all.len(), Relaxed);
         }
@@ -303,7 +313,12 @@ impl Connection {
 
     /// Back to the kernel, once what was kept has been read.
     pub(crate) fn settle(self: &Arc<Self>) {
-        if self.phase() != Phase::Returning || self.kept_bytes.load(Relaxed) > 0 {
+        if self.phase() != Phase::Returning {
+            return;
+        }
+        if self.kept_bytes.load(Relaxed) > 0 {
+            // The kernel can tell those of it who do not ask for that.
+            self.watchers().iter().for_each(|epoll| epoll.give_back(self));
             return;
         }
         if self.read_shut.load(Relaxed) {
@@ -314,7 +329,9 @@ impl Connection {
             epoll.give_back(self);
         }
         let is_understood = lock(&self.tracker).is_some();
-        if is_understood {
+        if self.is_watched_by_closed_number() {
+            self.give_up(Reason::Watched);
+        } else if is_understood {
             // The program may read no other reply for long: an offer does not last.
             self.proceed();
         } else {
@@ -348,7 +365,11 @@ impl Connection {
         // Keeps a move from ending meanwhile.
         let sleepers = lock(&self.sleepers);
         match (how, self.phase()) {
-            (_, Phase::Socket | Phase::Returning) => return true,
+            (_, Phase::Socket | Phase::Returning) => {
+                // An answer to `SHM.OPEN` would come behind the end, or not at all: it stays.
+                *lock(&self.tracker) = None;
+                return true;
+            }
             (libc::SHUT_RDWR, Phase::Opening) => return true,
             (libc::SHUT_WR, Phase::Opening) => return true,
             // The socket has to carry doorbells as long as one direction is open.
@@ -368,10 +389,12 @@ impl Connection {
                     ring.close_writing(self.fd());
                 }
             }
-            (libc::SHUT_RDWR, _) => {
+            (libc::SHUT_RDWR, phase) => {
                 self.read_shut.store(true, Relaxed);
                 self.end(self.fd());
-                return true;
+                // With the rings the socket was ended. Once more is an error, where the peer has
+                // answered meanwhile.
+                return phase != Phase::Shared;
             }
             // Nonsense, for the kernel to say so.
             _ => return true,

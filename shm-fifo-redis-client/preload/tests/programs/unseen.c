@@ -394,6 +394,53 @@ static void closed_unseen(void) {
     nothing_leaked();
 }
 
+/* The end of what was closed unseen is told to nobody. */
+static void closed_unseen_and_watched(void) {
+    int other = open_connection(), fd = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC);
+    char command[64];
+    sprintf(command, "CLIENT KILL ID %ld", ask_number(fd, "CLIENT ID"));
+    watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP);
+    send_ping(fd);
+    CHECK(event_of(epfd, fd) == EPOLLIN);
+    CHECK(unseen(SYS_close, fd, 0, 0, 0, 0, 0) == 0);
+    ask_number(other, command);
+    struct epoll_event event;
+    CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+    close(epfd);
+    close(other);
+}
+
+static volatile int looks_on, looks;
+
+static void *look_and_look(void *epfd) {
+    struct epoll_event event;
+    while (looks_on) {
+        CHECK(epoll_wait(*(int *)epfd, &event, 1, 0) == 0);
+        looks++;
+    }
+    return NULL;
+}
+
+/* Threads look into an instance that comes to watch a connection. Whether they have seen that or
+ * not, nothing foreign is left in there, to keep others awake. */
+static void looked_at_meanwhile(void) {
+    int fd = moved_connection();
+    for (int round = 0; round < 200; round++) {
+        int epfd = epoll_create1(EPOLL_CLOEXEC);
+        struct epoll_event event;
+        pthread_t thread;
+        looks_on = 1, looks = 0;
+        CHECK(pthread_create(&thread, NULL, look_and_look, &epfd) == 0);
+        while (looks < 10 + round) {}
+        watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN);
+        looks_on = 0;
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(unseen(SYS_epoll_pwait, epfd, (long)&event, 1, 0, 0, 8) == 0);
+        close(epfd);
+    }
+    close(fd);
+}
+
 static void closed_by_syscall(void) {
     int fd = moved_connection();
     CHECK(syscall(SYS_close, fd) == 0);
@@ -854,6 +901,7 @@ static const struct test TESTS[] = {
     TEST(waited_for_by_a_duplicate), TEST(another_thread_fills_the_ring), TEST(added_before_it_connects),
     TEST(changed_once_it_is_connected), TEST(shared_exclusively), TEST(deleted_and_added_around_each_event),
     TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
+    TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
