@@ -107,7 +107,7 @@ SUITES ?= bookworm
 ## test-package: install what is shipped into clean roots, and use it there (root; SUITES)
 test-package: deb dist
 	@SHM_FIFO_SHIPPED=$(SHIPPED) .ci/setup test-package
-	$(PACKAGING)/tests/dist $(TARGET_DIR)/dist
+	$(PACKAGING)/tests/dist $(SHIPPED) $(TARGET_DIR)/dist
 	$(PACKAGING)/tests/deb $(TARGET_DIR)/deb $(TARGET_DIR)/roots $(SUITES)
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side

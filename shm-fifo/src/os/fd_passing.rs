@@ -153,7 +153,7 @@ fn received_fds(message: &libc::msghdr) -> [Option<OwnedFd>; MAX_FDS] {
     }
     // SAFETY: the data follows the header.
     let data = unsafe { libc::CMSG_DATA(&raw const *header) }.cast::<RawFd>();
-    let count = (header.cmsg_len - control_length(0)) / size_of::<RawFd>();
+    let count = fds_in(header.cmsg_len);
     for (index, slot) in fds.iter_mut().enumerate().take(count) {
         // SAFETY: the kernel wrote `count` descriptors there.
         let fd = unsafe { data.add(index).read_unaligned() };
@@ -167,12 +167,24 @@ fn fds_bytes(fds: usize) -> libc::c_uint {
     libc::c_uint::try_from(fds * size_of::<RawFd>()).unwrap_or(libc::c_uint::MAX)
 }
 
-fn control_space(fds: usize) -> usize {
+/// Lengths of control messages. To the kernel they are words; musl, which keeps to POSIX,
+/// has half of one and padding, which is zero.
+#[cfg(target_env = "musl")]
+type ControlLength = libc::socklen_t;
+#[cfg(not(target_env = "musl"))]
+type ControlLength = libc::size_t;
+
+fn control_space(fds: usize) -> ControlLength {
     // SAFETY: arithmetic only.
-    unsafe { libc::CMSG_SPACE(fds_bytes(fds)) as usize }
+    unsafe { libc::CMSG_SPACE(fds_bytes(fds)) as ControlLength }
 }
 
-fn control_length(fds: usize) -> usize {
+fn control_length(fds: usize) -> ControlLength {
     // SAFETY: arithmetic only.
-    unsafe { libc::CMSG_LEN(fds_bytes(fds)) as usize }
+    unsafe { libc::CMSG_LEN(fds_bytes(fds)) as ControlLength }
+}
+
+/// How many descriptors a control message of this length has.
+fn fds_in(length: ControlLength) -> usize {
+    (0..MAX_FDS).take_while(|&fds| control_length(fds + 1) <= length).count()
 }
