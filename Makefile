@@ -33,7 +33,7 @@ module:
 	$(CARGO) build --release --locked \
 		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
 
-.PHONY: attack install uninstall test-c headers test-netns bench-clients
+.PHONY: attack attack-short install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
 # Where the C library goes: Debian has a directory for each kind of machine.
 LIBDIR ?= $(PREFIX)/lib
@@ -210,10 +210,14 @@ clients: module
 
 # How many random calls `make attack` makes; SHM_FIFO_ATTACK_SEED chooses others.
 ATTACK_STEPS ?= 1000000
+ATTACK_TEST := $(CARGO) test --locked -p shm-fifo-redis-preload --test attack -- --ignored --nocapture
 ## attack: ATTACK_STEPS (1000000) random calls, preloaded and not, compared with a socket's
 attack: module
-	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_ATTACK_STEPS=$(ATTACK_STEPS) \
-		$(CARGO) test --locked -p shm-fifo-redis-preload --test attack -- --ignored --nocapture
+	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_ATTACK_STEPS=$(ATTACK_STEPS) $(ATTACK_TEST)
+
+## attack-short: 20000 of them, always the same
+attack-short: module
+	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_ATTACK_SEED=1 SHM_FIFO_ATTACK_STEPS=20000 $(ATTACK_TEST)
 
 ## clients-all: the same and more of each kind, and proxies: minutes more, and more packages
 clients-all: clients

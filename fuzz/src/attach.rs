@@ -53,7 +53,7 @@ fn forge(input: &mut Input<'_>) -> File {
     if input.byte() < 200 {
         let ring_bytes = length.saturating_sub(HEADER_BYTES) / 2;
         drop(file.write_all_at(&MAGIC, 0));
-        drop(file.write_all_at(&1_u64.to_ne_bytes(), 8));
+        drop(file.write_all_at(&2_u64.to_ne_bytes(), 8));
         drop(file.write_all_at(&ring_bytes.to_ne_bytes(), 16));
         // What would make the file longer is not written.
         file.set_len(length).expect("as long as before");
@@ -114,7 +114,7 @@ fn verdict(file: &File) -> Result<usize, &'static str> {
     if word(0) != MAGIC {
         return Err("NotARegion");
     }
-    if u64::from_ne_bytes(word(8)) != 1 {
+    if u64::from_ne_bytes(word(8)) != 2 {
         return Err("LayoutVersion");
     }
     let ring_bytes = usize::try_from(u64::from_ne_bytes(word(16))).expect("64 bits");

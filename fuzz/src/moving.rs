@@ -117,8 +117,6 @@ impl Server {
         };
         let ring = 4096 + RING_BYTES as u64;
         self.file.write_all_at(bytes, ring).expect("inside the file");
-        // No mailbox: its start is another position.
-        self.file.write_all_at(&u64::MAX.to_ne_bytes(), HEADER).expect("inside the file");
         self.file.write_all_at(&tail.to_ne_bytes(), HEADER + 56).expect("inside the file");
     }
 

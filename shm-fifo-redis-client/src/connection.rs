@@ -66,7 +66,7 @@ impl Connection {
     ) -> Result<(Self, Option<Refusal>), Error> {
         let moved = self.messages.into_shared_memory(deadline).map_err(Error::SetUp)?;
         let (messages, refusal) = moved?;
-        Ok((Self { messages, ..self }, refusal))
+        Ok((Self { messages, refusal: None, ..self }, refusal))
     }
 
     pub(crate) fn set_policy(&mut self, policy: SpinPolicy) {

@@ -4,17 +4,22 @@ use crate::address::Sharing;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::handshake::Refusal;
 use redis::{Cmd, ConnectionLike, RedisResult, Value};
 use std::io;
 
 /// Moving costs about as much as shared memory saves on so many requests.
 const REQUESTS_BEFORE_MOVING: u32 = 25;
+/// After a refusal that may pass it is tried again after twice as many requests, up to so
+/// many.
+const MOST_REQUESTS_BETWEEN: u32 = 10_000;
 
 /// A connection that stays on its socket until it has shown to be long-lived.
 ///
 /// For programs that connect, say a few words and close: to them moving would cost
 /// more than it saves. After 25 requests, as soon as no transaction can be open,
-/// it moves, once; if it cannot, it stays where it is.
+/// it moves; if it cannot for a reason that may pass, it tries again, after twice as many
+/// requests each time.
 ///
 /// # Examples
 /// ```no_run
@@ -32,8 +37,10 @@ pub struct LazyConnection {
     client: Client,
     /// `None` if it was lost while it moved.
     connection: Option<Connection>,
-    /// Requests until it moves; `None` if it has tried, or is not to.
+    /// Requests until it moves; `None` if it has moved, or is not to.
     left: Option<u32>,
+    /// Requests until it tried last.
+    between: u32,
     /// A transaction may be open: a command more could spoil it.
     in_transaction: bool,
 }
@@ -51,6 +58,7 @@ impl Client {
         };
         Ok(LazyConnection {
             left: on_socket.is_some().then_some(REQUESTS_BEFORE_MOVING),
+            between: REQUESTS_BEFORE_MOVING,
             connection: Some(on_socket.as_ref().unwrap_or(self).get_connection()?),
             client: self.clone(),
             in_transaction: false,
@@ -59,6 +67,20 @@ impl Client {
 }
 
 impl LazyConnection {
+    /// One that has tried to move at once, and may try again.
+    #[cfg(feature = "reconnect")]
+    pub(crate) fn of(client: &Client) -> Result<Self, Error> {
+        let connection = client.get_connection()?;
+        let may_move = connection.not_moved().is_some_and(Refusal::may_pass);
+        Ok(Self {
+            client: client.clone(),
+            connection: Some(connection),
+            left: may_move.then_some(REQUESTS_BEFORE_MOVING),
+            between: REQUESTS_BEFORE_MOVING,
+            in_transaction: false,
+        })
+    }
+
     /// The connection as it is now, for what only [`Connection`] has.
     ///
     /// # Errors
@@ -88,7 +110,12 @@ impl LazyConnection {
             Some(0) if !self.in_transaction => {
                 self.left = None;
                 if let Some(connection) = self.connection.take() {
-                    self.connection = Some(self.client.share_now(connection)?);
+                    let connection = self.client.share_now(connection)?;
+                    if connection.not_moved().is_some_and(Refusal::may_pass) {
+                        self.between = MOST_REQUESTS_BETWEEN.min(self.between.saturating_mul(2));
+                        self.left = Some(self.between);
+                    }
+                    self.connection = Some(connection);
                 }
             }
             Some(left) => *left = left.saturating_sub(1),

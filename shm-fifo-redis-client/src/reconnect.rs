@@ -5,6 +5,7 @@
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::lazy::LazyConnection;
 use redis::{Cmd, ConnectionLike, ErrorKind, RedisResult, ServerErrorKind, Value};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use backon::{BackoffBuilder as _, ExponentialBackoff};
 /// A connection that connects again, with growing pauses, when it was lost.
 ///
 /// The command that notices the loss fails: whether it was executed nobody knows,
-/// so it is not repeated. The next one connects first.
+/// so it is not repeated. The next one connects first. Where the server has no shared memory
+/// for it at that moment, it asks again later, between requests.
 ///
 /// # Examples
 /// ```no_run
@@ -32,7 +34,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff};
 pub struct ConnectionManager {
     client: Client,
     backoff: Backoff,
-    connection: Connection,
+    connection: LazyConnection,
 }
 
 impl Client {
@@ -65,6 +67,10 @@ impl ConnectionManager {
     /// # Errors
     /// As [`Client::get_connection`], after the last attempt.
     pub fn connection(&mut self) -> Result<&mut Connection, Error> {
+        self.open()?.connection().map_err(Error::SetUp)
+    }
+
+    fn open(&mut self) -> Result<&mut LazyConnection, Error> {
         if !self.connection.is_open() {
             self.connection = connect(&self.client, self.backoff.build())?;
         }
@@ -74,7 +80,7 @@ impl ConnectionManager {
 
 impl ConnectionLike for ConnectionManager {
     fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
-        self.connection()?.req_packed_command(command)
+        self.open()?.req_packed_command(command)
     }
 
     fn req_packed_commands(
@@ -83,11 +89,11 @@ impl ConnectionLike for ConnectionManager {
         offset: usize,
         count: usize,
     ) -> RedisResult<Vec<Value>> {
-        self.connection()?.req_packed_commands(commands, offset, count)
+        self.open()?.req_packed_commands(commands, offset, count)
     }
 
     fn req_command(&mut self, command: &Cmd) -> RedisResult<Value> {
-        self.connection()?.req_command(command)
+        self.open()?.req_command(command)
     }
 
     fn get_db(&self) -> i64 {
@@ -95,7 +101,7 @@ impl ConnectionLike for ConnectionManager {
     }
 
     fn check_connection(&mut self) -> bool {
-        self.connection().is_ok_and(ConnectionLike::check_connection)
+        self.open().is_ok_and(ConnectionLike::check_connection)
     }
 
     /// Always: what was lost comes back.
@@ -109,9 +115,9 @@ pub(crate) fn default_backoff() -> Backoff {
     Backoff::default().with_min_delay(Duration::from_millis(100)).with_max_times(6).with_jitter()
 }
 
-fn connect(client: &Client, mut pauses: ExponentialBackoff) -> Result<Connection, Error> {
+fn connect(client: &Client, mut pauses: ExponentialBackoff) -> Result<LazyConnection, Error> {
     loop {
-        let error = match client.get_connection() {
+        let error = match LazyConnection::of(client) {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };

@@ -96,6 +96,33 @@ fn refused_it_stays_on_its_socket_and_says_why() {
 }
 
 #[test]
+fn what_was_refused_for_a_reason_that_passes_is_tried_again() {
+    watched(|| {
+        let server = FakeServer::unix(|mut peer| {
+            // Without the module, then with a limit that is reached, then moved.
+            for refusal in ["unknown command 'SHM.OPEN'", "SHM.OPEN: no room"] {
+                while let Some(words) = read_command(&mut peer).unwrap()
+                    && words[0] != b"SHM.OPEN"
+                {
+                    peer.say(&answer(&words));
+                }
+                peer.say(format!("-ERR {refusal}\r\n").as_bytes());
+            }
+            play(peer, false);
+        });
+        let mut connection = connect(&server);
+        // Twice as many requests each time, and one that finds it to be time.
+        for _ in 0..(1 + 2 + 4) * BEFORE + 2 {
+            assert_eq!(transport(&mut connection), Transport::UnixSocket);
+            say(&mut connection, "hello").unwrap();
+        }
+        say(&mut connection, "hello").unwrap();
+        assert_eq!(transport(&mut connection), Transport::SharedMemory);
+        assert!(connection.connection().unwrap().not_moved().is_none());
+    });
+}
+
+#[test]
 fn lost_while_it_moves_it_says_so_ever_after() {
     watched(|| {
         let server = FakeServer::unix(|mut peer| {

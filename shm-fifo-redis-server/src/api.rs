@@ -6,7 +6,8 @@
 #![allow(unsafe_code)]
 
 use crate::registration::{Argument, Command};
-use crate::{client, commands, config, info, interpose, offers, pool};
+use crate::status::{ERR, OK};
+use crate::{client, commands, config, image, info, interpose, log, offers, open, pool, postponed};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -69,10 +70,6 @@ static COMMANDS: [Command; 3] = [
     },
 ];
 
-/// `REDISMODULE_OK` and `REDISMODULE_ERR`, of the type that functions return.
-pub(crate) const OK: c_int = 0;
-pub(crate) const ERR: c_int = 1;
-
 /// Called by the server when it loads the module.
 ///
 /// # Safety
@@ -84,28 +81,20 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     argv: *mut *mut raw::RedisModuleString,
     argc: c_int,
 ) -> c_int {
-    // SAFETY: the server's context, before any other use of the API.
-    let initialised = unsafe {
-        raw::Export_RedisModule_Init(
-            ctx,
-            MODULE_NAME.as_ptr(),
-            MODULE_VERSION,
-            raw::REDISMODULE_APIVER_1 as c_int,
-        )
-    };
-    if initialised != OK {
-        return ERR;
-    }
-    let context = Context::new(ctx);
-    let loaded = catch_unwind(AssertUnwindSafe(|| load(&context, &decode_args(ctx, argv, argc))));
-    match loaded {
-        Ok(Ok(())) => OK,
-        Ok(Err(reason)) => {
-            context.log_warning(&format!("not loaded: {reason}"));
-            ERR
+    guarded(|| {
+        if !initialise(ctx) {
+            return ERR;
         }
-        Err(_) => ERR,
-    }
+        let context = Context::new(ctx);
+        match load(&context, &decode_args(ctx, argv, argc)) {
+            Ok(()) => OK,
+            Err(reason) => {
+                log::warning(&context, &format!("not loaded: {reason}"));
+                ERR
+            }
+        }
+    })
+    .unwrap_or(ERR)
 }
 
 /// Called by the server when it is asked to unload the module.
@@ -115,25 +104,44 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the module API's name")]
 pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> c_int {
-    let context = Context::new(ctx);
-    match catch_unwind(AssertUnwindSafe(|| reason_to_stay(&context))) {
+    guarded(|| {
+        let context = Context::new(ctx);
+        if let Some(reason) = reason_to_stay(&context) {
+            log::warning(&context, &format!("not unloaded: {reason}"));
+            return ERR;
+        }
         // The hooks stay where they are and pass every call on.
-        Ok(None) => {
-            pool::stop();
-            OK
-        }
-        Ok(Some(reason)) => {
-            context.log_warning(&format!("not unloaded: {reason}"));
-            ERR
-        }
-        Err(_) => ERR,
-    }
+        pool::stop();
+        OK
+    })
+    .unwrap_or(ERR)
+}
+
+/// Runs what the server calls; `None` if it panicked. That must not go on into the server,
+/// which would abort.
+fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
+}
+
+/// Gets the server's functions.
+fn initialise(ctx: *mut raw::RedisModuleCtx) -> bool {
+    // SAFETY: the server's context, before any other use of the API.
+    let initialised = unsafe {
+        raw::Export_RedisModule_Init(
+            ctx,
+            MODULE_NAME.as_ptr(),
+            MODULE_VERSION,
+            raw::REDISMODULE_APIVER_1 as c_int,
+        )
+    };
+    initialised == OK
 }
 
 /// Why the module cannot be unloaded at the moment, if it cannot.
 fn reason_to_stay(context: &Context) -> Option<String> {
+    offers::drop_old();
     let sessions = vfd::usage().sessions;
-    let offers = offers::pending();
+    let offers = offers::pending().offers + postponed::opens();
     if sessions > 0 || offers > 0 {
         return Some(format!(
             "{sessions} connections are on shared memory and {offers} are about to be; set \
@@ -157,6 +165,7 @@ fn reason_to_stay(context: &Context) -> Option<String> {
 /// module that was not loaded, and the hooks pass everything on. But before Redis 7.2 it
 /// goes on calling one that had subscribed to an event, so that comes last.
 fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
+    image::check()?;
     vfd::prepare().map_err(|error| format!("no memory or file descriptor: {error}"))?;
     config::load(context, args)?;
     COMMANDS.iter().try_for_each(|command| command.register(context))?;
@@ -165,7 +174,7 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     interpose::install()?;
     subscribe_to_cron(context)?;
     pool::start();
-    context.log_notice("ready to serve clients of this machine over shared memory");
+    log::notice(context, "ready to serve clients of this machine over shared memory");
     Ok(())
 }
 
@@ -238,18 +247,19 @@ fn run(
     argc: c_int,
     command: fn(&Context, &[RedisString]) -> RedisResult,
 ) -> c_int {
-    let context = Context::new(ctx);
-    let result =
-        catch_unwind(AssertUnwindSafe(|| command(&context, &decode_args(ctx, argv, argc))))
-            .unwrap_or(Err(RedisError::Str("ERR shm: internal error, please report it")));
-    context.reply(result) as c_int
+    guarded(|| {
+        let context = Context::new(ctx);
+        let result = guarded(|| command(&context, &decode_args(ctx, argv, argc)));
+        let internal = RedisError::Str("ERR shm: internal error, please report it");
+        context.reply(result.unwrap_or(Err(internal))) as c_int
+    })
+    .unwrap_or(ERR)
 }
 
 extern "C" fn info_section(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {
     // A crash report is no time to take locks.
     if for_crash_report == 0 {
-        let added = catch_unwind(|| info::add_section(&InfoContext::new(ctx)));
-        drop(added);
+        guarded(|| info::add_section(&InfoContext::new(ctx)));
     }
 }
 
@@ -260,12 +270,10 @@ extern "C" fn cron(
     _subevent: u64,
     _data: *mut c_void,
 ) {
-    let context = Context::new(ctx);
-    let done = catch_unwind(AssertUnwindSafe(|| {
-        offers::expire();
-        pool::adjust(vfd::usage().region_bytes + offers::bytes());
+    guarded(|| {
+        offers::drop_old();
+        pool::adjust(open::used_bytes());
         vfd::sweep();
-        info::log_violations(&context);
-    }));
-    drop(done);
+        info::log_violations(&Context::new(ctx));
+    });
 }

@@ -1,7 +1,7 @@
 //! The client that sent the command, as far as the module API tells.
 #![allow(unsafe_code)]
 
-use crate::api::OK;
+use crate::status::OK;
 use redis_module::{Context, ContextFlags, RedisValue, raw};
 use std::io;
 use std::mem::zeroed;
@@ -52,11 +52,6 @@ pub(crate) enum Unsuitable {
 }
 
 impl Client {
-    /// The client that sent the command being executed.
-    pub(crate) fn calling(context: &Context) -> Result<Self, Unsuitable> {
-        Self::with_id(context, calling_id(context)?)
-    }
-
     /// The client with this id, if it is connected.
     pub(crate) fn with_id(context: &Context, id: u64) -> Result<Self, Unsuitable> {
         let info_flags = client_info_flags(id).ok_or(Unsuitable::NoClient)?;

@@ -5,7 +5,7 @@
 //! arguments are all there is.
 #![allow(unsafe_code)]
 
-use crate::api::{ERR, OK};
+use crate::status::{ERR, OK};
 use redis_module::{Context, RedisString, raw};
 use shm_fifo::vfd::{self, WaitSettings};
 use shm_fifo::{RING_BYTES_RANGE, WaitMode};
@@ -62,7 +62,8 @@ static MAX_SESSIONS: Number = Number {
 
 static MAX_MEMORY: Number = Number {
     name: c"max-memory",
-    default: 1 << 30,
+    // Room for as many sessions as there may be, with rings of the default size.
+    default: 3 << 30,
     value: AtomicI64::new(0),
     min: 0,
     max: i64::MAX,
@@ -178,7 +179,7 @@ fn apply_wait() {
     let mode = WAIT_MODES.get(index).map_or(WaitMode::Adaptive, |(_, mode)| *mode);
     let spin_us = u32::try_from(SPIN_US.get()).unwrap_or(0);
     // Redis writes its replies just before it waits.
-    vfd::configure(WaitSettings { mode, spin_us, ring_at_next_wait: true });
+    vfd::configure(WaitSettings { mode, spin_us, notify_at_next_wait: true });
 }
 
 fn quoted(text: &RedisString) -> String {
@@ -396,6 +397,12 @@ mod tests {
         assert_eq!(parse_number("64kb", false), None);
         assert_eq!(parse_number("kb", true), None);
         assert_eq!(parse_number("9223372036854775807gb", true), None);
+    }
+
+    #[test]
+    fn the_default_limits_fit_each_other() {
+        let region_bytes = 4096 + 2 * RING_BYTES.default;
+        assert!(MAX_SESSIONS.default * region_bytes <= MAX_MEMORY.default);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The INFO section `shm`, and the log lines that follow from its counters.
 
-use crate::{offers, pool};
+use crate::{log, offers, pool};
 use redis_module::{Context, InfoContext, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, CString};
@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Adds the section; field names carry their units.
 pub(crate) fn add_section(context: &InfoContext) {
+    offers::drop_old();
+    let offered = offers::pending();
     let usage = vfd::usage();
     let stats = vfd::stats();
     let hot = vfd::sessions().iter().filter(|session| session.hot).count();
     let fields = [
         ("sessions", usage.sessions as u64),
         ("sessions_hot", hot as u64),
-        ("offers", offers::pending() as u64),
+        ("offers", offered.offers as u64),
         ("region_bytes", usage.region_bytes as u64),
+        ("offered_bytes", offered.bytes as u64),
+        ("unread_bytes", usage.unread_bytes as u64),
         ("ready_regions", pool::regions() as u64),
         ("ready_bytes", pool::bytes() as u64),
         ("total_sessions", stats.sessions_started),
@@ -43,10 +47,11 @@ pub(crate) fn log_violations(context: &Context) {
     let violations = vfd::stats().protocol_violations;
     let news = violations - LOGGED.swap(violations, Relaxed);
     if news > 0 {
-        context.log_warning(&format!(
+        let text = format!(
             "{news} connections were ended because their clients broke the shared memory \
              protocol ({violations} since the start)"
-        ));
+        );
+        log::warning(context, &text);
     }
 }
 

@@ -14,11 +14,18 @@ mod api;
 mod client;
 mod commands;
 mod config;
+mod image;
 mod info;
 mod interpose;
+mod log;
 mod offers;
+mod open;
 mod pool;
 mod postponed;
+mod refusal;
 mod registration;
+mod server;
+mod start;
+mod status;
 
 pub use api::{RedisModule_OnLoad, RedisModule_OnUnload};

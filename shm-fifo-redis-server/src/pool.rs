@@ -4,7 +4,7 @@
 //! grows with it. A thread does that ahead. It makes files and nothing else: it calls no
 //! function of the server, maps nothing, so that the server never waits for it in the
 //! kernel, and shares one lock with the server's main thread, which never waits for that.
-//! Where nothing is ready, whoever asks makes a region itself.
+//! Where nothing is ready, clients wait; the thread makes what they wait for.
 #![allow(unsafe_code)]
 
 use crate::config;
@@ -21,17 +21,20 @@ use std::time::Duration;
 /// larger, but rarely comes at once.
 const MOST_REGIONS: usize = 8;
 const MOST_BYTES: usize = 8 << 20;
-/// The last file descriptors are left to the server and its clients.
+/// The last file descriptors are left to the server and its clients, where nobody waits.
 const SPARE_FDS: u64 = 64;
-/// How long the thread waits after a region could not be made.
+/// How long the thread waits after a region could not be made, if nobody waits for one.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 struct Pool {
     ready: Vec<UnmappedRegion>,
     is_stopping: bool,
+    /// Why a region could not be made, until those who wait are told.
+    failure: Option<String>,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { ready: Vec::new(), is_stopping: false });
+static POOL: Mutex<Pool> =
+    Mutex::new(Pool { ready: Vec::new(), is_stopping: false, failure: None });
 /// There may be something to do for the thread.
 static WORK: Condvar = Condvar::new();
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
@@ -39,15 +42,22 @@ static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 /// How many regions are to be ready, with rings of how many bytes.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 static RING_BYTES: AtomicUsize = AtomicUsize::new(0);
-/// How many are, and the bytes they take.
+/// How many clients wait for one.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// How many are ready, and the bytes they take.
 static READY: AtomicUsize = AtomicUsize::new(0);
 static READY_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// ORDERING, Relaxed, of all four: the regions themselves are handed over under the lock.
+// ORDERING, Relaxed, of all five: the regions themselves are handed over under the lock.
 
-/// Starts the thread. Without it everything works, but slower.
+/// Starts the thread. Without it everything works, but the server makes regions itself.
 pub(crate) fn start() {
-    lock().is_stopping = false;
+    {
+        let mut pool = lock();
+        pool.is_stopping = false;
+        pool.failure = None;
+    }
+    note_waiting(0);
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     if thread.is_none() {
         *thread =
@@ -65,32 +75,57 @@ pub(crate) fn stop() {
     }
 }
 
-/// A region as the settings have it, of those that are ready or made now. With it,
-/// connections and offers take `used_bytes` of memory.
-pub(crate) fn region(used_bytes: usize) -> io::Result<Region> {
-    let ring_bytes = want(used_bytes);
-    match take(ring_bytes) {
-        Some(ready) => ready.map(),
-        None => Region::create(ring_bytes),
+/// A region as the settings have it, if one is ready, beside `used_bytes` of memory that
+/// connections and offers take.
+pub(crate) fn take(used_bytes: usize) -> Option<io::Result<Region>> {
+    let region_bytes = Region::bytes_with_rings_of(config::ring_bytes());
+    // Whoever takes one does not wait for one.
+    let waiting = WAITING.load(Relaxed).saturating_sub(1);
+    let ring_bytes = want(used_bytes.saturating_add(region_bytes), waiting);
+    let ready = take_ready(ring_bytes);
+    if ready.is_none() && !has_thread() {
+        return Some(Region::create(ring_bytes));
     }
+    ready.map(UnmappedRegion::map)
+}
+
+/// Says how many clients wait for a region; [`adjust`] has the thread know.
+pub(crate) fn note_waiting(count: usize) {
+    WAITING.store(count, Relaxed);
+}
+
+/// Why no region can be made, if that has just turned out, for those who wait.
+pub(crate) fn failure() -> Option<String> {
+    POOL.try_lock().ok()?.failure.take()
+}
+
+/// Whether a region is ready.
+pub(crate) fn has_ready() -> bool {
+    regions() > 0 || !has_thread()
+}
+
+fn has_thread() -> bool {
+    let thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    thread.as_ref().is_some_and(|thread| !thread.is_finished())
 }
 
 /// Has the thread keep as many ready as the settings allow, beside `used_bytes` of memory
 /// that connections and offers take. To be called now and then.
 pub(crate) fn adjust(used_bytes: usize) {
-    let ring_bytes = want(used_bytes);
+    let ring_bytes = want(used_bytes, WAITING.load(Relaxed));
     let wanted = WANTED.load(Relaxed);
-    if (regions(), bytes()) != (wanted, wanted * Region::bytes_with_rings_of(ring_bytes)) {
+    let region_bytes = Region::bytes_with_rings_of(ring_bytes);
+    if (regions(), bytes()) != (wanted, wanted.saturating_mul(region_bytes)) {
         WORK.notify_one();
     }
 }
 
 /// Tells the thread what is wanted, without waking it. Returns the size of the rings.
-fn want(used_bytes: usize) -> usize {
+fn want(used_bytes: usize, waiting: usize) -> usize {
     let ring_bytes = config::ring_bytes();
     let region_bytes = Region::bytes_with_rings_of(ring_bytes);
     RING_BYTES.store(ring_bytes, Relaxed);
-    WANTED.store(wanted(region_bytes, used_bytes, &config::limits()), Relaxed);
+    WANTED.store(wanted(region_bytes, used_bytes, waiting, &config::limits()), Relaxed);
     ring_bytes
 }
 
@@ -104,19 +139,25 @@ pub(crate) fn bytes() -> usize {
     READY_BYTES.load(Relaxed)
 }
 
-/// How many regions of `region_bytes` may be ready. Another one has to fit beside them:
-/// one that is made where none is ready yet.
-fn wanted(region_bytes: usize, used_bytes: usize, limits: &config::Limits) -> usize {
-    let by_size = MOST_BYTES / region_bytes;
+/// How many regions of `region_bytes` are to be ready, where so many clients wait for one.
+/// If nobody does, another one has to fit beside them.
+fn wanted(
+    region_bytes: usize,
+    used_bytes: usize,
+    waiting: usize,
+    limits: &config::Limits,
+) -> usize {
+    let by_size = (MOST_BYTES / region_bytes).max(waiting.min(1));
     let by_sessions = usize::try_from(limits.max_sessions).unwrap_or(usize::MAX);
+    let spare = usize::from(waiting == 0);
     let by_memory = match usize::try_from(limits.max_memory_bytes) {
         Ok(0) | Err(_) => usize::MAX,
-        Ok(limit) => (limit.saturating_sub(used_bytes) / region_bytes).saturating_sub(1),
+        Ok(limit) => (limit.saturating_sub(used_bytes) / region_bytes).saturating_sub(spare),
     };
     MOST_REGIONS.min(by_size).min(by_sessions).min(by_memory)
 }
 
-fn take(ring_bytes: usize) -> Option<UnmappedRegion> {
+fn take_ready(ring_bytes: usize) -> Option<UnmappedRegion> {
     // Not waited for: the thread may have lost its CPU while it holds it.
     let mut pool = POOL.try_lock().ok()?;
     let region = pool.ready.pop_if(|region| region.ring_bytes() == ring_bytes)?;
@@ -129,24 +170,30 @@ fn take(ring_bytes: usize) -> Option<UnmappedRegion> {
     Some(region)
 }
 
-/// What the thread does.
 fn run() {
     while let Some(task) = next_task() {
         match task {
             Task::Drop(surplus) => drop(surplus),
-            Task::Make(ring_bytes) => match make(ring_bytes) {
+            Task::Make { ring_bytes, is_waited_for } => match make(ring_bytes, is_waited_for) {
                 Ok(region) => put(region),
-                Err(_) => {
-                    let goes_on = |pool: &mut Pool| !pool.is_stopping;
-                    drop(WORK.wait_timeout_while(lock(), RETRY_AFTER, goes_on));
-                }
+                Err(error) => pause(is_waited_for.then(|| error.to_string())),
             },
         }
     }
 }
 
+/// Waits after a failure, of which those hear who wait, but not longer than somebody comes.
+fn pause(failure: Option<String>) {
+    let mut pool = lock();
+    pool.failure = failure;
+    let goes_on = |pool: &mut Pool| {
+        !pool.is_stopping && (pool.failure.is_some() || WAITING.load(Relaxed) == 0)
+    };
+    drop(WORK.wait_timeout_while(pool, RETRY_AFTER, goes_on));
+}
+
 enum Task {
-    Make(usize),
+    Make { ring_bytes: usize, is_waited_for: bool },
     Drop(Vec<UnmappedRegion>),
 }
 
@@ -173,17 +220,19 @@ fn next_task() -> Option<Task> {
             return None;
         }
         if pool.ready.len() < wanted {
-            return Some(Task::Make(ring_bytes));
+            let is_waited_for = pool.ready.len() < WAITING.load(Relaxed);
+            return Some(Task::Make { ring_bytes, is_waited_for });
         }
         pool = WORK.wait(pool).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-fn make(ring_bytes: usize) -> io::Result<UnmappedRegion> {
+fn make(ring_bytes: usize, is_waited_for: bool) -> io::Result<UnmappedRegion> {
     let region = UnmappedRegion::create(ring_bytes)?;
     let number = u64::try_from(region.as_fd().as_raw_fd()).unwrap_or(0);
     // The kernel gives the lowest number that is free.
-    if number.saturating_add(SPARE_FDS) >= fd_limit() {
+    let is_one_of_the_last = number.saturating_add(SPARE_FDS) >= fd_limit();
+    if is_one_of_the_last && !is_waited_for {
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     Ok(region)
@@ -241,7 +290,7 @@ mod tests {
 
     #[test]
     fn few_and_small_regions_are_ready_and_no_large_ones() {
-        let wanted_of = |region_bytes| wanted(region_bytes, 0, &limits(10_000, 0));
+        let wanted_of = |region_bytes| wanted(region_bytes, 0, 0, &limits(10_000, 0));
         assert_eq!(wanted_of(12 * KIB), MOST_REGIONS);
         assert_eq!(wanted_of(260 * KIB), MOST_REGIONS);
         assert_eq!(wanted_of(4 * KIB * KIB + 4096), 1);
@@ -250,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_ready_takes_no_room_from_a_connection() {
-        let wanted_beside = |used, limit| wanted(100, used, &limits(10_000, limit));
+        let wanted_beside = |used, limit| wanted(100, used, 0, &limits(10_000, limit));
         assert_eq!(wanted_beside(0, 1000), MOST_REGIONS);
         assert_eq!(wanted_beside(0, 500), 4);
         assert_eq!(wanted_beside(300, 500), 1);
@@ -260,7 +309,16 @@ mod tests {
 
     #[test]
     fn nothing_is_ready_where_no_connection_may_move() {
-        assert_eq!(wanted(100, 0, &limits(0, 0)), 0);
-        assert_eq!(wanted(100, 0, &limits(3, 0)), 3);
+        assert_eq!(wanted(100, 0, 0, &limits(0, 0)), 0);
+        assert_eq!(wanted(100, 0, 0, &limits(3, 0)), 3);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_made_as_long_as_it_fits() {
+        let wanted_by = |waiting, limit| wanted(100, 400, waiting, &limits(10_000, limit));
+        assert_eq!([wanted_by(0, 500), wanted_by(1, 500), wanted_by(1, 499)], [0, 1, 0]);
+        // Large ones one by one.
+        assert_eq!(wanted(MOST_BYTES + 1, 0, 20, &limits(10_000, 0)), 1);
+        assert_eq!(wanted(100, 0, 20, &limits(10_000, 0)), MOST_REGIONS);
     }
 }

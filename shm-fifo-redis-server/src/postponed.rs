@@ -1,38 +1,83 @@
-//! `SHM.START` that waits: for a socket to take what the server has begun to send.
+//! Commands that wait.
 //!
-//! Redis stops sending where a socket is full, in the middle of a value if need be, and
-//! that value cannot go on in the ring. Pushes (invalidations, messages) do that to a
-//! client that has not read them yet. To refuse its `SHM.START` would be wrong: it may
-//! have written requests into the ring already. So its command is answered later. The
-//! server executes nothing else of that client meanwhile, as of any blocked one.
+//! `SHM.OPEN` waits for a region, where none is ready: to make one takes longer the larger it
+//! is, and the server serves nobody meanwhile. Those that wait are served in their order.
+//!
+//! `SHM.START` waits for a socket to take what the server has begun to send. Redis stops
+//! sending where a socket is full, in the middle of a value if need be, and that value cannot
+//! go on in the ring. Pushes (invalidations, messages) do that to a client that has not read
+//! them yet. To refuse its `SHM.START` would be wrong: it may have written requests into the
+//! ring already.
+//!
+//! So the command is answered later. The server executes nothing else of that client
+//! meanwhile, as of any blocked one.
 #![allow(unsafe_code)]
 
-use crate::api::{ERR, OK};
-use crate::commands;
+use crate::open::{FdSocket, open_again, used_bytes};
+use crate::refusal::Refusal;
+use crate::start::start_again;
+use crate::status::{ERR, OK};
+use crate::{commands, pool};
 use redis_module::{Context, raw};
+use std::collections::VecDeque;
 use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often it is looked whether a socket has taken it.
-const PERIOD_MS: c_longlong = 1;
+/// How soon it is looked again. Where nothing has come of that, as while a large region is
+/// made, it is looked twice as late each time.
+const SHORTEST_MS: c_longlong = 1;
+const LONGEST_MS: c_longlong = 64;
 
+/// A client that waits.
 #[derive(Debug, Clone, Copy)]
-struct Postponed {
+struct Waiting {
     client_id: u64,
     blocked: *mut raw::RedisModuleBlockedClient,
 }
 
 // SAFETY: the handle is used on the server's main thread only; the list that holds it is a
 // static, and so asked for this.
-unsafe impl Send for Postponed {}
+unsafe impl Send for Waiting {}
 
-static POSTPONED: Mutex<Vec<Postponed>> = Mutex::new(Vec::new());
+#[derive(Debug)]
+struct Lists {
+    opens: VecDeque<(Waiting, FdSocket)>,
+    starts: VecDeque<Waiting>,
+}
 
-/// Answers the command that is being executed later, once [`commands::start_again`] does.
-/// `None` if the server cannot do that.
-pub(crate) fn postpone(context: &Context, client_id: u64) -> Option<()> {
+/// After how many milliseconds it is looked next; 0 if nobody will. (The server's main thread
+/// alone uses it.)
+static PERIOD_MS: AtomicI64 = AtomicI64::new(0);
+static LISTS: Mutex<Lists> = Mutex::new(Lists { opens: VecDeque::new(), starts: VecDeque::new() });
+
+/// How many clients wait for regions.
+pub(crate) fn opens() -> usize {
+    lock().opens.len()
+}
+
+/// Has the `SHM.OPEN` that is being executed wait for a region. `None` if the server cannot
+/// do that.
+pub(crate) fn postpone_open(context: &Context, client_id: u64, fd_socket: FdSocket) -> Option<()> {
+    let waiting = block(context, client_id)?;
+    let mut lists = lock();
+    lists.opens.push_back((waiting, fd_socket));
+    pool::note_waiting(lists.opens.len());
+    Some(())
+}
+
+/// Has the `SHM.START` that is being executed wait for its socket. `None` if the server
+/// cannot do that.
+pub(crate) fn postpone_start(context: &Context, client_id: u64) -> Option<()> {
+    let waiting = block(context, client_id)?;
+    lock().starts.push_back(waiting);
+    Some(())
+}
+
+/// Blocks the client, and has somebody look at the lists before long.
+fn block(context: &Context, client_id: u64) -> Option<Waiting> {
     const NEVER: c_longlong = 0;
     // SAFETY: set by the server before it calls any function of the module.
     let block = unsafe { raw::RedisModule_BlockClient }?;
@@ -43,43 +88,99 @@ pub(crate) fn postpone(context: &Context, client_id: u64) -> Option<()> {
     let blocked = unsafe { block(context.ctx, Some(reply), None, Some(forget), NEVER) };
     // SAFETY: the handle that was just made.
     unsafe { set_disconnect_callback(blocked, Some(disconnected)) };
-    let is_first = {
-        let mut postponed = lock();
-        postponed.push(Postponed { client_id, blocked });
-        postponed.len() == 1
-    };
-    if is_first {
-        look_again_later(context.ctx);
+    if PERIOD_MS.load(Relaxed) == 0 {
+        look_again_in(SHORTEST_MS, context.ctx);
     }
-    Some(())
+    Some(Waiting { client_id, blocked })
 }
 
-fn look_again_later(ctx: *mut raw::RedisModuleCtx) {
+fn look_again_in(period_ms: c_longlong, ctx: *mut raw::RedisModuleCtx) {
+    PERIOD_MS.store(period_ms, Relaxed);
     // SAFETY: set by the server before it calls any function of the module.
     if let Some(create_timer) = unsafe { raw::RedisModule_CreateTimer } {
         // SAFETY: a live context; the function has the right signature.
-        unsafe { create_timer(ctx, PERIOD_MS, Some(look_again), null_mut()) };
+        unsafe { create_timer(ctx, period_ms, Some(look_again), null_mut()) };
     }
 }
 
 extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    let waited = lock().count();
     let looked = catch_unwind(AssertUnwindSafe(|| {
         let context = Context::new(ctx);
-        let waiting = lock().clone();
-        for postponed in waiting {
-            if let Some(outcome) = commands::start_again(&context, postponed.client_id) {
-                lock().retain(|other| other.blocked != postponed.blocked);
-                unblock(postponed.blocked, outcome.err());
-            }
-        }
+        look_at_opens(&context);
+        look_at_starts(&context);
     }));
     drop(looked);
-    if !lock().is_empty() {
-        look_again_later(ctx);
+    let (wait, starts) = {
+        let lists = lock();
+        (lists.count(), lists.starts.len())
+    };
+    let period_ms = match PERIOD_MS.load(Relaxed).saturating_mul(2) {
+        // What a socket waits for is its client's doing, which is soon done.
+        longer if wait == waited && starts == 0 => longer.min(LONGEST_MS),
+        _ => SHORTEST_MS,
+    };
+    if wait > 0 {
+        look_again_in(period_ms, ctx);
+    } else {
+        PERIOD_MS.store(0, Relaxed);
     }
 }
 
-/// Has the server go on with the client; where it has not moved, after this `error`.
+/// Serves those who wait for regions, as many as are ready, the first ones first.
+fn look_at_opens(context: &Context) {
+    let mut waiting = std::mem::take(&mut lock().opens);
+    if waiting.is_empty() {
+        return;
+    }
+    let failure = pool::failure();
+    let mut kept = VecDeque::new();
+    while let Some((client, fd_socket)) = waiting.pop_front() {
+        let outcome = match &failure {
+            Some(reason) => Some(Err(Refusal::Region(reason.clone()))),
+            None => open_again(context, client.client_id, fd_socket),
+        };
+        match outcome {
+            Some(outcome) => client.go_on(commands::OPEN, outcome),
+            None => kept.push_back((client, fd_socket)),
+        }
+        if !kept.is_empty() && !pool::has_ready() {
+            break;
+        }
+    }
+    kept.append(&mut waiting);
+    pool::note_waiting(kept.len());
+    pool::adjust(used_bytes());
+    lock().opens = kept;
+}
+
+fn look_at_starts(context: &Context) {
+    let mut waiting = std::mem::take(&mut lock().starts);
+    waiting.retain(|client| match start_again(context, client.client_id) {
+        Some(outcome) => {
+            client.go_on(commands::START, outcome);
+            false
+        }
+        None => true,
+    });
+    lock().starts = waiting;
+}
+
+impl Lists {
+    fn count(&self) -> usize {
+        self.opens.len() + self.starts.len()
+    }
+}
+
+impl Waiting {
+    /// Has the server go on with the client, whose `name`d command came to this.
+    fn go_on(self, name: &str, outcome: Result<(), Refusal>) {
+        unblock(self.blocked, outcome.err().map(|refusal| refusal.reply_to(name).to_string()));
+    }
+}
+
+/// Has the server go on with the client, after this `error` if there is one. Otherwise it
+/// was answered by the module.
 fn unblock(blocked: *mut raw::RedisModuleBlockedClient, error: Option<String>) {
     let error = error.and_then(|text| CString::new(text).ok());
     let data = error.map_or(null_mut(), |error| error.into_raw().cast());
@@ -90,7 +191,7 @@ fn unblock(blocked: *mut raw::RedisModuleBlockedClient, error: Option<String>) {
     }
 }
 
-/// Called when an unblocked client goes on. One that has moved was answered in its ring.
+/// Called when an unblocked client goes on.
 extern "C" fn reply(
     ctx: *mut raw::RedisModuleCtx,
     _argv: *mut *mut raw::RedisModuleString,
@@ -121,12 +222,19 @@ extern "C" fn disconnected(
     _ctx: *mut raw::RedisModuleCtx,
     blocked: *mut raw::RedisModuleBlockedClient,
 ) {
-    let waiting = lock().extract_if(.., |postponed| postponed.blocked == blocked).count();
-    if waiting > 0 {
+    let waited = {
+        let mut lists = lock();
+        let before = lists.count();
+        lists.opens.retain(|(client, _)| client.blocked != blocked);
+        lists.starts.retain(|client| client.blocked != blocked);
+        pool::note_waiting(lists.opens.len());
+        lists.count() < before
+    };
+    if waited {
         unblock(blocked, None);
     }
 }
 
-fn lock() -> MutexGuard<'static, Vec<Postponed>> {
-    POSTPONED.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Lists> {
+    LISTS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 //! categories.
 #![allow(unsafe_code)]
 
-use crate::api::OK;
+use crate::status::OK;
 use redis_module::{Context, raw};
 use std::ffi::{CStr, c_int};
 use std::mem::zeroed;

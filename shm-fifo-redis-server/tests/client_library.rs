@@ -145,6 +145,29 @@ fn a_manager_connects_again_after_the_command_that_noticed() {
 }
 
 #[test]
+fn a_manager_that_connects_while_the_module_is_off_moves_once_it_is_on() {
+    let server = TestServer::start();
+    let client = client(&server).require_shared_memory(false);
+    let mut manager = client.get_connection_manager().unwrap();
+    let first = id(&mut manager).unwrap();
+    server.ask(&format!("CLIENT KILL ID {first}"));
+    assert!(id(&mut manager).unwrap_err().is_connection_dropped());
+    wait_until("the server has freed everything", || server.holds_no_shared_memory());
+    assert_eq!(server.ask("MODULE UNLOAD shm"), "+OK\r\n");
+
+    let second = id(&mut manager).unwrap();
+    assert_eq!(manager.connection().unwrap().transport(), Transport::UnixSocket);
+    assert_eq!(server.load_module(), "+OK\r\n");
+
+    // Between requests, and as the same client.
+    wait_until("it moves", || {
+        assert_eq!(id(&mut manager).unwrap(), second);
+        manager.connection().unwrap().transport() == Transport::SharedMemory
+    });
+    assert!(manager.connection().unwrap().not_moved().is_none());
+}
+
+#[test]
 fn a_manager_gives_up_after_its_attempts_and_at_once_where_they_cannot_help() {
     let mut server = TestServer::start();
     let backoff = Backoff::default().with_min_delay(Duration::from_millis(1)).with_max_times(3);

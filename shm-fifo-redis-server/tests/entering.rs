@@ -95,7 +95,9 @@ fn a_request_comes_at_any_moment_while_start_is_under_way() {
 fn the_answer_comes_whatever_the_client_said_of_replies() {
     let server = TestServer::start();
     for silence in ["OFF", "SKIP"] {
-        let mut client = HandMade::not_started(Offer::from(&server));
+        let mut socket = UnixStream::connect(server.socket()).unwrap();
+        socket.write_all(&command(&format!("CLIENT REPLY {silence}"))).unwrap();
+        let mut client = HandMade::not_started(Offer::on(socket));
         client.socket.write_all(&command(&format!("CLIENT REPLY {silence}"))).unwrap();
         client.send_start();
         client.send_early("CLIENT REPLY ON");

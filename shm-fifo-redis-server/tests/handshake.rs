@@ -167,25 +167,6 @@ fn the_next_client_with_the_same_descriptor_does_not_inherit_an_offer() {
 }
 
 #[test]
-fn at_most_64_offers_wait() {
-    let server = TestServer::start();
-    let offers: Vec<Offer> = (0..64).map(|_| Offer::from(&server)).collect();
-    let mut plain = server.plain();
-
-    assert_refused(
-        &mut plain,
-        &[(
-            "SHM.OPEN 2",
-            "ERR SHM.OPEN: 64 offers wait for their SHM.START; try again in a few seconds",
-        )],
-    );
-
-    drop(offers);
-    wait_until("they are gone", || server.info("shm_offers") == 0);
-    plain.into_shm().assert_answers();
-}
-
-#[test]
 fn a_moved_connection_cannot_move_again() {
     let server = TestServer::start();
     let mut shm = server.shm();

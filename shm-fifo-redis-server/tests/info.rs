@@ -8,11 +8,13 @@ use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_unti
 
 /// A page for the header, and the two rings.
 const DEFAULT_REGION_BYTES: u64 = 4096 + 2 * (128 << 10);
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 19] = [
     "sessions",
     "sessions_hot",
     "offers",
     "region_bytes",
+    "offered_bytes",
+    "unread_bytes",
     "ready_regions",
     "ready_bytes",
     "total_sessions",

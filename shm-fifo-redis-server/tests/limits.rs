@@ -118,12 +118,13 @@ fn the_memory_of_dropped_offers_is_given_back_though_their_client_keeps_it() {
 
     let second = support::Offer::on(offer.socket);
     assert_eq!(server.info("shm_offers"), 1);
-    assert_eq!(first.allocated_bytes(), PAGE);
+    assert_eq!(server.info("shm_offered_bytes"), region_bytes(128 << 10));
+    assert_eq!(first.allocated_bytes(), 0);
 
     second.socket.shutdown(std::net::Shutdown::Both).unwrap();
 
     wait_until("it is withdrawn", || server.info("shm_offers") == 0);
-    assert_eq!(second.allocated_bytes(), PAGE);
+    assert_eq!(second.allocated_bytes(), 0);
 }
 
 #[test]
@@ -140,7 +141,36 @@ fn no_more_than_unread_replies_is_left_to_a_client_that_keeps_its_region() {
         server.ask("CLIENT KILL TYPE normal");
         client.assert_ended();
         wait_until("the rest is given back", || client.allocated_bytes() <= left);
+        assert_eq!(server.info("shm_unread_bytes"), left - PAGE);
+        // As if its process had ended.
+        drop(client);
+        wait_until("it is given back", || server.info("shm_unread_bytes") == 0);
     }
+}
+
+#[test]
+fn a_few_unread_bytes_keep_no_more_than_their_page_and_count() {
+    let limit = 3 * region_bytes(4096);
+    let server = with_settings(&["ring-bytes", "4096", "max-memory", &limit.to_string()]);
+    let mut clients: Vec<_> = (0..3).map(|_| HandMade::connect(&server)).collect();
+    for client in &mut clients {
+        client.send("QUIT");
+        client.assert_ended();
+    }
+    for client in &clients {
+        wait_until("the rest is given back", || client.allocated_bytes() == 2 * PAGE);
+    }
+    assert_eq!(server.info("shm_region_bytes"), 0);
+    assert_eq!(server.info("shm_unread_bytes"), 3 * PAGE);
+    let _others = [server.shm(), server.shm()];
+    assert!(server.plain().ask("SHM.OPEN 2").contains("shm.max-memory"));
+
+    // Read at last, they are as they were.
+    for client in &mut clients {
+        assert_eq!(client.take(5), b"+OK\r\n");
+    }
+    wait_until("they are given back", || server.info("shm_unread_bytes") == 0);
+    server.shm().assert_answers();
 }
 
 #[test]
@@ -235,7 +265,7 @@ fn config_get_shows_what_is_in_force() {
         ("ring-bytes", "131072"),
         ("spin-us", "7"),
         ("max-sessions", "10000"),
-        ("max-memory", "1073741824"),
+        ("max-memory", "3221225472"),
         ("wait", "park"),
     ];
     for (name, value) in table {

@@ -83,17 +83,15 @@ fn a_name_that_nobody_has_is_an_error() {
 #[test]
 fn a_full_mailbox_is_an_error_and_not_a_wait() {
     let server = TestServer::start();
-    let mut tcp = server.tcp();
     let (socket, name) = autobound();
     let open = format!("SHM.OPEN 2 FDSOCKET {name}");
 
-    // Nobody reads: sooner or later the socket takes no more.
-    let mut replies = (0..10_000).map(|_| tcp.ask(&open));
+    // Nobody reads: sooner or later the socket takes no more. Each of these is sent one.
+    let mut replies = (0..10_000).map(|_| server.tcp().ask(&open));
     let refused = replies.find(|reply| reply != "+OK\r\n").expect("it is full some time");
 
     assert!(refused.starts_with("-ERR SHM.OPEN: cannot send the file descriptor: "), "{refused}");
     drop(socket);
-    drop(tcp);
     wait_until("nothing is left", || server.holds_no_shared_memory());
 }
 

@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { HEADER_BYTES = 4096, MAILBOX_BYTES = 48, NO_REGION = 2, BROKEN = 3 };
+enum { HEADER_BYTES = 4096, INLINE_BYTES = 48, NO_REGION = 2, BROKEN = 3 };
 
 /* "The region" */
 struct region_header {
@@ -36,8 +36,8 @@ struct region_header {
 
 /* "The FIFO header" */
 struct fifo_header {
-    alignas(128) _Atomic uint64_t mail_start;
-    _Atomic uint64_t mail[MAILBOX_BYTES / 8];
+    alignas(128) _Atomic uint64_t inline_key;
+    _Atomic uint64_t inline_words[INLINE_BYTES / 8];
     _Atomic uint64_t tail;
     _Atomic uint32_t producer_closed;
     alignas(128) _Atomic uint64_t head;
@@ -103,7 +103,7 @@ static struct peer attach(int fd, int socket) {
     if (header == MAP_FAILED) fail(NO_REGION, "cannot be mapped");
     uint64_t magic = atomic_load_explicit(&header->magic, memory_order_relaxed);
     if (memcmp(&magic, "SHMFIFO", 8)) fail(NO_REGION, "no region");
-    if (atomic_load_explicit(&header->layout_version, memory_order_relaxed) != 1)
+    if (atomic_load_explicit(&header->layout_version, memory_order_relaxed) != 2)
         fail(NO_REGION, "another layout version");
     uint64_t ring_bytes = atomic_load_explicit(&header->ring_bytes, memory_order_relaxed);
     if (ring_bytes < 4096 || ring_bytes > 1 << 30 || ring_bytes & (ring_bytes - 1) ||
@@ -183,14 +183,15 @@ static void sleep_for_space(struct peer *peer) {
     atomic_store_explicit(&peer->out->producer_parked, 0, memory_order_relaxed);
 }
 
-/* "Reading", step 2: the message at the head, if the mailbox has it. */
-static bool take_mail(struct peer *peer, unsigned char *target, uint64_t length) {
-    uint64_t words[MAILBOX_BYTES / 8];
-    if (!length || length > MAILBOX_BYTES) return false;
-    for (int i = 0; i < MAILBOX_BYTES / 8; i++)
-        words[i] = atomic_load_explicit(&peer->in->mail[i], memory_order_relaxed);
+/* "Reading", step 2: the message at the head, if it is inline. */
+static bool take_inline(struct peer *peer, unsigned char *target, uint64_t length) {
+    uint64_t words[INLINE_BYTES / 8];
+    if (!length || length > INLINE_BYTES) return false;
+    for (int i = 0; i < INLINE_BYTES / 8; i++)
+        words[i] = atomic_load_explicit(&peer->in->inline_words[i], memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
-    if (atomic_load_explicit(&peer->in->mail_start, memory_order_relaxed) != peer->head) return false;
+    uint64_t key = atomic_load_explicit(&peer->in->inline_key, memory_order_relaxed);
+    if (key != (peer->head << 6 | length)) return false;
     memcpy(target, words, length);
     return true;
 }
@@ -208,7 +209,7 @@ static uint64_t read_some(struct peer *peer, unsigned char *target, uint64_t len
     }
     bool wants_all = there <= length;
     length = least(there, length);
-    if (!wants_all || !take_mail(peer, target, length)) {
+    if (!wants_all || !take_inline(peer, target, length)) {
         uint64_t index = peer->head & (peer->ring_bytes - 1);
         uint64_t to_end = least(length, peer->ring_bytes - index);
         memcpy(target, peer->in_ring + index, to_end);
@@ -238,13 +239,13 @@ static bool write_all(struct peer *peer, const unsigned char *source, uint64_t l
         uint64_t to_end = least(part, peer->ring_bytes - index);
         memcpy(peer->out_ring + index, source, to_end);
         memcpy(peer->out_ring, source + to_end, part - to_end);
-        if (part <= MAILBOX_BYTES) {
-            uint64_t words[MAILBOX_BYTES / 8] = {0};
+        if (part <= INLINE_BYTES) {
+            uint64_t words[INLINE_BYTES / 8] = {0};
             memcpy(words, source, part);
-            atomic_store_explicit(&peer->out->mail_start, peer->tail, memory_order_relaxed);
+            atomic_store_explicit(&peer->out->inline_key, peer->tail << 6 | part, memory_order_relaxed);
             atomic_thread_fence(memory_order_release);
-            for (int i = 0; i < MAILBOX_BYTES / 8; i++)
-                atomic_store_explicit(&peer->out->mail[i], words[i], memory_order_relaxed);
+            for (int i = 0; i < INLINE_BYTES / 8; i++)
+                atomic_store_explicit(&peer->out->inline_words[i], words[i], memory_order_relaxed);
         }
         peer->tail += part;
         atomic_store_explicit(&peer->out->tail, peer->tail, memory_order_release);

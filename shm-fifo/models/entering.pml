@@ -55,7 +55,7 @@ inline ring() {
     bell = true
 }
 
-/* Watch::must_ring_if_entered, and the doorbell. */
+/* Watch::needs_notify_if_entered, and the doorbell. */
 inline look_for_a_sleeper() {
 #ifdef LOOKED_FOR_THE_ANSWER_BEFORE_THE_FENCE
     seen = word[ANSWER];

@@ -1,7 +1,7 @@
 //! The reading end of a FIFO.
 
 use crate::error::{Corrupt, SharedWord};
-use crate::layout::{FifoHeader, MAILBOX_BYTES, MAILBOX_WORDS};
+use crate::layout::{FifoHeader, INLINE_BYTES, INLINE_WORDS, inline_key};
 use crate::memory::{RingBytes, total_bytes};
 use crate::park::{self, DataWatch, PublishFence};
 use crate::position::{advance, distance};
@@ -65,7 +65,7 @@ impl<'m> Consumer<'m> {
     /// Reads what there is, at most `target.len()` bytes, and gives their space
     /// back. Returns how many bytes that were, 0 if the FIFO is empty.
     ///
-    /// Afterwards [`Consumer::must_ring`] says whether the producer sleeps.
+    /// Afterwards [`Consumer::needs_notify`] says whether the producer sleeps.
     ///
     /// # Errors
     /// [`Corrupt`] if the producer's position is impossible.
@@ -74,7 +74,7 @@ impl<'m> Consumer<'m> {
         let mut available = self.available_by_cache();
         if available < target.len() {
             available = self.available_bytes()?;
-            if available <= target.len() && self.take_mail(&mut target[..available]) {
+            if available <= target.len() && self.take_inline(&mut target[..available]) {
                 self.release(available);
                 return Ok(available);
             }
@@ -136,17 +136,17 @@ impl<'m> Consumer<'m> {
     /// It looks once for each half ring that was read. That is enough: a
     /// producer sleeps only with more than three quarters of the ring unread, so
     /// at least one look comes after it fell asleep and before the ring is empty.
-    /// A consumer that stops reading earlier calls [`Consumer::must_ring_now`].
+    /// A consumer that stops reading earlier calls [`Consumer::needs_notify_now`].
     #[must_use = "a producer that is not rung sleeps on"]
-    pub fn must_ring(&mut self) -> bool {
+    pub fn needs_notify(&mut self) -> bool {
         let since_check = self.head.wrapping_sub(self.head_at_space_check);
-        since_check >= self.capacity() as u64 / 2 && self.must_ring_now()
+        since_check >= self.capacity() as u64 / 2 && self.needs_notify_now()
     }
 
-    /// As [`Consumer::must_ring`], looking in any case: for a consumer that is
+    /// As [`Consumer::needs_notify`], looking in any case: for a consumer that is
     /// about to sleep or to do something else for a while.
     #[must_use = "a producer that is not rung sleeps on"]
-    pub fn must_ring_now(&mut self) -> bool {
+    pub fn needs_notify_now(&mut self) -> bool {
         self.head_at_space_check = self.head;
         park::take(&self.header.producer_wait.parked, &PublishFence::execute())
     }
@@ -169,26 +169,26 @@ impl<'m> Consumer<'m> {
         distance(self.cached_tail, self.head, self.capacity()).unwrap_or(0)
     }
 
-    /// Takes `target.len()` bytes out of the mailbox, if it holds the message
-    /// of exactly that length which starts at the head.
+    /// Takes the inline message, if it is the one of exactly `target.len()` bytes that
+    /// starts at the head: not the first of several, behind which a producer stored none.
     ///
     /// The tail was loaded (Acquire) before: the words are at least as new.
     #[inline]
-    fn take_mail(&self, target: &mut [u8]) -> bool {
+    fn take_inline(&self, target: &mut [u8]) -> bool {
         let line = &self.header.producer;
-        if target.is_empty() || target.len() > MAILBOX_BYTES {
+        if target.is_empty() || target.len() > INLINE_BYTES {
             return false;
         }
-        let mut words = [[0; 8]; MAILBOX_WORDS];
-        for (word, shared) in words.iter_mut().zip(&line.mail) {
-            // ORDERING E5, Relaxed: validated by `mail_start` below.
+        let mut words = [[0; 8]; INLINE_WORDS];
+        for (word, shared) in words.iter_mut().zip(&line.inline_words) {
+            // ORDERING E5, Relaxed: validated by `inline_key` below.
             *word = shared.load(Relaxed).to_ne_bytes();
         }
-        // ORDERING E5 (mailbox), Acquire: pairs with the Release fence in
-        // `Producer::fill_mailbox`. If a word above came from a later message,
-        // the load below sees that message's start. Weaker: a torn message.
+        // ORDERING E5 (inline message), Acquire: pairs with the Release fence in
+        // `Producer::store_inline`. If a word above came from a later message,
+        // the load below sees that message's key. Weaker: a torn message.
         fence(Acquire);
-        let is_at_head = line.mail_start.load(Relaxed) == self.head;
+        let is_at_head = line.inline_key.load(Relaxed) == inline_key(self.head, target.len());
         if is_at_head {
             // Word by word: a wider load would wait for the stores of two words.
             let (whole, rest) = target.as_chunks_mut::<8>();

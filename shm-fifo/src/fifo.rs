@@ -49,7 +49,7 @@ const MIN_CAPACITY: usize = if cfg!(any(loom, test)) { 1 } else { 64 };
 /// let (mut producer, mut consumer) = (producing.into_producer(0), consuming.into_consumer(0));
 ///
 /// assert_eq!(producer.write(b"hello")?, 5);
-/// if producer.must_ring() {
+/// if producer.needs_notify() {
 ///     // The consumer sleeps: wake it, by whatever the two agreed on.
 /// }
 /// let mut received = [0; 16];

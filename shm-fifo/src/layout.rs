@@ -11,28 +11,34 @@ use crossbeam_utils::CachePadded;
 pub const FIFO_HEADER_BYTES: usize = 512;
 
 /// The longest message that travels inside the producer's line.
-pub const MAILBOX_BYTES: usize = MAILBOX_WORDS * 8;
+pub const INLINE_BYTES: usize = INLINE_WORDS * 8;
 
 /// loom tries all orders of all accesses: there two words stand for many.
-pub(crate) const MAILBOX_WORDS: usize = if cfg!(loom) { 2 } else { 6 };
+pub(crate) const INLINE_WORDS: usize = if cfg!(loom) { 2 } else { 6 };
 
-/// Where no message starts that a FIFO carries from `position` on, but one behind 2^64 - 1
-/// bytes: the `mail_start` of an empty mailbox.
-const fn no_mail(position: u64) -> u64 {
-    position.wrapping_sub(1)
+/// Which message is inline: where it starts and how long it is, in one word. None has no
+/// length, so a zeroed header has none.
+#[inline]
+#[allow(clippy::cast_lossless, reason = "`From` is not const")]
+pub(crate) const fn inline_key(position: u64, length: usize) -> u64 {
+    // Of the position the lowest 58 bits: who reads compares with what is next.
+    position << LENGTH_BITS | length as u64
 }
+
+const LENGTH_BITS: u32 = 6;
+static_assertions::const_assert!(INLINE_BYTES < 1 << LENGTH_BITS);
 
 /// What the producer writes with every message.
 ///
-/// The first 64 bytes are one cache line: tail and mailbox reach the consumer
+/// The first 64 bytes are one cache line: tail and inline message reach the consumer
 /// in a single transfer.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct TailLine {
-    /// Position at which the mailbox's message starts.
-    pub(crate) mail_start: AtomicU64,
-    /// A copy of the last message, if it had at most [`MAILBOX_BYTES`].
-    pub(crate) mail: [AtomicU64; MAILBOX_WORDS],
+    /// Which message is inline: its [`inline_key`].
+    pub(crate) inline_key: AtomicU64,
+    /// A copy of the last message, if it had at most [`INLINE_BYTES`].
+    pub(crate) inline_words: [AtomicU64; INLINE_WORDS],
     /// The producer's position.
     pub(crate) tail: AtomicU64,
     /// Not 0 once the producer has ended.
@@ -87,8 +93,8 @@ impl FifoHeader {
     pub fn starting_at(position: u64) -> Self {
         Self {
             producer: CachePadded::new(TailLine {
-                mail_start: AtomicU64::new(no_mail(position)),
-                mail: Default::default(),
+                inline_key: AtomicU64::new(inline_key(position, 0)),
+                inline_words: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
                 reserved: reserved(),
@@ -101,15 +107,6 @@ impl FifoHeader {
             consumer_wait: CachePadded::new(WaitLine::new()),
             producer_wait: CachePadded::new(WaitLine::new()),
         }
-    }
-}
-
-#[cfg(all(not(loom), feature = "std"))]
-impl FifoHeader {
-    /// Says that the mailbox is empty, which in a zeroed header seems to hold the first
-    /// message: a producer may then leave it out. For FIFOs not yet in use.
-    pub(crate) fn empty_mailbox(&self) {
-        self.producer.mail_start.store(no_mail(0), crate::sync::Ordering::Relaxed);
     }
 }
 
@@ -145,8 +142,8 @@ mod assertions {
     const_assert_eq!(offset_of!(FifoHeader, consumer_wait), 256);
     const_assert_eq!(offset_of!(FifoHeader, producer_wait), 384);
 
-    const_assert_eq!(offset_of!(TailLine, mail_start), 0);
-    const_assert_eq!(offset_of!(TailLine, mail), 8);
+    const_assert_eq!(offset_of!(TailLine, inline_key), 0);
+    const_assert_eq!(offset_of!(TailLine, inline_words), 8);
     const_assert_eq!(offset_of!(TailLine, tail), 56);
     const_assert_eq!(offset_of!(TailLine, closed), 64);
     const_assert_eq!(offset_of!(HeadLine, head), 0);

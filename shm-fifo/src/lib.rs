@@ -69,7 +69,7 @@ mod watch;
 pub use consumer::Consumer;
 pub use error::{CapacityError, Corrupt, SharedWord};
 pub use fifo::Fifo;
-pub use layout::{FIFO_HEADER_BYTES, FifoHeader, MAILBOX_BYTES};
+pub use layout::{FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES};
 pub use park::{DataWatch, PublishFence, SpaceWatch};
 pub use producer::{Producer, WriteGrant};
 pub use watch::{Interest, Positions, Watch};
@@ -79,12 +79,13 @@ pub use watch::{Interest, Positions, Watch};
 mod os;
 #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 pub use os::{
-    bell::EventDoorbells,
     channel::{Channel, ChannelStats},
     doorbell,
     duplex::Duplex,
+    endpoint::Endpoint,
     fd_passing,
-    region::{AttachError, Endpoint, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
+    notifier::EventDoorbells,
+    region::{AttachError, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
     wait::{SpinEnd, SpinPolicy, WaitMode},
 };
 

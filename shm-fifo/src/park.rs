@@ -29,7 +29,7 @@ fn retract(parked: &AtomicU32) {
     parked.store(0, Relaxed);
 }
 
-/// The fence between publishing and [`SpaceWatch::must_ring`].
+/// The fence between publishing and [`SpaceWatch::needs_notify`].
 ///
 /// One serves any number of FIFOs: an event loop that wrote to many peers in one
 /// turn looks for their sleep behind a single fence.
@@ -120,12 +120,18 @@ impl<'m> DataWatch<'m> {
     /// Returns whether it may: `false`, awake again, if there is something.
     #[must_use = "on false there is something to read: do not sleep"]
     pub fn park(&self, head: u64) -> bool {
-        announce(&self.header.consumer_wait.parked);
-        let empty = !self.is_ready(head);
+        let empty = self.announce(head);
         if !empty {
             self.unpark();
         }
         empty
+    }
+
+    /// As [`DataWatch::park`], but it stays announced in any case: where another sleeps by the
+    /// same word, who need not is not to take that back.
+    pub(crate) fn announce(&self, head: u64) -> bool {
+        announce(&self.header.consumer_wait.parked);
+        !self.is_ready(head)
     }
 
     /// Takes the announcement back.
@@ -174,7 +180,7 @@ impl<'m> SpaceWatch<'m> {
     /// one that will write soon and has something else to do meanwhile.
     #[cfg(feature = "virtual-fd")]
     pub(crate) fn prefetch(&self) {
-        crate::memory::prefetch_to_write(&self.header.producer.mail_start);
+        crate::memory::prefetch_to_write(&self.header.producer.inline_key);
     }
 
     /// Whether the consumer has ended: nobody will read what is written.
@@ -185,10 +191,10 @@ impl<'m> SpaceWatch<'m> {
         self.header.consumer.closed.load(Acquire) != 0
     }
 
-    /// As [`Producer::must_ring`](crate::Producer::must_ring), for what was
+    /// As [`Producer::needs_notify`](crate::Producer::needs_notify), for what was
     /// published before `fence` was executed.
     #[must_use = "a consumer that is not rung sleeps on"]
-    pub fn must_ring(&self, fence: &PublishFence) -> bool {
+    pub fn needs_notify(&self, fence: &PublishFence) -> bool {
         take(&self.header.consumer_wait.parked, fence)
     }
 
@@ -204,12 +210,18 @@ impl<'m> SpaceWatch<'m> {
     /// Returns whether it may: `false`, awake again, if there is some.
     #[must_use = "on false there is space: do not sleep"]
     pub fn park(&self, tail: u64) -> bool {
-        announce(&self.header.producer_wait.parked);
-        let full = !self.is_ready(tail);
+        let full = self.announce(tail);
         if !full {
             self.unpark();
         }
         full
+    }
+
+    /// As [`SpaceWatch::park`], but it stays announced in any case: where another sleeps by the
+    /// same word, who need not is not to take that back.
+    pub(crate) fn announce(&self, tail: u64) -> bool {
+        announce(&self.header.producer_wait.parked);
+        !self.is_ready(tail)
     }
 
     /// Takes the announcement back.

@@ -3,9 +3,11 @@
 mod grant;
 
 use crate::error::{Corrupt, SharedWord};
-use crate::layout::{FifoHeader, MAILBOX_BYTES};
+use crate::layout::{FifoHeader, INLINE_BYTES, inline_key};
 use crate::memory::{RingBytes, prefetch_to_write, total_bytes};
 use crate::park::{self, PublishFence, SpaceWatch};
+#[cfg(all(feature = "virtual-fd", not(loom)))]
+use crate::position::Position as _;
 use crate::position::{advance, distance};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::fence;
@@ -58,6 +60,25 @@ impl<'m> Producer<'m> {
         advance(self.published, self.staged)
     }
 
+    /// Bytes that the consumer may still read: none if it has ended, or claims to be where it
+    /// cannot be.
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
+    pub(crate) fn unread_bytes(&self) -> usize {
+        // ORDERING E2, Acquire: as in `free_bytes`.
+        let head = self.header.consumer.head.load(Acquire);
+        // ORDERING E4, Acquire: pairs with `Consumer::close`.
+        if self.header.consumer.closed.load(Acquire) != 0 {
+            return 0;
+        }
+        distance(self.published, head, self.capacity()).unwrap_or(0)
+    }
+
+    /// Where in the ring the next byte would be.
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
+    pub(crate) fn index(&self) -> usize {
+        self.published.masked(self.capacity() - 1)
+    }
+
     /// Bytes that can be written now. May grow at any time, never shrinks but
     /// by writing.
     ///
@@ -81,7 +102,7 @@ impl<'m> Producer<'m> {
     /// Writes as much of `source` as there is space for and publishes it.
     /// Returns how many bytes that were, 0 if the FIFO is full.
     ///
-    /// Afterwards [`Producer::must_ring`] says whether the consumer sleeps.
+    /// Afterwards [`Producer::needs_notify`] says whether the consumer sleeps.
     ///
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
@@ -99,15 +120,15 @@ impl<'m> Producer<'m> {
     /// As [`Producer::write`] of a short `source` that fits, with nothing staged before.
     #[inline(always)]
     fn write_short(&mut self, source: &[u8]) {
-        let has_mail = (1..=MAILBOX_BYTES).contains(&source.len());
-        if has_mail {
+        let is_inline = (1..=INLINE_BYTES).contains(&source.len());
+        if is_inline {
             // The consumer has the line: let it come while the bytes are copied. (A
             // longer copy would only have it taken away again.)
-            prefetch_to_write(&self.header.producer.mail_start);
+            prefetch_to_write(&self.header.producer.inline_key);
         }
         self.bytes.copy_in(self.published, source);
-        if has_mail {
-            self.fill_mailbox(source);
+        if is_inline {
+            self.store_inline(source);
         }
         self.publish_up_to(advance(self.published, source.len()));
     }
@@ -159,7 +180,7 @@ impl<'m> Producer<'m> {
         S: Deref<Target = [u8]>,
     {
         let total = total_bytes(sources);
-        if total <= MAILBOX_BYTES {
+        if total <= INLINE_BYTES {
             let (message, length) = gather(sources);
             return self.write(&message[..length]);
         }
@@ -208,8 +229,8 @@ impl<'m> Producer<'m> {
         if self.staged == 0 {
             return;
         }
-        if self.staged <= MAILBOX_BYTES {
-            self.mail_staged();
+        if self.staged <= INLINE_BYTES {
+            self.store_staged_inline();
         }
         self.publish_up_to(self.position());
         self.staged = 0;
@@ -218,7 +239,7 @@ impl<'m> Producer<'m> {
     /// After publishing: whether the consumer sleeps and its doorbell must be
     /// rung. The answer is given once for each sleep.
     #[must_use = "a consumer that is not rung sleeps on"]
-    pub fn must_ring(&self) -> bool {
+    pub fn needs_notify(&self) -> bool {
         park::take(&self.header.consumer_wait.parked, &PublishFence::execute())
     }
 
@@ -286,18 +307,18 @@ impl<'m> Producer<'m> {
         self.staged += source.len();
     }
 
-    /// Fills the mailbox with the staged bytes, which fit.
-    fn mail_staged(&self) {
-        let mut message = [0; MAILBOX_BYTES];
+    /// Stores the staged bytes, which fit, as the inline message.
+    fn store_staged_inline(&self) {
+        let mut message = [0; INLINE_BYTES];
         let message = &mut message[..self.staged];
         self.bytes.copy_out(self.published, message);
-        self.fill_mailbox(message);
+        self.store_inline(message);
     }
 
     #[inline(always)]
     fn publish_up_to(&mut self, tail: u64) {
         // ORDERING E1 (data ready), Release: publishes the bytes in
-        // [published, tail) and the mailbox. Pairs with the Acquire load in
+        // [published, tail) and the inline message. Pairs with the Acquire load in
         // `Consumer::available_bytes`. Weaker: the consumer could copy bytes
         // before they are written.
         self.header.producer.tail.store(tail, Release);
@@ -306,23 +327,23 @@ impl<'m> Producer<'m> {
 
     /// Repeats `message`, which starts at `published`, in the tail's cache line.
     #[inline(always)]
-    fn fill_mailbox(&self, message: &[u8]) {
+    fn store_inline(&self, message: &[u8]) {
         let line = &self.header.producer;
-        // ORDERING E5 (mailbox), Relaxed with the fence below: `mail_start`
+        // ORDERING E5 (inline message), Relaxed with the fence below: `inline_key`
         // changes before any word does. Pairs with the fence in
-        // `Consumer::take_mail`. Weaker: the consumer could take words of two
+        // `Consumer::take_inline`. Weaker: the consumer could take words of two
         // messages for one.
-        line.mail_start.store(self.published, Relaxed);
+        line.inline_key.store(inline_key(self.published, message.len()), Relaxed);
         fence(Release);
         let (whole, rest) = message.as_chunks::<8>();
         // Words behind the message keep what they had: nobody looks at them.
-        for (shared, word) in line.mail.iter().zip(whole) {
+        for (shared, word) in line.inline_words.iter().zip(whole) {
             // ORDERING E1, Relaxed: the Release store of the tail publishes it.
             shared.store(u64::from_ne_bytes(*word), Relaxed);
         }
         if !rest.is_empty() {
             // ORDERING E1, Relaxed: as above.
-            line.mail[whole.len()].store(last_word(rest), Relaxed);
+            line.inline_words[whole.len()].store(last_word(rest), Relaxed);
         }
     }
 }
@@ -331,7 +352,7 @@ impl<'m> Producer<'m> {
 ///
 /// Made in registers. Bytes put together in memory and loaded as a word would have
 /// to reach the cache first, behind every earlier store, and the first of those
-/// waits for the mailbox's line to come from the consumer's CPU.
+/// waits for the inline message's line to come from the consumer's CPU.
 #[inline]
 fn last_word(bytes: &[u8]) -> u64 {
     let word = match bytes {
@@ -350,9 +371,9 @@ fn last_word(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(word.to_le_bytes())
 }
 
-/// The bytes of `sources`, which fit the mailbox, and how many they are.
-fn gather<S: Deref<Target = [u8]>>(sources: &[S]) -> ([u8; MAILBOX_BYTES], usize) {
-    let mut message = [0; MAILBOX_BYTES];
+/// The bytes of `sources`, which fit inline, and how many they are.
+fn gather<S: Deref<Target = [u8]>>(sources: &[S]) -> ([u8; INLINE_BYTES], usize) {
+    let mut message = [0; INLINE_BYTES];
     let mut length = 0;
     for source in sources {
         message[length..][..source.len()].copy_from_slice(source);

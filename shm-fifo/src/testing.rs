@@ -42,7 +42,7 @@ pub enum Op {
     Publish,
     /// [`Producer::free_bytes`].
     FreeBytes,
-    /// [`Producer::must_ring`].
+    /// [`Producer::needs_notify`].
     RingConsumer,
     /// [`SpaceWatch::park`](crate::SpaceWatch::park).
     ParkProducer,
@@ -56,9 +56,9 @@ pub enum Op {
     ReadVectored(Pieces),
     /// [`Consumer::available_bytes`].
     AvailableBytes,
-    /// [`Consumer::must_ring`].
+    /// [`Consumer::needs_notify`].
     RingProducer,
-    /// [`Consumer::must_ring_now`].
+    /// [`Consumer::needs_notify_now`].
     RingProducerNow,
     /// [`DataWatch::park`](crate::DataWatch::park).
     ParkConsumer,
@@ -318,7 +318,7 @@ impl Pair<'_> {
                 assert_eq!(producer.free_bytes(), Ok(oracle.free_bytes()), "{step}: {op:?}");
             }
             Op::RingConsumer => {
-                assert_eq!(producer.must_ring(), oracle.ring_consumer(), "{step}: {op:?}");
+                assert_eq!(producer.needs_notify(), oracle.ring_consumer(), "{step}: {op:?}");
             }
             Op::ParkProducer => {
                 let parked = producer.watch().park(producer.position());
@@ -360,10 +360,14 @@ impl Pair<'_> {
                 assert_eq!(consumer.available_bytes(), expected, "{step}: {op:?}");
             }
             Op::RingProducer => {
-                assert_eq!(consumer.must_ring(), oracle.ring_producer(), "{step}: {op:?}");
+                assert_eq!(consumer.needs_notify(), oracle.ring_producer(), "{step}: {op:?}");
             }
             Op::RingProducerNow => {
-                assert_eq!(consumer.must_ring_now(), oracle.ring_producer_now(), "{step}: {op:?}");
+                assert_eq!(
+                    consumer.needs_notify_now(),
+                    oracle.ring_producer_now(),
+                    "{step}: {op:?}"
+                );
             }
             Op::ParkConsumer => {
                 let parked = consumer.watch().park(consumer.position());

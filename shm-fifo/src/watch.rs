@@ -71,6 +71,14 @@ impl<'m> Watch<'m> {
         parked
     }
 
+    /// As [`Watch::park`], but what is announced stays so: where others sleep by the same
+    /// words, who need not is not to take that back.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn announce(&self, interest: Interest, at: Positions) -> bool {
+        (!interest.readable || self.data.announce(at.head))
+            && (!interest.writable || self.space.announce(at.tail))
+    }
+
     /// Takes the announcements back.
     pub fn unpark(&self, interest: Interest) {
         if interest.readable {
@@ -94,6 +102,17 @@ impl<'m> Watch<'m> {
         woken
     }
 
+    /// Whether the peer has ended both its directions.
+    ///
+    /// The word that ends its writing is looked at first: that line stays in our cache.
+    /// The one that ends its reading lies beside its position, which it has just written,
+    /// and would have to come from its CPU before each write.
+    #[must_use]
+    #[inline]
+    pub fn peer_has_closed(&self) -> bool {
+        self.data.producer_closed() && self.space.consumer_closed()
+    }
+
     /// Whether the peer has entered: taken its end into use and published its first
     /// bytes, behind the position `start`. Once true it stays true.
     #[must_use]
@@ -108,12 +127,12 @@ impl<'m> Watch<'m> {
     /// Nor need it be: it publishes its first bytes before it first looks at the ring to
     /// sleep. Either it sees what was published here, or this side sees that it entered.
     #[must_use = "a consumer that is not rung sleeps on"]
-    pub fn must_ring_if_entered(&self, start: u64) -> bool {
+    pub fn needs_notify_if_entered(&self, start: u64) -> bool {
         // ORDERING E6: pairs with the fence in `announce`, for the look at the peer's
         // position as for that at its parked word. If either came before it, a peer that
         // fell asleep meanwhile could go unnoticed.
         let fence = PublishFence::execute();
-        self.has_peer_entered(start) && self.space.must_ring(&fence)
+        self.has_peer_entered(start) && self.space.needs_notify(&fence)
     }
 
     /// Publishes the CPU that the end waits on.

@@ -83,7 +83,7 @@ fn proc_a_peer_in_c_echoes_messages_of_any_length() {
         let mut random = Random::seeded(3);
         let mut position = 0;
         for _ in 0..5000 {
-            // Half of them fit the mailbox.
+            // Half of them fit inline.
             let longest = [48, RING_BYTES][random.below(2)];
             let message = pattern(position, 1 + random.below(longest));
             position += message.len() as u64;
@@ -144,7 +144,7 @@ fn proc_a_peer_in_c_refuses_what_is_no_region() {
     let _watchdog = Watchdog::start();
     let unsealed = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let other_version = Region::create(RING_BYTES).unwrap().fd().unwrap();
-    File::from(other_version.try_clone().unwrap()).write_all_at(&[2], 8).unwrap();
+    File::from(other_version.try_clone().unwrap()).write_all_at(&[1], 8).unwrap();
     let other_size = Region::create(RING_BYTES).unwrap().fd().unwrap();
     File::from(other_size.try_clone().unwrap()).write_all_at(&[0, 32], 16).unwrap();
     for fd in [unsealed, other_version, other_size] {

@@ -65,7 +65,7 @@ fn assert_echoes(channel: &mut Channel, messages: usize) {
     let mut random = Random::seeded(42);
     let mut position = 0;
     for _ in 0..messages {
-        // Half of them fit the mailbox, the longest fills no ring by itself.
+        // Half of them fit inline, the longest fills no ring by itself.
         let longest = [48, RING_BYTES][random.below(2)];
         let message = pattern(position, 1 + random.below(longest));
         position += message.len() as u64;

@@ -113,7 +113,7 @@ fn write_for_ever(socket: UnixStream) {
     let mut random = Random::seeded(std::process::id().into());
     let mut sent = 0;
     loop {
-        // Half of the messages fit the mailbox.
+        // Half of the messages fit inline.
         let longest = [48, 6000][random.below(2)];
         let message = pattern(sent, 1 + random.below(longest));
         let (header, body) = message.split_at(message.len() / 3);

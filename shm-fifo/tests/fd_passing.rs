@@ -57,6 +57,21 @@ fn a_descriptor_arrives_with_its_bytes_and_is_close_on_exec() {
 }
 
 #[test]
+fn a_descriptor_arrives_behind_what_else_the_socket_asks_for() {
+    let _alone = alone();
+    let (here, there) = UnixStream::pair().unwrap();
+    // Who sends it comes first (unix(7)).
+    rustix::net::sockopt::set_socket_passcred(&there, true).unwrap();
+    let file = File::open("/proc/self/exe").unwrap();
+
+    send_with_fd(here.as_raw_fd(), b"+OK\r\n", file.as_fd()).unwrap();
+    let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut [0; 16], 0).unwrap();
+
+    assert_eq!(received, 5);
+    assert_eq!(identity(fd.expect("one was sent")), identity(&file));
+}
+
+#[test]
 fn a_message_without_a_descriptor_arrives_without_one() {
     let _alone = alone();
     let (mut here, there) = UnixStream::pair().unwrap();

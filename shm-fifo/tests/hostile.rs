@@ -199,11 +199,11 @@ fn a_head_behind_the_bytes_of_a_full_ring_is_corrupt() {
 }
 
 #[test]
-fn a_mailbox_that_contradicts_the_ring_yields_bytes_of_the_right_number() {
+fn an_inline_message_that_contradicts_the_ring_yields_bytes_of_the_right_number() {
     let memory = HeapFifo::new(CAPACITY, 0);
     let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
     producer.write(b"seven b").unwrap();
-    (0..6).for_each(|index| memory.scribble(Word::Mail(index), u64::MAX));
+    (0..6).for_each(|index| memory.scribble(Word::InlineWord(index), u64::MAX));
 
     let mut target = [0xEE; 64];
     assert_eq!(consumer.read(&mut target), Ok(7));

@@ -4,7 +4,7 @@
 mod support;
 
 use shm_fifo::testing::{HeapFifo, Word};
-use shm_fifo::{Channel, FIFO_HEADER_BYTES, FifoHeader, MAILBOX_BYTES, Region};
+use shm_fifo::{Channel, FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES, Region};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -70,7 +70,7 @@ fn u64_at(file: &File, offset: usize) -> u64 {
 fn every_word_of_the_fifo_header_is_where_the_document_says() {
     let fifo = HeapFifo::new(64, 0);
     let words = [
-        ("mail_start", Word::MailStart),
+        ("inline_key", Word::InlineKey),
         ("tail", Word::Tail),
         ("producer_closed", Word::ProducerClosed),
         ("head", Word::Head),
@@ -84,22 +84,22 @@ fn every_word_of_the_fifo_header_is_where_the_document_says() {
         let row = fifo_row(name);
         assert_eq!(fifo.place_of(word), (row.offset, row.bytes), "{name}");
     }
-    // The mailbox is the one row that is an array.
-    let mail = fifo_row("mail");
+    // The inline message is the one row that is an array.
+    let inline = fifo_row("inline_words");
     for index in 0..6 {
-        assert_eq!(fifo.place_of(Word::Mail(index)), (mail.offset + 8 * index, 8));
+        assert_eq!(fifo.place_of(Word::InlineWord(index)), (inline.offset + 8 * index, 8));
     }
-    assert_eq!(mail.bytes, MAILBOX_BYTES);
+    assert_eq!(inline.bytes, INLINE_BYTES);
     assert_eq!(table("## The FIFO header").len(), words.len() + 1);
 }
 
 #[test]
-fn tail_and_mailbox_share_one_cache_line_and_different_writers_share_none() {
+fn tail_and_inline_message_share_one_cache_line_and_different_writers_share_none() {
     let fifo = HeapFifo::new(64, 0);
     let line = |word| fifo.place_of(word).0 / 64;
     let pair = |word| fifo.place_of(word).0 / 128;
-    assert_eq!(line(Word::MailStart), line(Word::Tail));
-    assert_eq!(line(Word::Mail(5)), line(Word::Tail));
+    assert_eq!(line(Word::InlineKey), line(Word::Tail));
+    assert_eq!(line(Word::InlineWord(5)), line(Word::Tail));
     for left in Word::ALL {
         for right in Word::ALL {
             assert!(left.owner() == right.owner() || pair(left) != pair(right));
@@ -115,7 +115,7 @@ fn the_region_begins_as_the_document_says() {
 
     let magic = region_row("magic");
     assert_eq!(bytes_at(&file, magic.offset, magic.bytes), b"SHMFIFO\0");
-    assert_eq!(u64_at(&file, region_row("layout_version").offset), 1);
+    assert_eq!(u64_at(&file, region_row("layout_version").offset), 2);
     assert_eq!(u64_at(&file, region_row("ring_bytes").offset), RING_BYTES as u64);
     let token = region_row("token");
     assert_eq!(bytes_at(&file, token.offset, token.bytes), region.token());
@@ -138,8 +138,8 @@ fn assert_message_lies_in(sender: Region, header: &str, ring: &str) {
     let header = region_row(header).offset;
     let tail = u64_at(&file, header + fifo_row("tail").offset);
     assert_eq!(tail, MESSAGE.len() as u64);
-    let mail = bytes_at(&file, header + fifo_row("mail").offset, MESSAGE.len());
-    assert_eq!(mail, MESSAGE);
+    let inline = bytes_at(&file, header + fifo_row("inline_words").offset, MESSAGE.len());
+    assert_eq!(inline, MESSAGE);
     assert_eq!(bytes_at(&file, region_row(ring).offset, MESSAGE.len()), MESSAGE);
 }
 

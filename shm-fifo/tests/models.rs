@@ -4,7 +4,7 @@
 //!   allows, with up to three preemptions: the code is the crate's own, the atomics
 //!   are loom's. A load returns any store that it may return by the model, also
 //!   those that x86-64 never would. The bytes of the ring are cells that two threads
-//!   must not access at once (`src/memory/loom.rs`), the mailbox has two words.
+//!   must not access at once (`src/memory/loom.rs`), the inline message has two words.
 //! * Under Miri each is run once for each seed, on the real layout.
 //! * Otherwise, for sanitizers above all, each is run many times.
 //!
@@ -32,8 +32,8 @@ const UNIT: usize = if cfg!(loom) { 1 } else { 64 };
 /// Near the wrap of the counter, which every model passes.
 const START: u64 = u64::MAX - 2 * UNIT as u64;
 
-/// Longer than one of the mailbox's words, shorter than two.
-const MAIL_BYTES: usize = 12;
+/// Longer than one of the inline message's words, shorter than two.
+const INLINE_LENGTH: usize = 12;
 
 /// Explores `model`, all of it, at preemption bound 3 (`LOOM_MAX_PREEMPTIONS`
 /// sets another).
@@ -132,7 +132,7 @@ impl Link {
             }
             let written = producer.write(&pattern(producer.position(), length)).unwrap();
             length -= written;
-            if written > 0 && producer.must_ring() {
+            if written > 0 && producer.needs_notify() {
                 self.data.ring();
             } else if written == 0 {
                 let (watch, at) = self.senders_view(producer);
@@ -157,7 +157,7 @@ impl Link {
             if read > 0 || ended {
                 return read;
             }
-            if consumer.must_ring_now() {
+            if consumer.needs_notify_now() {
                 self.space.ring();
             }
             let (watch, at) = self.receivers_view(consumer);
@@ -167,7 +167,7 @@ impl Link {
 
     fn read(&self, consumer: &mut Consumer<'_>, target: &mut [u8]) -> usize {
         let read = consumer.read(target).unwrap();
-        if consumer.must_ring() {
+        if consumer.needs_notify() {
             self.space.ring();
         }
         read
@@ -235,7 +235,7 @@ fn bytes_pass_through_the_ring_and_its_space_is_used_again() {
         });
         let mut consumer = link.fifo.consumer();
         let mut received = Received::new();
-        // Less than there is: these bytes come out of the ring, not the mailbox.
+        // Less than there is: these bytes come out of the ring, not the inline message.
         for _ in 0..3 {
             received.read(&mut consumer, UNIT);
         }
@@ -319,44 +319,44 @@ fn pieces_written_together_are_read_in_pieces() {
     });
 }
 
-// E5: the mailbox.
+// E5: the inline message.
 
 #[test]
-fn a_grant_fills_the_mailbox_as_any_message_does() {
+fn a_grant_is_an_inline_message_as_any_other_is() {
     explore(|| {
         let link = Link::new(32.max(UNIT));
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
             let mut producer = sender.fifo.producer();
-            (0..2).map(|_| granted(&mut producer, 16, MAIL_BYTES)).sum::<usize>()
+            (0..2).map(|_| granted(&mut producer, 16, INLINE_LENGTH)).sum::<usize>()
         });
         let mut consumer = link.fifo.consumer();
         let mut received = Received::new();
         for _ in 0..2 {
-            received.read(&mut consumer, MAIL_BYTES);
+            received.read(&mut consumer, INLINE_LENGTH);
         }
         let written = writing.join().unwrap();
-        received.read(&mut consumer, 2 * MAIL_BYTES);
+        received.read(&mut consumer, 2 * INLINE_LENGTH);
         assert_eq!(received.bytes.len(), written);
     });
 }
 
 #[test]
-fn a_mailbox_is_the_message_at_the_head_or_not_taken() {
+fn an_inline_message_is_the_one_at_the_head_or_not_taken() {
     explore(|| {
         let link = Link::new(32.max(UNIT));
         let sender = Arc::clone(&link);
         let writing = thread::spawn(move || {
-            write_all(&mut sender.fifo.producer(), &[MAIL_BYTES, MAIL_BYTES])
+            write_all(&mut sender.fifo.producer(), &[INLINE_LENGTH, INLINE_LENGTH])
         });
         let mut consumer = link.fifo.consumer();
         let mut received = Received::new();
         for _ in 0..2 {
-            received.read(&mut consumer, MAIL_BYTES);
+            received.read(&mut consumer, INLINE_LENGTH);
         }
         let written = writing.join().unwrap();
         for _ in 0..2 {
-            received.read(&mut consumer, MAIL_BYTES);
+            received.read(&mut consumer, INLINE_LENGTH);
         }
         assert_eq!(received.bytes.len(), written);
     });
@@ -402,7 +402,7 @@ fn one_fence_serves_the_sleepers_of_two_fifos() {
         }
         let fence = PublishFence::execute();
         for (link, producer) in links.iter().zip(&producers) {
-            if producer.watch().must_ring(&fence) {
+            if producer.watch().needs_notify(&fence) {
                 link.data.ring();
             }
         }
@@ -501,7 +501,7 @@ fn a_sleep_for_either_is_ended_by_data() {
     sleep_for_both_while(|peer| {
         let mut producer = peer.back.producer();
         write_all(&mut producer, &[UNIT]);
-        producer.must_ring()
+        producer.needs_notify()
     });
 }
 
@@ -510,7 +510,7 @@ fn a_sleep_for_either_is_ended_by_space() {
     sleep_for_both_while(|peer| {
         let mut consumer = peer.fifo.consumer();
         consumer.read(&mut [0; UNIT]).unwrap();
-        consumer.must_ring()
+        consumer.needs_notify()
     });
 }
 
@@ -519,7 +519,7 @@ fn a_sleep_for_either_is_ended_by_an_end() {
     sleep_for_both_while(|peer| {
         let consumer = &mut peer.fifo.consumer();
         consumer.close();
-        consumer.must_ring_now()
+        consumer.needs_notify_now()
     });
 }
 
@@ -540,7 +540,7 @@ fn write_while_the_peer_enters(messages: usize) {
             let (watch, _) = client.senders_view(&producer);
             for _ in 0..messages {
                 assert_eq!(write_all(&mut producer, &[UNIT]), UNIT);
-                if watch.must_ring_if_entered(START) {
+                if watch.needs_notify_if_entered(START) {
                     assert!(*has_entered.lock().unwrap(), "rung before it had entered");
                     client.data.ring();
                 }
@@ -599,7 +599,7 @@ fn an_end_wakes_a_consumer_that_goes_to_sleep_and_loses_no_byte() {
             assert!(sender.send(&mut producer, UNIT));
             producer.close();
             // A doorbell, not the end of the socket: that would wake anybody.
-            if producer.must_ring() {
+            if producer.needs_notify() {
                 sender.data.ring();
             }
         });
@@ -620,7 +620,7 @@ fn an_end_wakes_a_producer_that_goes_to_sleep() {
             let mut consumer = receiver.fifo.consumer();
             receiver.read(&mut consumer, &mut [0; UNIT]);
             consumer.close();
-            if consumer.must_ring_now() {
+            if consumer.needs_notify_now() {
                 receiver.space.ring();
             }
         });

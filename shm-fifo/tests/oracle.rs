@@ -27,7 +27,7 @@ proptest! {
     }
 
     #[test]
-    fn messages_that_fit_the_mailbox_are_as_exact_as_any(
+    fn inline_messages_are_as_exact_as_any(
         ops in ops(50, 120),
         start in position(),
     ) {

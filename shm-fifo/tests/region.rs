@@ -24,6 +24,7 @@ roles! {
     creating_without_free_descriptors_fails_and_leaks_none,
 }
 
+const LAYOUT_VERSION: u64 = 2;
 const RING_BYTES: usize = 4096;
 const REGION_BYTES: u64 = 3 * 4096;
 const EVERY_SEAL_OF_A_REGION: SealFlags =
@@ -79,20 +80,43 @@ fn all_memory_is_there_before_anybody_maps_it() {
 }
 
 #[test]
-fn a_writer_that_leaves_the_mailbox_out_is_understood() {
+fn a_writer_without_inline_messages_is_understood() {
+    assert_eq!(written_by_hand(&[(b"PING\r\n", false)]), b"PING\r\n");
+}
+
+#[test]
+fn a_writer_with_an_inline_message_now_and_then_is_understood() {
+    for used in [[true, false], [false, true], [true, true]] {
+        let messages = [(&b"PING 1\r\n"[..], used[0]), (&b"PING 2\r\n"[..], used[1])];
+        assert_eq!(written_by_hand(&messages), b"PING 1\r\nPING 2\r\n", "{used:?}");
+    }
+}
+
+/// What arrives of messages that are written into the file as docs/layout.md says, each
+/// inline as well or not, and are there before any of them is read.
+fn written_by_hand(messages: &[(&[u8], bool)]) -> Vec<u8> {
+    const HEADER: u64 = 1024;
+    const RING: u64 = 4096;
     let _watchdog = Watchdog::start();
     let region = Region::create(RING_BYTES).unwrap();
-    // As docs/layout.md says: the ring to the creator, and the tail of its header.
     let file = File::from(region.fd().unwrap());
-    file.write_all_at(b"PING\r\n", 4096).unwrap();
-    file.write_all_at(&6_u64.to_ne_bytes(), 1024 + 56).unwrap();
+    let mut tail = 0;
+    for &(message, is_inline) in messages {
+        let length = u64::try_from(message.len()).unwrap();
+        file.write_all_at(message, RING + tail).unwrap();
+        if is_inline {
+            file.write_all_at(&(tail << 6 | length).to_ne_bytes(), HEADER).unwrap();
+            file.write_all_at(message, HEADER + 8).unwrap();
+        }
+        tail += length;
+    }
+    file.write_all_at(&tail.to_ne_bytes(), HEADER + 56).unwrap();
     let (socket, _peer) = UnixStream::pair().unwrap();
     let mut channel = Channel::new(region.into_endpoint(), socket.into());
-
-    let mut read = [0; 16];
+    let mut read = vec![0; 48];
     let count = channel.read(&mut read).unwrap();
-
-    assert_eq!(read[..count], *b"PING\r\n");
+    read.truncate(count);
+    read
 }
 
 #[test]
@@ -158,7 +182,7 @@ fn files_that_cannot_be_sealed_are_refused() {
 #[test]
 fn a_perfect_region_without_seals_is_refused() {
     let file = memfd(REGION_BYTES);
-    write_header(&file, b"SHMFIFO\0", 1, RING_BYTES as u64);
+    write_header(&file, b"SHMFIFO\0", LAYOUT_VERSION, RING_BYTES as u64);
     let error = Region::attach(file.into()).unwrap_err();
     assert!(matches!(error, AttachError::NotSealed), "{error:?}");
 }
@@ -166,7 +190,7 @@ fn a_perfect_region_without_seals_is_refused() {
 #[test]
 fn a_region_sealed_against_growing_only_is_refused() {
     let file = memfd(REGION_BYTES);
-    write_header(&file, b"SHMFIFO\0", 1, RING_BYTES as u64);
+    write_header(&file, b"SHMFIFO\0", LAYOUT_VERSION, RING_BYTES as u64);
     rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
     let error = Region::attach(file.into()).unwrap_err();
     assert!(matches!(error, AttachError::NotSealed), "{error:?}");
@@ -174,14 +198,14 @@ fn a_region_sealed_against_growing_only_is_refused() {
 
 #[test]
 fn a_well_forged_region_is_accepted_so_that_the_refusals_below_mean_something() {
-    let region = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 1, 4096)).unwrap();
+    let region = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", LAYOUT_VERSION, 4096)).unwrap();
     assert_eq!(region.ring_bytes(), 4096);
 }
 
 #[test]
 fn attaching_allocates_no_memory_that_the_creator_left_to_us() {
     let ring_bytes = *RING_BYTES_RANGE.end() as u64;
-    let file = File::from(forged(4096 + 2 * ring_bytes, b"SHMFIFO\0", 1, ring_bytes));
+    let file = File::from(forged(4096 + 2 * ring_bytes, b"SHMFIFO\0", LAYOUT_VERSION, ring_bytes));
 
     let region = Region::attach(file.try_clone().unwrap().into()).unwrap();
 
@@ -192,7 +216,8 @@ fn attaching_allocates_no_memory_that_the_creator_left_to_us() {
 
 #[test]
 fn a_file_with_another_magic_is_refused() {
-    let error = Region::attach(forged(REGION_BYTES, b"SHMFIFO1", 1, 4096)).unwrap_err();
+    let error =
+        Region::attach(forged(REGION_BYTES, b"SHMFIFO1", LAYOUT_VERSION, 4096)).unwrap_err();
     assert!(matches!(error, AttachError::NotARegion), "{error:?}");
 }
 
@@ -212,7 +237,7 @@ fn a_file_of_huge_pages_is_refused_before_it_is_mapped() {
 #[test]
 fn a_file_of_a_size_that_no_region_has_is_refused() {
     for length in [4096, 4097, 8192, 4096 + 8191, 4096 + 8193, 2 << 20, 4096 + (4 << 30)] {
-        let error = Region::attach(forged(length, b"SHMFIFO\0", 1, 4096)).unwrap_err();
+        let error = Region::attach(forged(length, b"SHMFIFO\0", LAYOUT_VERSION, 4096)).unwrap_err();
         assert!(matches!(error, AttachError::NotARegion), "{length}: {error:?}");
     }
 }
@@ -229,7 +254,7 @@ fn a_file_smaller_than_a_header_is_refused() {
 
 #[test]
 fn another_layout_version_is_refused_by_its_number() {
-    for version in [0, 2, u64::MAX] {
+    for version in [0, 1, 3, u64::MAX] {
         let error = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", version, 4096)).unwrap_err();
         assert!(matches!(error, AttachError::LayoutVersion(v) if v == version), "{error:?}");
     }
@@ -239,7 +264,8 @@ fn another_layout_version_is_refused_by_its_number() {
 fn a_ring_size_that_does_not_make_the_file_is_refused() {
     let claims = [0, 1, 64, 2048, 4095, 8192, 1 << 30, 1 << 31, 1 << 63, u64::MAX, u64::MAX - 4095];
     for claim in claims {
-        let error = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 1, claim)).unwrap_err();
+        let error =
+            Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", LAYOUT_VERSION, claim)).unwrap_err();
         let AttachError::Geometry { ring_bytes, file_bytes } = error else {
             panic!("{claim}: {error:?}")
         };
@@ -250,7 +276,7 @@ fn a_ring_size_that_does_not_make_the_file_is_refused() {
 #[test]
 fn a_region_that_cannot_be_written_is_refused() {
     let file = memfd(REGION_BYTES);
-    write_header(&file, b"SHMFIFO\0", 1, RING_BYTES as u64);
+    write_header(&file, b"SHMFIFO\0", LAYOUT_VERSION, RING_BYTES as u64);
     seal(&file);
     rustix::fs::fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).unwrap();
     let error = Region::attach(file.into()).unwrap_err();
@@ -338,7 +364,7 @@ fn hostile_holes_and_truncations_during_traffic_change_bytes_and_nothing_else() 
         for length in (1..=RING_BYTES).cycle().step_by(37).take(20_000) {
             here.write_all(&vec![0xAA; length]).unwrap();
             there.read_exact(&mut buffer[..length]).unwrap();
-            // What lies in a hole is zero; the mailbox has none.
+            // What lies in a hole is zero; no message is inline.
             assert!(buffer[..length].iter().all(|byte| [0, 0xAA].contains(byte)));
         }
         over.store(true, Relaxed);
@@ -403,7 +429,7 @@ fn a_thousand_regions_leave_no_descriptor_and_no_mapping(_: UnixStream) {
     let make_and_drop = || {
         let created = Region::create(RING_BYTES).unwrap();
         let attached = Region::attach(created.fd().unwrap()).unwrap();
-        let refused = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 2, 4096));
+        let refused = Region::attach(forged(REGION_BYTES, b"SHMFIFO\0", 1, 4096));
         assert!(refused.is_err());
         drop(connect(created.into_endpoint(), attached.into_endpoint()));
     };

@@ -5,7 +5,7 @@
 mod support;
 
 use shm_fifo::testing::{HeapFifo, pattern};
-use shm_fifo::{Consumer, MAILBOX_BYTES, Producer};
+use shm_fifo::{Consumer, INLINE_BYTES, Producer};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -114,7 +114,7 @@ fn both_true_at_once(
 }
 
 #[test]
-fn short_messages_arrive_as_sent_while_the_mailbox_is_overwritten() {
+fn short_messages_arrive_as_sent_while_the_inline_one_is_overwritten() {
     let _watchdog = Watchdog::start();
     let _alone = alone();
     assert_streams(64, 48, u64::MAX - 1000);
@@ -122,21 +122,21 @@ fn short_messages_arrive_as_sent_while_the_mailbox_is_overwritten() {
 }
 
 #[test]
-fn a_mailbox_is_never_a_mixture_of_two_messages() {
+fn an_inline_message_is_never_a_mixture_of_two() {
     let _watchdog = Watchdog::start();
     let _alone = alone();
     let memory = HeapFifo::new(4096, 0);
     // All bytes of one message are the same, and differ from those of the next.
-    let byte_at = |position: u64| (position / MAILBOX_BYTES as u64).to_le_bytes()[0];
+    let byte_at = |position: u64| (position / INLINE_BYTES as u64).to_le_bytes()[0];
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut producer = memory.producer();
             let started = Instant::now();
             while started.elapsed() < Duration::from_secs(1) {
-                let message = [byte_at(producer.position()); MAILBOX_BYTES];
+                let message = [byte_at(producer.position()); INLINE_BYTES];
                 assert!(producer.write_whole(&message).unwrap());
-                // The next one overwrites the mailbox while this one is taken.
-                while producer.free_bytes().unwrap() < 4096 - MAILBOX_BYTES {
+                // The next one overwrites the inline message while this one is taken.
+                while producer.free_bytes().unwrap() < 4096 - INLINE_BYTES {
                     std::hint::spin_loop();
                 }
             }
@@ -146,9 +146,9 @@ fn a_mailbox_is_never_a_mixture_of_two_messages() {
         let mut mixed = None;
         while !consumer.watch().producer_closed() {
             let position = consumer.position();
-            let mut target = [0; MAILBOX_BYTES];
+            let mut target = [0; INLINE_BYTES];
             let read = consumer.read(&mut target).unwrap();
-            if target[..read] != [byte_at(position); MAILBOX_BYTES][..read] {
+            if target[..read] != [byte_at(position); INLINE_BYTES][..read] {
                 mixed = Some(position);
             }
         }
@@ -210,7 +210,7 @@ fn a_sleep_for_data_and_a_publish_at_the_same_moment_do_not_miss_each_other() {
         },
         || {
             producer.write(&[1]).unwrap();
-            !producer.must_ring()
+            !producer.needs_notify()
         },
         || {
             let mut consumer = consumer.borrow_mut();
@@ -238,7 +238,7 @@ fn a_sleep_for_space_and_a_read_at_the_same_moment_do_not_miss_each_other() {
         },
         || {
             consumer.read(&mut [0; 32]).unwrap();
-            !consumer.must_ring_now()
+            !consumer.needs_notify_now()
         },
         || {
             let mut producer = producer.borrow_mut();

@@ -11,7 +11,7 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use support::Watchdog;
+use support::{Random, Watchdog};
 
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
@@ -102,6 +102,34 @@ fn connection(watch: impl FnOnce(RawFd)) -> (Moved, Channel) {
     let attached = Region::attach(region.fd().unwrap()).unwrap();
     vfd::start(here.as_raw_fd(), region.into_endpoint(), 42, b"").unwrap();
     (Moved(here), Channel::new(attached.into_endpoint(), there.into()))
+}
+
+#[test]
+fn connections_that_were_silent_are_reported_in_the_order_in_which_they_rang() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let watched = |data| connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, data).unwrap());
+    let mut connections: Vec<_> = (0..4).map(watched).collect();
+    let fds: Vec<RawFd> = connections.iter().map(|(here, _)| here.fd()).collect();
+    let mut random = Random::seeded(9);
+    for _ in 0..50 {
+        while vfd::sessions().iter().any(|session| session.hot && fds.contains(&session.fd)) {
+            assert_eq!(epoll.wait(3), []);
+        }
+        let mut left: Vec<usize> = (0..connections.len()).collect();
+        let mut order = Vec::new();
+        while !left.is_empty() {
+            let index = left.swap_remove(random.below(left.len()));
+            connections[index].1.write_all(b"x").unwrap();
+            order.push((IN, index as u64));
+        }
+
+        assert_eq!(epoll.wait(1000), order);
+
+        for (here, _) in &connections {
+            assert_eq!(here.read(8), Ok(b"x".to_vec()));
+        }
+    }
 }
 
 /// A connection that `epoll` watches for input.

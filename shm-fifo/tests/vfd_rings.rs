@@ -27,7 +27,11 @@ impl Program {
     /// its reply or is about to.
     fn with_sleeping_client() -> (Self, Sleeper) {
         vfd::prepare().unwrap();
-        vfd::configure(WaitSettings { mode: WaitMode::Park, spin_us: 0, ring_at_next_wait: true });
+        vfd::configure(WaitSettings {
+            mode: WaitMode::Park,
+            spin_us: 0,
+            notify_at_next_wait: true,
+        });
         // SAFETY: takes no pointer.
         let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
         let (socket, there) = UnixStream::pair().unwrap();

@@ -28,7 +28,7 @@ impl Program {
         vfd::configure(WaitSettings {
             mode: WaitMode::Spin,
             spin_us: SPIN_US,
-            ring_at_next_wait: false,
+            notify_at_next_wait: false,
         });
         // SAFETY: takes no pointer.
         let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };

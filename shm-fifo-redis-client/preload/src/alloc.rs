@@ -37,7 +37,8 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Keeps the heap whole in a child that is forked while another thread allocates.
+/// Keeps the heap whole in a child that is forked while another thread allocates: it is locked
+/// meanwhile. Before that, by what is prepared later, handlers are put off.
 pub(crate) fn prepare() {
     // SAFETY: called once, before the program starts a thread.
     unsafe { dlmalloc::enable_alloc_after_fork() };

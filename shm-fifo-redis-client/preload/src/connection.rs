@@ -17,6 +17,7 @@ mod bytes;
 mod evidence;
 mod fate;
 mod moving;
+mod waiting;
 mod watchers;
 
 use crate::errno::Errno;
@@ -74,6 +75,8 @@ pub(crate) struct Connection {
     /// Changes with the sleepers locked: who takes something off the socket holds that.
     fd: AtomicI32,
     fds: Mutex<Vec<RawFd>>,
+    /// Those of them that are closed on `exec` for the sake of a move alone.
+    kept_on_exec: Mutex<Vec<RawFd>>,
     /// The open file that `fds` were when the connection was made.
     identity: Option<(u64, u64)>,
     is_tcp: bool,
@@ -90,17 +93,21 @@ pub(crate) struct Connection {
     /// What came while moving and is the program's to read.
     kept: Mutex<VecDeque<u8>>,
     kept_bytes: AtomicUsize,
+    /// How many bytes that were, ever.
+    kept_in_all: AtomicU64,
     /// The program's reading direction was shut down.
     read_shut: AtomicBool,
     /// Its writing direction was, while moving: the server hears of it afterwards.
     write_shut: AtomicBool,
-    /// A write found too little space: the space that comes is news.
-    wants_space: AtomicBool,
+    /// How many writes found too little space: the space that comes then is news.
+    short_writes: AtomicU64,
+    /// What was written into the ring before the server has answered.
+    early_bytes: AtomicUsize,
     /// What is known of how the program waits for it: see `evidence`.
     evidence: AtomicU8,
     /// It was never seen that it waits; reading in blocking mode alone is no proof.
     waits_unseen: AtomicBool,
-    /// When the socket's end was looked for last.
+    /// The tick in which the socket's end was looked for last.
     looked_ns: AtomicU64,
     /// `SO_RCVLOWAT`: fewer bytes are nothing to read.
     least_bytes: AtomicUsize,
@@ -132,6 +139,7 @@ impl Connection {
             phase: AtomicU8::new(Phase::Socket as u8),
             fd: AtomicI32::new(fd),
             fds: Mutex::new(vec![fd]),
+            kept_on_exec: Mutex::new(Vec::new()),
             identity: sys::identity(fd),
             is_tcp,
             forks: table::forks(),
@@ -142,9 +150,11 @@ impl Connection {
             ring: OnceLock::new(),
             kept: Mutex::new(VecDeque::new()),
             kept_bytes: AtomicUsize::new(0),
+            kept_in_all: AtomicU64::new(0),
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
-            wants_space: AtomicBool::new(false),
+            short_writes: AtomicU64::new(0),
+            early_bytes: AtomicUsize::new(0),
             evidence: AtomicU8::new(0),
             looked_ns: AtomicU64::new(0),
             least_bytes: AtomicUsize::new(1),
@@ -217,7 +227,8 @@ impl Connection {
             Phase::Shared => self.is_ring_ready(interest),
             Phase::Starting => {
                 let has_space = || {
-                    self.with_early_ring(|ring| ring.is_ready(Interest::WRITABLE)).unwrap_or(true)
+                    let is_ready = |ring: &Duplex| ring.is_ready(Interest::WRITABLE);
+                    self.early_room() > 0 && self.with_early_ring(is_ready).unwrap_or(true)
                 };
                 interest.readable && self.read_shut.load(Relaxed)
                     || interest.writable && (self.write_shut.load(Relaxed) || has_space())
@@ -228,8 +239,7 @@ impl Connection {
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
-            // As long as something is kept; then the kernel is to have it.
-            Phase::Returning => interest.writable && self.kept_bytes.load(Relaxed) > 0,
+            Phase::Returning => interest.writable && sys::is_writable(self.fd()),
         }
     }
 
@@ -272,21 +282,46 @@ impl Connection {
         if events & WRITABLE != 0 && self.is_ready(Interest::WRITABLE) {
             ready |= events & WRITABLE;
         }
-        if self.phase() == Phase::Shared && self.reading_has_ended() {
-            ready |= events & READ_HANG_UP;
-            if self.has_hung_up() {
-                ready |= HANG_UP;
-            }
+        match self.phase() {
+            Phase::Socket => return ready,
+            // What was kept is in front of what the kernel has.
+            Phase::Returning => ready |= sys::ready_now(self.fd(), events),
+            _ => {}
         }
-        ready
+        ready | self.end_events() & (events | HANG_UP)
+    }
+
+    /// Which directions have ended, as the bits that say so.
+    #[inline]
+    pub(crate) fn end_events(&self) -> u32 {
+        match self.reading_has_ended() {
+            false => 0,
+            true if self.has_hung_up() => READ_HANG_UP | HANG_UP,
+            true => READ_HANG_UP,
+        }
     }
 
     /// Whether nothing goes in either direction. A TCP connection can still be written to
-    /// when its peer has ended.
+    /// when its peer has closed it.
     fn has_hung_up(&self) -> bool {
-        let write_shut = self.write_shut.load(Relaxed);
-        let is_open = || self.is_tcp && !write_shut && !self.lost_a_write.load(Relaxed);
-        self.read_shut.load(Relaxed) && write_shut || self.has_ended() && !is_open()
+        let has_lost = self.write_shut.load(Relaxed) || self.lost_a_write.load(Relaxed);
+        self.reading_has_ended() && has_lost || !self.is_tcp && self.is_gone()
+    }
+
+    /// Whether the socket has ended, as the rings have, and that was not heard yet.
+    pub(crate) fn has_unheard_end(&self) -> bool {
+        let is_half = self.has_ended() && !self.is_gone();
+        is_half && sys::ready_now(self.fd(), READ_HANG_UP) != 0
+    }
+
+    /// Whether the end of the socket was heard: there are no more doorbells.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.ring().is_some_and(|ring| ring.is_ready(NOTHING))
+    }
+
+    /// Whether the program has it: it may have closed it where that was not seen.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.fds).iter().any(|&fd| self.is_open_file(sys::identity(fd)))
     }
 
     /// Whether nothing more comes to be read, by whichever side's doing.
@@ -306,9 +341,9 @@ impl Connection {
         matches!(self.phase(), Phase::Opening | Phase::Starting)
     }
 
-    /// Whether it is the kernel's again, as soon as it is settled.
-    pub(crate) fn is_to_be_settled(&self) -> bool {
-        self.phase() == Phase::Returning && self.kept_bytes.load(Relaxed) == 0
+    /// Whether something that came while it moved is still to be read.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept_bytes.load(Relaxed) > 0
     }
 
     /// A number that changes when bytes have come.
@@ -316,14 +351,14 @@ impl Connection {
         self.ring().map_or(0, Duplex::arrivals)
     }
 
-    /// Whether space is news: a write had too little.
-    pub(crate) fn wants_space(&self) -> bool {
-        self.wants_space.load(Relaxed)
+    /// How many bytes were kept, ever.
+    pub(crate) fn kept_in_all(&self) -> u64 {
+        self.kept_in_all.load(Relaxed)
     }
 
-    /// The news was told.
-    pub(crate) fn told_of_space(&self) {
-        self.wants_space.store(false, Relaxed);
+    /// A number that changes when a write had too little space.
+    pub(crate) fn short_writes(&self) -> u64 {
+        self.short_writes.load(Relaxed)
     }
 
     /// Up to where bytes are none that the program wants to hear of.
@@ -356,9 +391,14 @@ impl Connection {
         let mut fds = lock(&self.fds);
         fds.push(fd);
         // A move looks at `fds` once it has its ring.
-        if self.is_moved() {
-            sys::close_on_exec(fd);
+        if matches!(self.phase(), Phase::Starting | Phase::Shared) && sys::close_on_exec(fd) {
+            lock(&self.kept_on_exec).push(fd);
         }
+    }
+
+    /// Whether `fd` is one of its numbers.
+    pub(crate) fn has_number(&self, fd: RawFd) -> bool {
+        lock(&self.fds).contains(&fd)
     }
 
     /// The program is closing one of its file descriptors, which `is_open`; or it has, where
@@ -367,6 +407,7 @@ impl Connection {
         let left = {
             let mut fds = lock(&self.fds);
             fds.retain(|&other| other != fd);
+            lock(&self.kept_on_exec).retain(|&other| other != fd);
             fds.first().copied()
         };
         match left {

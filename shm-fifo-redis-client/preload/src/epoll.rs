@@ -22,6 +22,7 @@ use members::{Member, Place, State};
 pub(crate) use private::FIRST_NUMBER;
 use private::{News, Private};
 use std::os::fd::RawFd;
+use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,6 +35,12 @@ const MAX_UNASKED: u32 = 3;
 
 const EDGE: u32 = libc::EPOLLET.cast_unsigned();
 const ONE_SHOT: u32 = libc::EPOLLONESHOT.cast_unsigned();
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE.cast_unsigned();
+/// What an exclusive registration may have besides.
+const BESIDE_EXCLUSIVE: u32 =
+    (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLWAKEUP)
+        .cast_unsigned()
+        | EDGE;
 /// What wakes who sleeps in the program's own instance.
 const CALL: u32 = libc::EPOLLOUT.cast_unsigned();
 
@@ -127,8 +134,14 @@ impl Epoll {
 
     /// Whether another instance watches this one: it would not be told.
     fn is_nested(&self) -> bool {
+        !self.watched().is_empty()
+    }
+
+    /// By which of its numbers another instance watches this one, and how.
+    fn watched(&self) -> Vec<(RawFd, table::Watch)> {
         let fds = lock(&self.fds);
-        fds.iter().any(|&fd| !matches!(table::watch(fd), table::Watch::Nobody))
+        let all = fds.iter().map(|&fd| (fd, table::watch(fd)));
+        all.filter(|(_, watch)| !matches!(watch, table::Watch::Nobody)).collect()
     }
 
     // File descriptors.
@@ -176,20 +189,30 @@ impl Epoll {
     ) -> Result<(), Errno> {
         let mut state = self.lock();
         let known = state.find(connection.id, fd).filter(|&index| state[index].is_watched);
+        let exclusive = known.is_some_and(|index| state[index].is_exclusive());
         let changed = match (operation, known, event) {
+            (_, _, Some(event)) if is_wrongly_exclusive(operation, event.events, exclusive) => {
+                Err(Errno(libc::EINVAL))
+            }
             (libc::EPOLL_CTL_ADD, None, Some(event)) => self.add(&mut state, fd, event, connection),
             (libc::EPOLL_CTL_MOD, Some(index), Some(event)) => {
                 self.change(&mut state, index, event)
             }
             (libc::EPOLL_CTL_DEL, Some(index), _) => self.remove(&mut state, index),
+            // The kernel may not know it.
+            (libc::EPOLL_CTL_ADD, Some(_), Some(_)) => Err(Errno(libc::EEXIST)),
             // The kernel says what is wrong with it.
             _ if !connection.is_virtual() => sys::epoll_ctl(self.epfd(), operation, fd, event),
-            (libc::EPOLL_CTL_ADD, Some(_), Some(_)) => Err(Errno(libc::EEXIST)),
             (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(Errno(libc::EFAULT)),
             (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, None, _) => Err(Errno(libc::ENOENT)),
             _ => Err(Errno(libc::EINVAL)),
         };
         self.members.store(state.len(), SeqCst);
+        drop(self.settle(state));
+        // Another thread may have brought it back, before it was watched.
+        if operation == libc::EPOLL_CTL_ADD && !connection.is_virtual() {
+            self.give_back(connection);
+        }
         changed
     }
 
@@ -201,14 +224,16 @@ impl Epoll {
         connection: &Arc<Connection>,
     ) -> Result<(), Errno> {
         self.begin(state)?;
-        if connection.is_virtual() {
+        let is_ours = connection.is_virtual();
+        if is_ours {
             self.expose_late(state)?;
-            state.watch_socket(connection, fd)?;
+            state.watch_socket(connection)?;
             self.call_strangers(state, fd, event.u64);
         } else {
+            self.call_by_another(state, fd);
             sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event))?;
         }
-        self.enlist(state, fd, event, connection);
+        self.enlist(state, fd, event, connection, is_ours);
         Ok(())
     }
 
@@ -218,14 +243,18 @@ impl Epoll {
         fd: RawFd,
         event: epoll_event,
         connection: &Arc<Connection>,
+        is_ours: bool,
     ) {
         connection.watched_by(self, fd);
-        let is_ours = connection.is_virtual();
         if state.is_exposed {
             connection.note_nested_watch();
         }
-        state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
-        if is_ours {
+        let index = state.put(Member::new(fd, Arc::clone(connection), event), is_ours);
+        // Another thread may have gone on with it, before it was watched.
+        if !is_ours && connection.is_virtual() {
+            self.take_over(state, index);
+        }
+        if state[index].is_ours() {
             self.wake(state);
         }
     }
@@ -236,14 +265,26 @@ impl Epoll {
     fn call_strangers(&self, state: &mut State, fd: RawFd, data: u64) {
         // ORDERING, SeqCst: pairs with `wait_outside`. Who comes later sees the member.
         self.members.fetch_max(1, SeqCst);
-        if self.sleepers_outside() == 0 || state.calling.is_some() {
+        // Before the call: some are awake before it returns, and count as called.
+        let sleepers = self.sleepers_outside();
+        if sleepers == 0 || state.calling.is_some() {
             return;
         }
         let event = epoll_event { events: CALL, u64: data };
         if sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, fd, Some(event)).is_ok() {
             state.calling = Some(fd);
             state.called_with.push(data);
-            state.called = self.sleepers_outside();
+            state.called = sleepers;
+        }
+    }
+
+    /// `fd` is not to be called by any more: it is the program's to be told of there, or gone.
+    fn call_by_another(&self, state: &mut State, fd: RawFd) {
+        if state.calling == Some(fd) {
+            self.end_call(state);
+            if let Some((other, data)) = state.one_of_ours_but(fd) {
+                self.call_strangers(state, other, data);
+            }
         }
     }
 
@@ -253,8 +294,16 @@ impl Epoll {
         }
     }
 
-    /// A thread that slept in the program's instance alone was woken there, by so many
-    /// events: how many of them are the program's. It waits here from now on.
+    /// A thread that waits in the program's instance alone was told of these there. To be called
+    /// before it counts as one that does so no more: what it was told of does not move until then.
+    pub(crate) fn told_outside(&self, events: &[epoll_event]) {
+        if self.members.load(SeqCst) > 0 {
+            self.lock().note_one_shots(events);
+        }
+    }
+
+    /// A thread that slept in the program's instance alone does so no more. It was woken by so
+    /// many events, or by none: how many of them are the program's. It waits here from now on.
     pub(crate) fn welcome(&self, events: &mut [epoll_event], count: usize) -> usize {
         let mut state = self.lock();
         if self.sleepers_outside() == 0 {
@@ -280,7 +329,7 @@ impl Epoll {
         let mut state = self.lock();
         let begun = self.begin(&mut state).is_ok();
         if begun {
-            self.enlist(&mut state, fd, event, connection);
+            self.enlist(&mut state, fd, event, connection, false);
             self.members.store(state.len(), SeqCst);
         }
         begun
@@ -316,6 +365,10 @@ impl Epoll {
             }
             Place::Hot(_) | Place::Parked(_) | Place::Cold => {}
         }
+        // It has kept something, which may be asked for now.
+        if state[index].place == Place::OnSocket && state[index].connection.is_virtual() {
+            self.take_over(state, index);
+        }
         state.rearm(index, event);
         if state[index].place != Place::OnSocket {
             state.heat(index);
@@ -326,7 +379,7 @@ impl Epoll {
 
     fn remove(self: &Arc<Self>, state: &mut State, index: usize) -> Result<(), Errno> {
         let fd = state[index].fd;
-        if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
+        if !state[index].is_ours() {
             if state[index].place == Place::OnSocket {
                 sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None)?;
             }
@@ -339,8 +392,9 @@ impl Epoll {
             state[index].is_watched = false;
             state[index].connection.lingers_with(self, fd);
             if state.is_exposed {
-                state.unwatch_socket(index);
-                state.take(index);
+                let connection = state.take(index).connection.id;
+                state.release_socket(connection);
+                self.wake(state);
             }
         }
         Ok(())
@@ -352,29 +406,41 @@ impl Epoll {
         // Another thread may have gone on with it.
         let members = if connection.is_virtual() { state.all_of(connection.id) } else { vec![] };
         for index in members {
-            let fd = state[index].fd;
-            let is_kernels = matches!(state[index].place, Place::OnSocket | Place::Withheld);
-            if is_kernels && state.watch_socket(connection, fd).is_ok() {
-                // Where the program closed the epoll instance, nobody is to be told.
-                sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
-                state.take_over(index);
+            if !state[index].is_ours() {
+                self.take_over(&mut state, index);
             }
         }
         self.wake(&mut state);
+        drop(self.settle(state));
     }
 
-    /// The connection goes on over its socket: the kernel's again.
+    /// The kernel's registration is ours to tell of.
+    fn take_over(&self, state: &mut State, index: usize) {
+        let (fd, connection) = (state[index].fd, Arc::clone(&state[index].connection));
+        if state.watch_socket(&connection).is_ok() {
+            // Where the program closed the epoll instance, nobody is to be told.
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_DEL, fd, None).ok();
+            state.take_over(index);
+        }
+    }
+
+    /// The connection goes on over its socket: the kernel's again. While it has kept something,
+    /// it is that for members that are not to be told of it.
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
-        // Another thread may have gone on with it.
-        let members = if connection.is_virtual() { vec![] } else { state.all_of(connection.id) };
-        for index in members {
-            if matches!(state[index].place, Place::OnSocket | Place::Withheld) {
+        for index in state.all_of(connection.id) {
+            // Another thread may have gone on with it.
+            let may_be = !connection.is_virtual() || state[index].is_to_be_settled();
+            if !state[index].is_ours() || !may_be {
                 continue;
             }
             state.cool(index);
-            state.unwatch_socket(index);
             let fd = state[index].fd;
+            if !connection.has_number(fd) {
+                self.give_back_nameless(&mut state, index);
+                continue;
+            }
+            self.call_by_another(&mut state, fd);
             let ours = state[index].registration().filter(|_| state[index].is_watched);
             match ours {
                 None if state[index].is_watched => state.withhold(index),
@@ -385,43 +451,50 @@ impl Epoll {
                     state.hand_over(index);
                 }
                 _ => {
-                    state.take(index);
+                    let fd = state.take(index).fd;
                     connection.unwatched_by(self, fd);
                 }
             }
         }
+        state.release_socket(connection.id);
         self.members.store(state.len(), SeqCst);
+    }
+
+    /// The same for what was registered by a number that the program has closed: the kernel keeps
+    /// that, and so it gets it by a number that is closed, too.
+    fn give_back_nameless(&self, state: &mut State, index: usize) {
+        let member = state.take(index);
+        let above = FIRST_NUMBER.saturating_add(RawFd::try_from(index).unwrap_or(0));
+        if let Some(event) = member.registration().filter(|_| member.is_watched)
+            && let Ok(name) = sys::duplicate(member.connection.fd(), above)
+        {
+            sys::epoll_ctl(self.epfd(), libc::EPOLL_CTL_ADD, name, Some(event)).ok();
+            sys::close(name);
+        }
+    }
+
+    /// Whether there is a registration of that connection which the kernel does not know.
+    pub(crate) fn withholds(&self, connection: u64) -> bool {
+        self.lock().withholds(connection)
     }
 
     /// The connection with this number is none of our business any more.
     pub(crate) fn forget(&self, connection: u64) {
         let mut state = self.lock();
         for index in state.all_of(connection) {
-            if state[index].place != Place::OnSocket {
-                state.cool(index);
-                state.unwatch_socket(index);
-            }
             let fd = state.take(index).fd;
-            if state.calling == Some(fd) {
-                self.end_call(&mut state);
-            }
+            self.call_by_another(&mut state, fd);
         }
+        state.unwatch_socket(connection);
         self.members.store(state.len(), SeqCst);
+        self.wake(&mut state);
+        drop(self.settle(state));
     }
 
-    /// The connection is watched by the number `fd`, which is being closed: as the kernel
-    /// keeps what was registered, so does this, by the number that is `left`.
-    pub(crate) fn renumber(&self, connection: &Arc<Connection>, fd: RawFd, left: RawFd) {
-        let mut state = self.lock();
-        if let Some(index) = state.find(connection.id, fd) {
-            state.unwatch_socket(index);
-            let mut member = state.take(index);
-            member.fd = left;
-            let is_ours = member.place != Place::OnSocket;
-            if state.watch_socket(connection, left).is_ok() {
-                state.put(member, is_ours);
-            }
-        }
+    /// The number `fd` of the connection is being closed. As the kernel keeps what was registered
+    /// by it, so does this: another number is `left` for its doorbells.
+    pub(crate) fn renumber(&self, connection: u64, fd: RawFd, left: RawFd) {
+        self.lock().renumber_socket(connection, fd, left);
     }
 
     /// Something has changed about the connection that may be news.
@@ -431,12 +504,14 @@ impl Epoll {
             state.heat(index);
         }
         self.wake(&mut state);
+        drop(self.settle(state));
     }
 
-    /// While somebody sleeps, nothing is hot: all are to ring, or who sleeps is woken to look.
+    /// While somebody sleeps, nothing is hot: all are to ring, or who sleeps is woken to look. What
+    /// it heard is to be settled.
     fn wake(&self, state: &mut State) {
         if state.is_exposed
-            && let Ok(news) = state.ask_private(Some(0), std::ptr::null())
+            && let Ok(news) = state.ask_private(Some(0), null())
         {
             // Who waits for the private instance itself is told, until there is no news.
             state.hear(&news);
@@ -463,12 +538,17 @@ impl Epoll {
         if let Some(result) = self.wait_outside(events, deadline_ns, mask) {
             return result;
         }
-        let mut wait = Wait { epoll: self, deadline_ns, mask, has_asked: false };
+        let mut wait =
+            Wait { epoll: self, deadline_ns, mask, has_asked: false, is_interrupted: false };
         let mut state = self.lock();
         let result = loop {
             state = self.settle(state);
             match wait.look(&mut state, events) {
+                Ok(None) if wait.is_interrupted && state.attended.is_empty() => {
+                    break Err(Errno(libc::EINTR));
+                }
                 Ok(None) => {}
+                Ok(Some(0)) if wait.is_interrupted => break Err(Errno(libc::EINTR)),
                 Ok(Some(found)) => break Ok(found),
                 Err(errno) => break Err(errno),
             }
@@ -499,16 +579,26 @@ impl Epoll {
         // this look does not move while somebody is outside.
         let result = (self.members.load(SeqCst) == 0).then(|| {
             let left_ns = left_ns(deadline_ns);
-            signals::let_in(|| sys::epoll_wait(self.epfd(), events, left_ns, mask))
-                .unwrap_or(Err(Errno(libc::EINTR)))
+            let waited = signals::let_in(|| sys::epoll_wait(self.epfd(), events, left_ns, mask));
+            // As in the kernel: what is ready goes before signals.
+            waited.unwrap_or_else(|_| match sys::epoll_wait(self.epfd(), events, Some(0), null()) {
+                Ok(0) => Err(Errno(libc::EINTR)),
+                asked => asked,
+            })
         });
+        if let Some(Ok(count)) = result {
+            self.told_outside(&events[..count]);
+        }
         self.outside.fetch_sub(1, SeqCst);
-        match result {
-            Some(Ok(count @ 1..)) => match self.welcome(events, count) {
-                0 => None,
-                kept => Some(Ok(kept)),
-            },
-            result => result,
+        let Some(result) = result else {
+            // It may have been counted, and called, all the same.
+            self.welcome(events, 0);
+            return None;
+        };
+        match (result, self.welcome(events, result.unwrap_or(0))) {
+            // Only called in here.
+            (Ok(1..), 0) => None,
+            (result, kept) => Some(result.map(|_| kept)),
         }
     }
 
@@ -528,7 +618,9 @@ impl Epoll {
 
     /// Whether waiting would return at once, by its rings.
     pub(crate) fn has_news(&self) -> bool {
-        self.lock().has_news()
+        let mut state = self.lock();
+        state.note_unsettled();
+        self.settle(state).has_news()
     }
 
     /// Lets somebody sleep for the instance itself; `false` if it has news already.
@@ -536,6 +628,10 @@ impl Epoll {
         let mut state = self.lock();
         let may_sleep = state.park_all();
         state.sleeping += u32::from(may_sleep);
+        if !may_sleep {
+            state.note_unsettled();
+        }
+        drop(self.settle(state));
         may_sleep
     }
 
@@ -558,6 +654,7 @@ impl Epoll {
         let fd = state.private.as_ref().map(Private::fd).filter(|_| has_moved)?;
         state.expose();
         self.wake(&mut state);
+        drop(self.settle(state));
         Some(fd)
     }
 
@@ -567,11 +664,11 @@ impl Epoll {
         if state.is_exposed {
             return Ok(());
         }
-        let epfd = self.epfd();
-        let (outer, event) = match table::watch(epfd) {
-            table::Watch::Nobody => return Ok(()),
-            table::Watch::Once(outer, event) => (outer.upgrade(), event),
-            table::Watch::Unclear => (None, epoll_event { events: 0, u64: 0 }),
+        let watched = self.watched();
+        let (epfd, outer, event) = match &watched[..] {
+            [] => return Ok(()),
+            [(epfd, table::Watch::Once(outer, event))] => (*epfd, outer.upgrade(), *event),
+            _ => return Err(Errno(libc::EPERM)),
         };
         // Who would have to be told of the other instance is not known.
         let outer = outer.ok_or(Errno(libc::EPERM))?;
@@ -585,9 +682,11 @@ impl Epoll {
     /// Who waited for the instance itself was woken: takes doorbells.
     pub(crate) fn attend(&self) {
         let mut state = self.lock();
-        if let Ok(news) = state.ask_private(Some(0), std::ptr::null()) {
+        if let Ok(news) = state.ask_private(Some(0), null()) {
             state.hear(&news);
         }
+        // What was taken may have been meant for who sleeps in here.
+        self.wake(&mut state);
         drop(self.settle(state));
     }
 
@@ -625,6 +724,8 @@ struct Wait<'a> {
     mask: *const sigset_t,
     /// The kernel was asked what there is, and had nothing to say.
     has_asked: bool,
+    /// A signal came. As in the kernel, what is ready goes before it.
+    is_interrupted: bool,
 }
 
 impl<'a> Wait<'a> {
@@ -645,7 +746,7 @@ impl<'a> Wait<'a> {
             let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
             let is_due = state.unasked >= MAX_UNASKED || state.kernel_is_due(now_ns);
             if has_nothing || is_due && is_busy() {
-                let news = state.ask_private(Some(0), std::ptr::null())?;
+                let news = state.ask_private(Some(0), null())?;
                 state.hear(&news);
                 state.kernel_polled_ns = now_ns;
                 state.unasked = 0;
@@ -654,8 +755,9 @@ impl<'a> Wait<'a> {
             if state.kernel_had_events {
                 state.unasked += 1;
                 let room = state.room_in(events);
-                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), std::ptr::null())?;
+                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), null())?;
                 state.kernel_had_events = count > 0;
+                state.kernel_was_last = count > 0;
                 if state.calling.is_some() {
                     count = state.without_calls(events, count);
                 }
@@ -664,7 +766,9 @@ impl<'a> Wait<'a> {
         }
         count += state.collect(&mut events[count..], now_ns);
         state.park_silent(now_ns);
-        let is_over = is_last && self.has_asked && state.attended.is_empty();
+        // What is given back is the kernel's to tell.
+        self.has_asked &= state.attended.is_empty();
+        let is_over = is_last && self.has_asked;
         Ok((count > 0 || is_over).then_some(count))
     }
 
@@ -682,9 +786,12 @@ impl<'a> Wait<'a> {
                 return (state, Ok(()));
             }
             drop(state);
-            let slept = signals::let_in(|| ()).map_err(|_| Errno(libc::EINTR));
+            self.is_interrupted = signals::let_in(|| ()).is_err();
             self.epoll.let_contenders_pass();
-            return (self.epoll.lock(), slept);
+            state = self.epoll.lock();
+            if !self.is_interrupted {
+                return (state, Ok(()));
+            }
         }
         let Some(private) = state.private.as_ref().map(Private::fd) else {
             return (state, Err(Errno(libc::EBADF)));
@@ -699,11 +806,13 @@ impl<'a> Wait<'a> {
         }
         state.sleeping += 1;
         drop(state);
-        let left_ns = left_ns(self.deadline_ns);
+        let left_ns = if self.is_interrupted { Some(0) } else { left_ns(self.deadline_ns) };
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
         let mut state = self.epoll.lock();
         state.sleeping -= 1;
-        let heard = woken.unwrap_or(Err(Errno(libc::EINTR))).map(|news| {
+        self.is_interrupted |= woken.is_err();
+        let heard = woken.unwrap_or_else(|_| state.ask_private(Some(0), null()));
+        let heard = heard.map(|news| {
             state.hear(&news);
             self.has_asked = true;
         });
@@ -722,7 +831,7 @@ impl<'a> Wait<'a> {
             let interrupt = |now_ns: u64| {
                 if private::is_due(asked_ns, now_ns) {
                     asked_ns = now_ns;
-                    let news = state.ask_private(Some(0), std::ptr::null());
+                    let news = state.ask_private(Some(0), null());
                     heard = news.ok().filter(News::has_some);
                 }
                 // ORDERING, Relaxed: a hint; the mutex orders the state itself.
@@ -736,6 +845,17 @@ impl<'a> Wait<'a> {
             state.hear(news);
         }
         won || is_wanted || heard.is_some()
+    }
+}
+
+/// An exclusive registration cannot be changed, none becomes exclusive later, and such a one
+/// cannot ask for everything.
+fn is_wrongly_exclusive(operation: c_int, events: u32, is_exclusive: bool) -> bool {
+    let wants_it = events & EXCLUSIVE != 0;
+    match operation {
+        libc::EPOLL_CTL_ADD => wants_it && events & !(EXCLUSIVE | BESIDE_EXCLUSIVE) != 0,
+        libc::EPOLL_CTL_MOD => wants_it || is_exclusive,
+        _ => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is done before the program begins, and when it exits.
 #![allow(unsafe_code)]
 
-use crate::{alloc, errno, left_alone, real, report, settings, table};
+use crate::{alloc, errno, left_alone, real, report, settings, sleeps, table};
 
 /// Called by the dynamic linker once all libraries are there.
 extern "C" fn initialise() {
@@ -18,6 +18,7 @@ fn prepare() {
     report::prepare(settings::read());
     if settings::get().is_some() {
         table::prepare();
+        sleeps::prepare();
     }
 }
 

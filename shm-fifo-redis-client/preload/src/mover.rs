@@ -8,6 +8,7 @@
 //! started. So nothing that the program has written ever waits for its next call.
 
 use crate::errno::Errno;
+use crate::hidden::{Hidden, raised};
 use crate::sys;
 use crate::track::{ReplyScanner, Scanned};
 use shm_fifo::doorbell::DOORBELL;
@@ -15,9 +16,13 @@ use shm_fifo::{Duplex, Region, fd_passing};
 use shm_fifo_redis_client::wire::{FdSocket, open_command, start_command};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 
-/// Bytes that may come before an answer: itself, and pushes.
-const MAX_RECEIVED_BYTES: usize = 1 << 20;
+/// Pushes, and the answer, that may wait for a program which does not read. They were the
+/// server's to hold on a socket; it ends a subscriber with fewer.
+const MAX_KEPT_BYTES: usize = 64 << 20;
+/// So many of them at a time: the program may read those before the rest.
+const KEPT_AT_ONCE: usize = 64 << 10;
 /// The server drops an offer that is not started within five seconds.
 const MAX_OFFER_AGE_NS: u64 = 4_000_000_000;
 
@@ -70,13 +75,12 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Mover {
     stage: Stage,
-    fd_socket: Option<FdSocket>,
+    fd_socket: Option<Hidden<FdSocket>>,
     /// The descriptor that came last.
-    received_fd: Option<OwnedFd>,
+    received_fd: Option<Hidden<OwnedFd>>,
     replies: ReplyScanner,
     /// What came of a value.
     value: Vec<u8>,
-    received_bytes: usize,
     /// What came for the program.
     kept: Vec<u8>,
     opened_ns: u64,
@@ -85,8 +89,8 @@ pub(crate) struct Mover {
 impl Mover {
     /// Asks the server; `None` if it cannot be asked now.
     pub(crate) fn open(socket: RawFd, is_tcp: bool) -> Option<Self> {
-        let fd_socket = if is_tcp { Some(FdSocket::bind().ok()?) } else { None };
-        let command = open_command(fd_socket.as_ref());
+        let fd_socket = if is_tcp { Some(fd_socket().ok()?) } else { None };
+        let command = open_command(fd_socket.as_deref());
         // The socket is idle: so few bytes go whole or not at all.
         if sys::send(socket, &command) != Ok(command.len()) {
             return None;
@@ -97,7 +101,6 @@ impl Mover {
             received_fd: None,
             replies: ReplyScanner::default(),
             value: Vec::new(),
-            received_bytes: 0,
             kept: Vec::new(),
             opened_ns: sys::monotonic_ns(),
         })
@@ -132,10 +135,10 @@ impl Mover {
     }
 
     /// Takes the server's answers off the socket, without waiting, and pushes before them. What
-    /// follows an answer stays there: it is the program's.
-    pub(crate) fn advance(&mut self, socket: RawFd) -> Outcome {
+    /// follows an answer stays there: it is the program's, as are the bytes that are `unread`.
+    pub(crate) fn advance(&mut self, socket: RawFd, unread: usize) -> Outcome {
         let mut chunk = [0; 1024];
-        loop {
+        while self.kept.len() < KEPT_AT_ONCE {
             let there = match sys::peek(socket, &mut chunk) {
                 Ok(0) => return self.refused(Refusal::Broken, socket),
                 Ok(count) => &chunk[..count],
@@ -152,8 +155,12 @@ impl Mover {
             };
             let part = &there[..taken];
             self.value.extend_from_slice(part);
-            self.received_bytes += taken;
-            if self.take(socket, taken).is_err() || self.received_bytes > MAX_RECEIVED_BYTES {
+            if self.take(socket, taken).is_err() {
+                return self.refused(Refusal::Broken, socket);
+            }
+            if unread + self.kept.len() + self.value.len() > MAX_KEPT_BYTES {
+                // Nor may an answer come that nobody takes out any more.
+                sys::shut_down(socket, libc::SHUT_RDWR);
                 return self.refused(Refusal::Broken, socket);
             }
             let Some(kind) = value else { continue };
@@ -163,6 +170,7 @@ impl Mover {
                 _ => return self.answered(&value, socket),
             }
         }
+        Outcome::Waiting
     }
 
     /// What came for the program.
@@ -180,7 +188,9 @@ impl Mover {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             count -= taken;
-            self.received_fd = fd.or(self.received_fd.take());
+            if let Some(fd) = fd {
+                self.received_fd = Some(Hidden::new(raised(fd)));
+            }
         }
         Ok(())
     }
@@ -195,15 +205,17 @@ impl Mover {
                 Err(refusal) => self.refused(refusal, socket),
             },
             Stage::Opening => self.refused(refusal_of(answer), socket),
+            // A server that has moved says so in the ring.
+            _ if answer == b"+OK\r\n" => self.refused(Refusal::Broken, socket),
             _ => self.refused(Refusal::NotNow, socket),
         }
     }
 
     /// The offered memory.
     fn region(&mut self) -> Result<Region, Refusal> {
-        let fd = match &self.fd_socket {
+        let fd = match self.fd_socket.take() {
             Some(fd_socket) => fd_socket.take_fd(),
-            None => self.received_fd.take(),
+            None => self.received_fd.take().and_then(Hidden::take),
         };
         // Proxies strip descriptors.
         let fd = fd.ok_or(Refusal::NoDescriptor)?;
@@ -228,8 +240,10 @@ impl Mover {
 
     /// Back to the socket, with all that came and was no answer.
     fn refused(&mut self, refusal: Refusal, socket: RawFd) -> Outcome {
-        // The beginning of something that is no answer.
-        self.kept.append(&mut self.value);
+        // The beginning of something that is no answer. That of an answer is none of the program's.
+        if !matches!(self.value.first(), Some(b'+' | b'-')) {
+            self.kept.append(&mut self.value);
+        }
         let mut unread = Vec::new();
         if let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) {
             let taken_back = ring.take_back(|bytes| {
@@ -247,21 +261,31 @@ impl Mover {
     }
 }
 
-/// Sends it all. It is little and the socket was idle, so it does not wait in any case
-/// that is known.
-pub(crate) fn flush(socket: RawFd, mut rest: &[u8]) {
+/// Sends it all: no more than a socket takes that was idle, so this waits in no case that is
+/// known. Nor does it wait for long: locks are held. Returns whether all has gone, or the
+/// socket has ended, of which the program will hear there.
+pub(crate) fn flush(socket: RawFd, mut rest: &[u8]) -> bool {
+    const LONGEST_NS: u64 = 100_000_000;
+    let deadline_ns = sys::monotonic_ns() + LONGEST_NS;
     while !rest.is_empty() {
         match sys::send(socket, rest) {
             Ok(sent) => rest = &rest[sent..],
-            Err(Errno::AGAIN) => {
-                let mut entry = [libc::pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
-                let _woken = sys::ppoll(&mut entry, None, std::ptr::null());
+            Err(Errno::AGAIN | Errno(libc::EINTR)) => {
+                if sys::monotonic_ns() > deadline_ns {
+                    return false;
+                }
+                sys::nap(1_000_000);
             }
-            Err(Errno(libc::EINTR)) => {}
-            // The program will hear of it on the socket.
-            Err(_) => return,
+            Err(_) => return true,
         }
     }
+    true
+}
+
+/// The socket for the descriptor.
+fn fd_socket() -> io::Result<Hidden<FdSocket>> {
+    let socket = raised(UnixDatagram::unbound()?.into());
+    FdSocket::on(socket.into()).map(Hidden::new)
 }
 
 fn refusal_of(answer: &[u8]) -> Refusal {

@@ -94,14 +94,11 @@ impl Poll {
 
     /// What is ready, without waiting.
     fn look(&self, entries: &mut [pollfd], mask: *const sigset_t) -> Result<usize, Errno> {
-        let mut asked = self.for_kernel(entries);
-        if self.any_ready(entries) {
-            // As in the kernel: what is ready goes before signals.
-            sys::ppoll(&mut asked, Some(NO_TIME), null())?;
-        } else {
-            let looked = signals::let_in(|| sys::ppoll(&mut asked, Some(NO_TIME), mask));
-            looked.unwrap_or(Err(Errno(libc::EINTR)))?;
+        if !self.any_ready(entries) {
+            return self.ask(entries, Some(NO_TIME), mask, Joined::new());
         }
+        let mut asked = self.for_kernel(entries);
+        sys::ppoll(&mut asked, Some(NO_TIME), null())?;
         self.attend(&asked);
         Ok(self.report(entries, &asked))
     }
@@ -115,13 +112,27 @@ impl Poll {
         mask: *const sigset_t,
     ) -> Result<usize, Errno> {
         let Some(joined) = self.join(entries) else { return Ok(0) };
+        self.ask(entries, left_ns.map(timespec_of), mask, joined)
+    }
+
+    /// Asks the kernel, with signals let in. As there, what is ready goes before them.
+    fn ask(
+        &self,
+        entries: &mut [pollfd],
+        timeout: Option<timespec>,
+        mask: *const sigset_t,
+        joined: Joined,
+    ) -> Result<usize, Errno> {
         let mut asked = self.for_kernel(entries);
-        let left = left_ns.map(timespec_of);
-        let result = signals::let_in(|| sys::ppoll(&mut asked, left, mask));
+        let waited = signals::let_in(|| sys::ppoll(&mut asked, timeout, mask));
         part(joined);
-        result.unwrap_or(Err(Errno(libc::EINTR)))?;
+        let is_interrupted = waited.is_err();
+        waited.unwrap_or_else(|_| sys::ppoll(&mut asked, Some(NO_TIME), null()))?;
         self.attend(&asked);
-        Ok(self.report(entries, &asked))
+        match self.report(entries, &asked) {
+            0 if is_interrupted => Err(Errno(libc::EINTR)),
+            count => Ok(count),
+        }
     }
 
     /// The entries as the kernel is to see them: where the readiness is ours, it
@@ -130,11 +141,11 @@ impl Poll {
         let mut asked = entries.to_vec();
         for watched in &self.watched {
             let entry = &mut asked[watched.index];
-            let listening = watched.connection().is_some_and(Connection::is_virtual);
+            let listening = watched.connection().is_some_and(Connection::is_moved);
             watched.listening.set(listening);
             match &watched.source {
                 // Its end was heard, and is told for ever.
-                Source::Connection(connection) if listening && connection.has_ended() => {
+                Source::Connection(connection) if listening && connection.is_gone() => {
                     entry.fd = -1;
                 }
                 Source::Connection(_) if listening => entry.events = libc::POLLIN,
@@ -156,6 +167,11 @@ impl Poll {
                 Source::Connection(connection) => {
                     connection.attend(None);
                     connection.settle();
+                    // A further step of a move may have followed, and the end be behind that.
+                    if connection.is_being_asked() || connection.has_unheard_end() {
+                        connection.attend(None);
+                        connection.settle();
+                    }
                 }
                 Source::Epoll(epoll) => epoll.attend(),
                 Source::Inherited => {}
@@ -187,15 +203,18 @@ impl Poll {
                 Source::Connection(connection) => {
                     let interest = interest_of(events_of(&entries[watched.index]));
                     connection.note_seen_waiting();
-                    if connection.enter_to_wait() {
+                    if connection.enter_to_wait(interest.readable) {
                         Some(Asleep::Socket(Arc::clone(connection)))
                     } else {
                         let joined = connection.join(interest);
                         joined.then(|| Asleep::Rings(Arc::clone(connection), interest))
                     }
                 }
-                Source::Epoll(epoll) => epoll.join().then(|| Asleep::Instance(Arc::clone(epoll))),
-                Source::Inherited => continue,
+                Source::Epoll(epoll) if asks_for_bytes(&entries[watched.index]) => {
+                    epoll.join().then(|| Asleep::Instance(Arc::clone(epoll)))
+                }
+                // Nothing else ever comes of an instance.
+                Source::Epoll(_) | Source::Inherited => continue,
             };
             let Some(asleep) = asleep else {
                 part(joined);
@@ -264,9 +283,7 @@ impl Watched {
             Source::Connection(connection) => {
                 connection.is_virtual() && connection.ready_events(events_of(entry)) != 0
             }
-            Source::Epoll(epoll) => {
-                entry.events & (libc::POLLIN | libc::POLLRDNORM) != 0 && epoll.has_news()
-            }
+            Source::Epoll(epoll) => asks_for_bytes(entry) && epoll.has_news(),
             Source::Inherited => true,
         }
     }
@@ -302,11 +319,12 @@ impl Watched {
 
 /// What of `events` is there now, for the kernel.
 fn ask_kernel(fd: RawFd, events: libc::c_short) -> libc::c_short {
-    let mut entry = [pollfd { fd, events, revents: 0 }];
-    match sys::ppoll(&mut entry, Some(NO_TIME), null()) {
-        Ok(_) => entry[0].revents,
-        Err(_) => 0,
-    }
+    let ready = sys::ready_now(fd, u32::from(events.cast_unsigned()));
+    libc::c_short::try_from(ready).unwrap_or(libc::POLLERR)
+}
+
+fn asks_for_bytes(entry: &pollfd) -> bool {
+    entry.events & (libc::POLLIN | libc::POLLRDNORM) != 0
 }
 
 fn events_of(entry: &pollfd) -> u32 {

@@ -5,9 +5,9 @@
 use crate::errno;
 use libc::{
     DIR, FILE, aiocb, c_char, c_int, c_uint, c_ulong, c_void, dl_phdr_info, epoll_event, fd_set,
-    iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd, sigaction as Action,
-    sigevent, sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, termios, timespec,
-    timeval, winsize,
+    iovec, mmsghdr, mode_t, msghdr, nfds_t, off_t, off64_t, pid_t, pollfd, pthread_t,
+    sigaction as Action, sigevent, sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
+    termios, timespec, timeval, winsize,
 };
 use std::ffi::CStr;
 use std::ptr::{null_mut, without_provenance_mut};
@@ -65,6 +65,10 @@ trait Fails {
 
 impl Fails for c_int {
     const FAILED: Self = -1;
+}
+
+impl Fails for () {
+    const FAILED: Self = ();
 }
 
 impl Fails for ssize_t {
@@ -212,6 +216,8 @@ next_functions! {
     fn aio_read64(block: *mut aiocb) -> c_int;
     fn aio_write(block: *mut aiocb) -> c_int;
     fn aio_write64(block: *mut aiocb) -> c_int;
+    fn pthread_cancel(thread: pthread_t) -> c_int;
+    fn pthread_testcancel() -> ();
     fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
     fn dl_iterate_phdr(visit: Option<Visit>, data: *mut c_void) -> c_int;
 }

@@ -9,30 +9,16 @@
 //! the kernel delivers it as it would have, some microseconds later.
 #![allow(unsafe_code)]
 
-use crate::{real, sys};
+use crate::thread::{self, Thread};
+use crate::{real, sleeps, sys};
 use libc::{c_int, c_void, sigaction as Action, siginfo_t, ucontext_t};
-use std::cell::{Cell, UnsafeCell};
-use std::mem::{MaybeUninit, transmute};
+use std::mem::transmute;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 /// The largest number of a signal, plus one.
 const SIGNALS: usize = 65;
-
-thread_local! {
-    // Without a destructor, so that it is there in a handler at any moment of a thread.
-    static THREAD: Thread = const { Thread::new() };
-}
-
-struct Thread {
-    /// Whether it may be in the middle of something.
-    is_busy: Cell<bool>,
-    /// A signal was kept; the two below are it, and what was blocked before.
-    has_late: Cell<bool>,
-    late: UnsafeCell<MaybeUninit<siginfo_t>>,
-    mask: Cell<u64>,
-}
 
 /// A signal came while a thread was about to sleep: the sleep ends with `EINTR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,54 +30,73 @@ pub(crate) struct Interrupted {
 /// Runs `work`, which takes locks or allocates. The program's handlers run afterwards.
 #[inline]
 pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
-    THREAD.with(|thread| {
-        let was_busy = thread.is_busy.replace(true);
-        let result = work();
-        thread.is_busy.set(was_busy);
-        if !was_busy && thread.has_late.get() {
-            thread.deliver_late();
-        }
-        result
-    })
+    let thread = thread::own();
+    let was_busy = thread.is_busy.replace(true);
+    if !was_busy && thread.has_sleeps.get() {
+        let here = 0;
+        sleeps::end_deeper_than(&raw const here);
+    }
+    let result = work();
+    thread.is_busy.set(was_busy);
+    if !was_busy && thread.has_late.get() {
+        thread.deliver_late();
+    }
+    result
 }
 
 /// Runs `sleep`, within `put_off`, while nothing is held: handlers may run. It does not
 /// sleep where one has just run.
 pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
-    THREAD.with(|thread| {
-        let was_busy = thread.is_busy.replace(false);
-        let result = if thread.has_late.get() {
-            Err(Interrupted { restarts: thread.deliver_late() })
-        } else {
-            Ok(sleep())
-        };
-        thread.is_busy.set(was_busy);
-        result
-    })
+    let thread = thread::own();
+    let was_busy = thread.is_busy.replace(false);
+    let result = if thread.has_late.get() {
+        Err(Interrupted { restarts: thread.deliver_late() })
+    } else {
+        Ok(sleep())
+    };
+    thread.is_busy.set(was_busy);
+    result
+}
+
+/// A fork begins, in this thread. Until it is done the heap is locked, and no handler may come.
+pub(crate) fn fork_begins() {
+    let thread = thread::own();
+    thread.was_busy_before_fork.set(thread.is_busy.replace(true));
+}
+
+/// It is done.
+pub(crate) fn fork_is_done() {
+    let thread = thread::own();
+    let was_busy = thread.was_busy_before_fork.get();
+    thread.is_busy.set(was_busy);
+    if !was_busy && thread.has_late.get() {
+        thread.deliver_late();
+    }
+}
+
+/// The same in the child: a signal that came before is its parent's.
+pub(crate) fn fork_is_done_in_child() {
+    let thread = thread::own();
+    if thread.has_late.get() && thread.kept_by.get() != sys::process_id() {
+        thread.has_late.set(false);
+        sys::set_signal_mask(thread.mask.get());
+    }
+    fork_is_done();
 }
 
 /// Whether this thread is in the middle of something: a call that it makes is our own.
 #[inline]
 pub(crate) fn is_busy() -> bool {
-    THREAD.with(|thread| thread.is_busy.get())
+    thread::own().is_busy.get()
 }
 
 /// Whether a signal waits for this thread to let go.
 #[inline]
 pub(crate) fn is_waiting() -> bool {
-    THREAD.with(|thread| thread.has_late.get())
+    thread::own().has_late.get()
 }
 
 impl Thread {
-    const fn new() -> Self {
-        Self {
-            is_busy: Cell::new(false),
-            has_late: Cell::new(false),
-            late: UnsafeCell::new(MaybeUninit::uninit()),
-            mask: Cell::new(0),
-        }
-    }
-
     /// In a handler: keeps the signal, and lets no other in.
     fn keep(&self, info: &siginfo_t, context: &mut ucontext_t) {
         // SAFETY: only this thread reaches it, and no handler interrupts this one's access:
@@ -101,6 +106,7 @@ impl Thread {
         // SAFETY: the kernel's part of the mask in the live context that it passed.
         let before = unsafe { mask.replace(!0) };
         self.mask.set(before);
+        self.kept_by.set(sys::process_id());
         self.has_late.set(true);
     }
 
@@ -134,15 +140,9 @@ fn is_synchronous(info: &siginfo_t) -> bool {
 unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes both, for the time of this call.
     let (known, interrupted) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
-    let kept = THREAD.with(|thread| {
-        let keeps = thread.is_busy.get() && !is_synchronous(known);
-        if keeps {
-            thread.keep(known, interrupted);
-        }
-        keeps
-    });
-    if kept {
-        return;
+    let thread = thread::own();
+    if thread.is_busy.get() && !is_synchronous(known) {
+        return thread.keep(known, interrupted);
     }
     let Some(index) = index_of(signal) else { return };
     let flags = FLAGS[index].load(Relaxed);

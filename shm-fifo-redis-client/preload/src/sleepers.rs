@@ -8,6 +8,7 @@
 
 use crate::connection::{Connection, Phase, lock};
 use crate::epoll::Epoll;
+use crate::sleeps;
 use shm_fifo::Interest;
 use std::sync::Arc;
 
@@ -49,25 +50,43 @@ impl Connection {
     /// Announces that this thread is about to sleep for `interest`, on the socket. Returns
     /// whether it may: `false`, nothing announced, if that is there.
     #[must_use = "on false it is there: do not sleep"]
-    pub(crate) fn join(&self, interest: Interest) -> bool {
+    pub(crate) fn join(self: &Arc<Self>, interest: Interest) -> bool {
+        self.join_behind(interest, self.noticed())
+    }
+
+    /// The same for a call on this connection alone: it takes whatever comes, though it may
+    /// be less than the program wants to hear of.
+    #[must_use = "on false it is there: do not sleep"]
+    pub(crate) fn join_alone(self: &Arc<Self>, interest: Interest) -> bool {
+        self.join_behind(interest, None)
+    }
+
+    fn join_behind(self: &Arc<Self>, interest: Interest, noticed: Option<u64>) -> bool {
         let mut sleepers = lock(&self.sleepers);
-        let may_sleep = self.announce(&mut sleepers, interest, self.noticed());
-        sleepers.threads += u32::from(may_sleep);
+        let may_sleep = self.announce(&mut sleepers, interest, noticed);
+        if may_sleep {
+            sleepers.threads += 1;
+            sleeps::begin(self, interest);
+        }
         may_sleep
     }
 
     /// This thread, having joined for `interest`, is awake. `rung` says whether
     /// something is on the socket.
     pub(crate) fn part(self: &Arc<Self>, interest: Interest, rung: bool) {
-        let has_news = {
-            let mut sleepers = lock(&self.sleepers);
-            sleepers.threads -= 1;
-            self.withdraw(&mut sleepers, interest);
-            rung && sleepers.threads == 0 && self.attend_alone()
-        };
-        if has_news {
-            self.tell_watchers(None);
+        if sleeps::end(self, interest) {
+            self.left(interest);
         }
+        if rung {
+            self.attend(None);
+        }
+    }
+
+    /// A thread that had joined for `interest` is awake, or will not be again.
+    pub(crate) fn left(&self, interest: Interest) {
+        let mut sleepers = lock(&self.sleepers);
+        sleepers.threads -= 1;
+        self.withdraw(&mut sleepers, interest);
     }
 
     /// It is parked in an epoll instance for `interest`. Returns whether it may be, as
@@ -96,6 +115,15 @@ impl Connection {
     pub(crate) fn attend_quietly(&self) -> bool {
         let sleepers = lock(&self.sleepers);
         sleepers.threads == 0 && self.attend_alone()
+    }
+
+    /// The socket has ended: that wakes all who sleep on it, whoever takes the doorbells before.
+    #[cold]
+    pub(crate) fn hear_the_end(&self) {
+        let _sleepers = lock(&self.sleepers);
+        if let Some(ring) = self.ring() {
+            ring.listen(self.fd());
+        }
     }
 
     fn announce(&self, sleepers: &mut Sleepers, interest: Interest, noticed: Option<u64>) -> bool {

@@ -41,6 +41,11 @@ impl<'a> Spans<'a> {
         self.iter().map(|span| span.iov_len).fold(0, usize::saturating_add)
     }
 
+    /// Whether it is a single buffer.
+    pub(crate) fn is_one(self) -> bool {
+        self.count == 1
+    }
+
     /// Whether one of them is nowhere: `EFAULT`.
     pub(crate) fn has_null(self) -> bool {
         self.iter().any(|span| span.iov_base.is_null() && span.iov_len > 0)
@@ -120,6 +125,16 @@ pub(crate) fn without_first<'a>(sources: &'a [IoSlice<'a>], mut skip: usize) -> 
         IoSlice::new(&source[skipped..])
     };
     sources.iter().map(rest).filter(|rest| !rest.is_empty()).collect()
+}
+
+/// The first bytes of `sources`, so many at most.
+pub(crate) fn first_of<'a>(sources: &'a [IoSlice<'a>], mut left: usize) -> Vec<IoSlice<'a>> {
+    let first = |source: &'a IoSlice<'a>| {
+        let count = left.min(source.len());
+        left -= count;
+        IoSlice::new(&source[..count])
+    };
+    sources.iter().map(first).filter(|first| !first.is_empty()).collect()
 }
 
 /// One buffer as a span.

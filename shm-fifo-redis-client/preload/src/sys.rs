@@ -2,7 +2,8 @@
 //! `syscall` included.
 #![allow(unsafe_code)]
 
-use crate::errno::Errno;
+use crate::errno::{self, Errno};
+use crate::{real, thread};
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
 use std::ptr::null;
@@ -113,13 +114,27 @@ fn counted(result: Result<c_long, Errno>) -> Result<usize, Errno> {
 }
 
 /// Waits, as long as the socket's receive timeout says, until there is a byte or
-/// the end on it. Takes nothing.
+/// the end on it. Takes nothing. Here a thread may be cancelled, so it is the C library's.
 pub(crate) fn wait_for_byte(socket: RawFd) -> Result<(), Errno> {
     let mut byte = 0_u8;
-    let nobody = null::<libc::sockaddr>();
-    // SAFETY: one writable byte, and no address asked for.
-    unsafe { call!(libc::SYS_recvfrom, socket, &raw mut byte, 1, libc::MSG_PEEK, nobody, nobody) }?;
-    Ok(())
+    // SAFETY: one writable byte.
+    match unsafe { real::recv(socket, (&raw mut byte).cast(), 1, libc::MSG_PEEK) } {
+        ..0 => Err(Errno(errno::get())),
+        _ => Ok(()),
+    }
+}
+
+/// The same within `left_ns`; a signal ends it.
+pub(crate) fn wait_readable(socket: RawFd, left_ns: Option<u64>) -> Result<(), Errno> {
+    let mut entry = pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+    let left = left_ns.map(timespec_of);
+    let left = left.as_ref().map_or(null(), std::ptr::from_ref);
+    // SAFETY: one live entry, null or a live timespec, and no signal mask.
+    match unsafe { real::ppoll(&raw mut entry, 1, left, null()) } {
+        ..0 => Err(Errno(errno::get())),
+        0 => Err(Errno::AGAIN),
+        _ => Ok(()),
+    }
 }
 
 /// What there is on the socket, as far as it fits, without taking it; none is the end.
@@ -131,11 +146,35 @@ pub(crate) fn peek(socket: RawFd, target: &mut [u8]) -> Result<usize, Errno> {
     counted(unsafe { call!(libc::SYS_recvfrom, socket, bytes, length, flags, nobody, nobody) })
 }
 
+/// How many bytes there are on the socket.
+pub(crate) fn unread_bytes(socket: RawFd) -> usize {
+    const UNREAD: c_long = libc::FIONREAD.cast_signed();
+    let mut count: c_int = 0;
+    // SAFETY: the kernel writes one live number.
+    let result = unsafe { call!(libc::SYS_ioctl, socket, UNREAD, &raw mut count) };
+    result.map_or(0, |_| usize::try_from(count).unwrap_or(0))
+}
+
 /// Whether the kernel has room for what is written to the socket.
 pub(crate) fn is_writable(socket: RawFd) -> bool {
+    ready_now(socket, u32::from(libc::POLLOUT.cast_unsigned())) != 0
+}
+
+/// What of `events` the kernel has now for `poll`, and for epoll.
+pub(crate) fn ready_now(fd: RawFd, events: u32) -> u32 {
     const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut entry = [pollfd { fd: socket, events: libc::POLLOUT, revents: 0 }];
-    ppoll(&mut entry, Some(NO_TIME), null()) == Ok(1)
+    // The bits above are epoll's own.
+    let events = u16::try_from(events & u32::from(u16::MAX)).unwrap_or(0).cast_signed();
+    let mut entry = [pollfd { fd, events, revents: 0 }];
+    match ppoll(&mut entry, Some(NO_TIME), null()) {
+        Ok(_) => entry[0].revents.cast_unsigned().into(),
+        Err(_) => 0,
+    }
+}
+
+/// Whether the socket's peer has ended. Takes nothing.
+pub(crate) fn has_hung_up(socket: RawFd) -> bool {
+    ready_now(socket, u32::from(libc::POLLRDHUP.cast_unsigned())) != 0
 }
 
 /// Sends without waiting and without SIGPIPE.
@@ -192,14 +231,14 @@ pub(crate) fn ppoll(
 pub(crate) fn epoll_create(below: RawFd) -> Result<RawFd, Errno> {
     // SAFETY: takes no pointer.
     let low = unsafe { call!(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC) }?;
-    raised(low, below)
+    Ok(raised(RawFd::try_from(low).unwrap_or(-1), below))
 }
 
 /// `eventfd(2)`, non-blocking and close-on-exec, with a number not less than `below`.
 pub(crate) fn eventfd(below: RawFd) -> Result<RawFd, Errno> {
     // SAFETY: takes no pointer.
     let low = unsafe { call!(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }?;
-    raised(low, below)
+    Ok(raised(RawFd::try_from(low).unwrap_or(-1), below))
 }
 
 /// Adds one to an eventfd. Failing means that it is signalled as far as it can be.
@@ -209,19 +248,23 @@ pub(crate) fn signal_eventfd(fd: RawFd) {
     let _result = unsafe { call!(libc::SYS_write, fd, &raw const one, size_of_val(&one)) };
 }
 
-/// Another number, not below `below`, for the descriptor `low`.
-fn raised(low: c_long, below: RawFd) -> Result<RawFd, Errno> {
-    // SAFETY: takes no pointer.
-    let high = unsafe { call!(libc::SYS_fcntl, low, libc::F_DUPFD_CLOEXEC, below) };
-    let low = RawFd::try_from(low).unwrap_or(-1);
-    match high {
+/// Another number, not below `below`, for the descriptor `low`, which is closed.
+pub(crate) fn raised(low: RawFd, below: RawFd) -> RawFd {
+    match duplicate(low, below) {
         Ok(high) => {
             close(low);
-            Ok(RawFd::try_from(high).unwrap_or(-1))
+            high
         }
         // A program that may not have so many.
-        Err(_) => Ok(low),
+        Err(_) => low,
     }
+}
+
+/// A duplicate, close-on-exec, with a number not less than `below`.
+pub(crate) fn duplicate(fd: RawFd, below: RawFd) -> Result<RawFd, Errno> {
+    // SAFETY: takes no pointer.
+    let high = unsafe { call!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, below) }?;
+    Ok(RawFd::try_from(high).unwrap_or(-1))
 }
 
 /// `close(2)` of what is our own.
@@ -274,19 +317,32 @@ pub(crate) fn is_open(fd: RawFd) -> bool {
     unsafe { call!(libc::SYS_fcntl, fd, libc::F_GETFD) }.is_ok()
 }
 
-/// Lets `fd` end with the program's image, at `execve(2)`.
-pub(crate) fn close_on_exec(fd: RawFd) {
+/// Lets `fd` end with the program's image, at `execve(2)`. Returns whether it would not have.
+pub(crate) fn close_on_exec(fd: RawFd) -> bool {
     // SAFETY: takes no pointer. What is not open needs no flag.
-    let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    let flags = unsafe { call!(libc::SYS_fcntl, fd, libc::F_GETFD) };
+    let is_kept = flags.is_ok_and(|flags| flags & c_long::from(libc::FD_CLOEXEC) == 0);
+    if is_kept {
+        // SAFETY: takes no pointer.
+        let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    is_kept
 }
 
-/// The socket's `SO_SNDTIMEO`, if it has one.
-pub(crate) fn send_timeout(socket: RawFd) -> Option<timespec> {
+/// The contrary.
+pub(crate) fn keep_on_exec(fd: RawFd) {
+    // SAFETY: takes no pointer.
+    let _result = unsafe { call!(libc::SYS_fcntl, fd, libc::F_SETFD, 0) };
+}
+
+/// The socket's `SO_RCVTIMEO` or `SO_SNDTIMEO`, whichever is named, if it has one.
+pub(crate) fn timeout_ns(socket: RawFd, name: c_int) -> Option<u64> {
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut timeout: libc::timeval = unsafe { std::mem::zeroed() };
-    socket_option(socket, libc::SO_SNDTIMEO, &mut timeout)?;
-    let some = timeout.tv_sec != 0 || timeout.tv_usec != 0;
-    some.then(|| timespec { tv_sec: timeout.tv_sec, tv_nsec: timeout.tv_usec * 1000 })
+    socket_option(socket, name, &mut timeout)?;
+    let us = timeout.tv_sec.cast_unsigned().saturating_mul(1_000_000);
+    let us = us.saturating_add(timeout.tv_usec.cast_unsigned());
+    (us > 0).then_some(us.saturating_mul(1000))
 }
 
 /// Whether `fd` is a stream socket.
@@ -328,6 +384,21 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+fn timespec_of(ns: u64) -> timespec {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
+    timespec { tv_sec: seconds, tv_nsec: rest }
+}
+
+/// The same as of the last tick, some milliseconds ago at most: a few loads, where the moment
+/// itself takes long.
+pub(crate) fn tick_ns() -> u64 {
+    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
 /// Lets go of the CPU for so long; a signal ends it.
 pub(crate) fn nap(ns: i64) {
     let time = timespec { tv_sec: 0, tv_nsec: ns };
@@ -351,6 +422,15 @@ pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
     let _result = unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
 }
 
+/// Whether this is a signal handler's own stack (sigaltstack(2)).
+pub(crate) fn is_on_signal_stack() -> bool {
+    // SAFETY: a plain C struct, for which zeros are valid.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing to set, and a live struct to write.
+    let asked = unsafe { call!(libc::SYS_sigaltstack, null::<libc::stack_t>(), &raw mut now) };
+    asked.is_ok() && now.ss_flags & libc::SS_ONSTACK != 0
+}
+
 /// Sets this thread's signal mask.
 pub(crate) fn set_signal_mask(mask: u64) {
     let before = null::<u64>();
@@ -368,8 +448,5 @@ pub(crate) fn set_signal_mask(mask: u64) {
 
 /// A number that no other thread of this process has.
 pub(crate) fn thread() -> u64 {
-    thread_local! {
-        static PLACE: u8 = const { 0 };
-    }
-    PLACE.with(|place| std::ptr::from_ref(place).addr() as u64)
+    std::ptr::from_ref(thread::own()).addr() as u64
 }

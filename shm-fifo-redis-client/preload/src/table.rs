@@ -208,6 +208,13 @@ pub(crate) fn make_private(fd: RawFd) {
     }
 }
 
+/// `fd` is none of our own any more. Returns whether it was until now: a program may have
+/// closed it where nobody saw it, and been given the number.
+pub(crate) fn unmake_private(fd: RawFd) -> bool {
+    let unmade = |slot: &Slot| slot.kind.compare_exchange(PRIVATE, EMPTY, AcqRel, Acquire).is_ok();
+    slot(fd).is_some_and(unmade)
+}
+
 /// Whether `fd` is one of our own.
 pub(crate) fn is_private(fd: RawFd) -> bool {
     slot(fd).is_some_and(|slot| slot.kind.load(Acquire) == PRIVATE)
@@ -215,9 +222,14 @@ pub(crate) fn is_private(fd: RawFd) -> bool {
 
 /// Who has been told of `fd` as long as it is no connection.
 pub(crate) fn watch(fd: RawFd) -> Watch {
-    match slot(fd) {
+    let known = match slot(fd) {
         Some(slot) if slot.is_watched.load(Relaxed) => slot.lock().watch.clone(),
         _ => Watch::Nobody,
+    };
+    match known {
+        // It is gone, and with it what it had been told.
+        Watch::Once(epoll, _) if epoll.strong_count() == 0 => Watch::Nobody,
+        known => known,
     }
 }
 
@@ -254,13 +266,18 @@ pub(crate) fn forks() -> usize {
 /// Makes forks known to the table. To be called once.
 pub(crate) fn prepare() {
     OWNER.store(sys::process_id(), Relaxed);
-    // SAFETY: both functions are of this library, which is never unloaded.
-    unsafe { libc::pthread_atfork(Some(before_fork), None, Some(forked_child)) };
+    // SAFETY: the functions are of this library, which is never unloaded.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(forked), Some(forked_child)) };
 }
 
 /// Before, so that no move begins in between.
 unsafe extern "C" fn before_fork() {
+    signals::fork_begins();
     FORKS.fetch_add(1, Relaxed);
+}
+
+unsafe extern "C" fn forked() {
+    signals::fork_is_done();
 }
 
 /// In a forked child: the moved connections are the parent's; what is on its socket
@@ -306,6 +323,7 @@ unsafe extern "C" fn forked_child() {
         }
     }
     IN_USE.store(in_use, Relaxed);
+    signals::fork_is_done_in_child();
 }
 
 impl Slot {

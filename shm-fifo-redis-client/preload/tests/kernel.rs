@@ -21,6 +21,11 @@ tested_both_ways! {
     // It stays on its socket: the kernel knows a registration that nobody can change.
     watched_by_a_name_that_is_closed: 0,
     a_waiter_is_cancelled: 1,
+    exclusive_for_good: 1,
+    nested_by_another_number: 1,
+    nested_no_more: 1,
+    each_end_is_news: 1,
+    an_end_alone: 1,
     a_thread_for_each_direction: 50,
     messages_in_order: 1,
     other_queues: 1,

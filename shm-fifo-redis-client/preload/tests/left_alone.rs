@@ -188,3 +188,14 @@ fn the_library_needs_the_c_library_alone_and_an_old_one() {
     assert!(!versions.is_empty(), "{dynamic}");
     assert!(versions.iter().all(|&version| version <= (2, 18)), "{versions:?}");
 }
+
+/// A signal handler that comes here in a program which has loaded a library since must not make
+/// the dynamic linker allocate: what threads have of their own is there from their start.
+#[test]
+fn the_data_of_threads_is_there_from_the_start() {
+    const STATIC_TLS: u64 = 0x10;
+    let dynamic = run(Command::new("objdump").arg("-p").arg(library()), "");
+    let flags = dynamic.lines().find_map(|line| line.trim().strip_prefix("FLAGS "));
+    let digits = flags.and_then(|flags| flags.trim().strip_prefix("0x")).unwrap();
+    assert_ne!(u64::from_str_radix(digits, 16).unwrap() & STATIC_TLS, 0, "{dynamic}");
+}

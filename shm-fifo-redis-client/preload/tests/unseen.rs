@@ -37,7 +37,10 @@ tested_by_both_kinds! {
     two_thousand_are_idle: 2000,
     // Nobody has seen how it waits: it stays on its socket.
     waited_for_unseen: 0,
+    read_after_unseen_polls: 1,
     closed_unseen: 9,
+    closed_unseen_and_watched: 1,
+    looked_at_meanwhile: 1,
     closed_by_syscall: 1,
     closed_in_a_loop: 6,
     closed_by_fclose: 1,
@@ -51,18 +54,22 @@ tested_by_both_kinds! {
     // The C library's own threads read it: it stays on its socket.
     aio_before_it_moves: 0,
     aio_after_it_moved: 1,
+    passed_on: 1,
+    reads_no_fewer: 2,
 }
 
 tested_by_both_kinds! {
     "handlers";
     while_a_thread_allocates: 2,
     while_two_threads_allocate: 2,
+    while_it_forks: 2,
     what_was_installed_is_told: 1,
     reset_after_one_call: 1,
     told_of_its_sender: 1,
     deferred_or_not: 1,
     interrupts_a_read: 1,
     restarts_a_read: 1,
+    ends_a_read_of_all: 1,
     signalled_by_fcntl: 1,
     signalled_by_ioctl: 1,
     // The kernel is to say when something comes: it stays on its socket.
@@ -132,7 +139,7 @@ fn the_server_is_gone(end: fn(&mut Server)) {
                     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
                 let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
                 assert_eq!(lines.next().unwrap().unwrap(), "waiting");
-                assert_eq!(server.moved(), if preloaded { 4 } else { 0 });
+                assert_eq!(server.moved(), if preloaded { 5 } else { 0 });
                 end(&mut server);
                 child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
                 assert!(child.wait().unwrap().success(), "{kind:?}, preloaded: {preloaded}");

@@ -3,7 +3,7 @@
 use crate::sys;
 use shm_fifo::fd_passing::{self, AbstractAddress};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 
@@ -26,7 +26,14 @@ impl FdSocket {
     /// # Errors
     /// If no file descriptor is free, or abstract sockets are forbidden here.
     pub fn bind() -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
+        Self::on(UnixDatagram::unbound()?)
+    }
+
+    /// Uses this socket, which has no name yet.
+    ///
+    /// # Errors
+    /// If abstract sockets are forbidden here.
+    pub fn on(socket: UnixDatagram) -> io::Result<Self> {
         sys::autobind(&socket)?;
         let address = socket
             .local_addr()?
@@ -57,5 +64,11 @@ impl FdSocket {
             fd_passing::recv_with_fd(self.socket.as_raw_fd(), &mut bytes, libc::MSG_DONTWAIT);
         let (count, fd) = received.ok()?;
         fd.filter(|_| bytes[..count] == *LETTER)
+    }
+}
+
+impl AsRawFd for FdSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }

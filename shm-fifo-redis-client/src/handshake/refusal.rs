@@ -98,6 +98,17 @@ fn is_this_host(peer: IpAddr, own: IpAddr) -> bool {
 }
 
 impl Refusal {
+    /// Whether the same connection may not be refused later: a limit was reached, or the
+    /// server has no module at the moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoModule => true,
+            Self::Refused(text) => !text.starts_with("NOPERM") && !text.starts_with("NOAUTH"),
+            Self::RemotePeer(_) | Self::NoDescriptor | Self::Attach(_) | Self::FdSocket(_) => false,
+        }
+    }
+
     /// The refusal for this reason, with the server's own words where it has some.
     pub(super) fn because(reason: Reason, handshake: &Handshake) -> Self {
         match reason {

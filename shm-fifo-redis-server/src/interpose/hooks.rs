@@ -4,10 +4,13 @@
 //! and leaves it alone on success. A file descriptor that was never moved costs a
 //! table look-up of one or two loads; then the C library is called as before. No
 //! hook calls the module API.
+//!
+//! The server's signal handlers call them too: they open, write and close the log, in the
+//! middle of anything that the interrupted thread does in this module. So for a file
+//! descriptor that has not moved no hook waits for a lock or allocates.
 #![allow(unsafe_code)]
 
 use super::got::Hook;
-use crate::offers;
 use libc::{c_int, epoll_event, iovec, size_t, ssize_t};
 use shm_fifo::vfd::{self, Errno};
 use std::ffi::c_void;
@@ -35,7 +38,7 @@ unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssi
     count_or_minus_one(vfd::read(fd, target))
 }
 
-unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
+pub(super) unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     if !vfd::is_virtual(fd) {
         // SAFETY: the caller's own arguments.
         return unsafe { libc::write(fd, buffer, length) };
@@ -57,16 +60,13 @@ unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssi
     count_or_minus_one(vfd::write(fd, sources))
 }
 
-unsafe extern "C" fn close(fd: c_int) -> c_int {
-    if !vfd::in_forked_child() {
-        offers::withdraw(fd);
-        vfd::before_close(fd);
-    }
+pub(super) unsafe extern "C" fn close(fd: c_int) -> c_int {
+    vfd::before_close(fd);
     // SAFETY: the caller's own argument.
     unsafe { libc::close(fd) }
 }
 
-unsafe extern "C" fn epoll_ctl(
+pub(super) unsafe extern "C" fn epoll_ctl(
     epfd: c_int,
     operation: c_int,
     fd: c_int,

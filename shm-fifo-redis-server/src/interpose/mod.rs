@@ -7,6 +7,8 @@
 
 mod got;
 mod hooks;
+#[cfg(test)]
+mod interrupted;
 
 use std::sync::OnceLock;
 

@@ -17,7 +17,6 @@ pub(crate) mod words {
     pub(crate) const REPLIES: usize = 1536;
     pub(crate) const RINGS: usize = 4096;
 
-    pub(crate) const MAIL_START: usize = 0;
     pub(crate) const TAIL: usize = 56;
     pub(crate) const PRODUCER_CLOSED: usize = 64;
     pub(crate) const HEAD: usize = 128;
@@ -52,6 +51,15 @@ impl Offer {
         let (count, fd) = fd_passing::recv_with_fd(socket.as_raw_fd(), &mut reply, 0).unwrap();
         assert_eq!(String::from_utf8_lossy(&reply[..count]), "+OK\r\n");
         Self { socket, fd: fd.expect("a descriptor comes with +OK") }
+    }
+
+    /// As [`Offer::on`], where the server may end meanwhile.
+    pub(crate) fn try_on(mut socket: UnixStream) -> std::io::Result<Self> {
+        socket.write_all(&request(&[b"SHM.OPEN", b"2"]))?;
+        let mut reply = [0; 64];
+        let (_, fd) = fd_passing::recv_with_fd(socket.as_raw_fd(), &mut reply, 0)?;
+        let fd = fd.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        Ok(Self { socket, fd })
     }
 
     /// The offered memory.
@@ -114,10 +122,7 @@ impl HandMade {
     /// Maps what was offered and sends nothing.
     pub(crate) fn not_started(offer: Offer) -> Self {
         let memory = offer.map();
-        let client = Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 };
-        // As in the chapter "Writing": no mailbox.
-        client.word(words::REQUESTS + words::MAIL_START).store(u64::MAX, SeqCst);
-        client
+        Self { socket: offer.socket, fd: offer.fd, memory, tail: 0, head: 0 }
     }
 
     /// Sends `SHM.START`.

@@ -129,6 +129,17 @@ impl Process {
         self.signal(libc::SIGCONT);
     }
 
+    /// Asks it to end.
+    pub(crate) fn terminate(self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(self) -> bool {
+        let stat = self.read("stat");
+        stat.rsplit(')').next().is_some_and(|fields| !fields.trim_start().starts_with('Z'))
+    }
+
     fn signal(self, signal: libc::c_int) {
         let id = libc::pid_t::try_from(self.0).unwrap();
         // SAFETY: takes no pointer; the caller's own child, not yet reaped.

@@ -50,8 +50,8 @@ fn pass(header: &FifoHeader, ring: &mut [u8]) -> Option<usize> {
     let watch = Watch::new(consumer.watch(), producer.watch());
     let at = Positions { head: consumer.position(), tail: producer.position() };
     watch.sleep(Interest::READABLE, at, || ());
-    let rings = producer.must_ring() || producer.watch().must_ring(&PublishFence::execute());
+    let rings = producer.needs_notify() || producer.watch().needs_notify(&PublishFence::execute());
     producer.close();
     consumer.close();
-    (!rings && !consumer.must_ring_now()).then_some(bytes)
+    (!rings && !consumer.needs_notify_now()).then_some(bytes)
 }

@@ -1,21 +1,19 @@
 //! A channel whose two directions are used by different threads.
 
+mod entering;
+
 use super::doorbell::{self, Heard};
-use super::region::{Endpoint, FIRST_POSITION, Mapping};
+use super::endpoint::{Endpoint, Refusal};
+use super::fork::NotInherited;
+use super::halves::Halves;
+use super::region::FIRST_POSITION;
 use super::sys;
-use super::wait::SpinPolicy;
-use crate::consumer::Consumer;
-use crate::park::{DataWatch, PublishFence, SpaceWatch};
-use crate::producer::Producer;
-use crate::watch::{Interest, Watch};
+use super::wait::{PublishedCpu, SpinPolicy};
+use crate::{Consumer, Corrupt, Interest, Positions, Producer, PublishFence, Watch};
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// How much is taken back at once.
-const TAKE_BACK_BYTES: usize = 4096;
 
 /// How often the socket is read for what is on it now. A peer that floods it is not
 /// listened to for longer.
@@ -42,28 +40,22 @@ const LOOKS: usize = 4;
 /// the peer refuses, and [`Duplex::take_back`] has what it has not read.
 #[derive(Debug)]
 pub struct Duplex {
-    reader: Mutex<Consumer<'static>>,
-    writer: Mutex<Producer<'static>>,
-    data: DataWatch<'static>,
-    space: SpaceWatch<'static>,
-    /// The consumer's position, for whoever looks without its lock.
-    head: AtomicU64,
-    /// The producer's position, likewise.
-    tail: AtomicU64,
-    /// The peer's end was heard on the socket.
-    ended: AtomicBool,
-    /// The peer broke the protocol: nothing is exchanged any more.
-    broken: AtomicBool,
+    own: NotInherited<Own>,
+}
+
+/// What a forked child does not have.
+#[derive(Debug)]
+struct Own {
+    watch: Watch<'static>,
     /// What is written was ended by this side.
     write_closed: AtomicBool,
     /// The socket carries doorbells and nothing else, in both directions.
     entered: AtomicBool,
-    /// Up to where the bytes were taken back. Changed with `writer` locked.
+    /// Up to where the bytes were taken back. Changed while writing.
     taken_back: AtomicU64,
-    /// The CPU last published, plus one.
-    cpu: AtomicU64,
-    // The last field, so that it drops after all that looks into it.
-    mapping: Mapping,
+    cpu: PublishedCpu,
+    // The last field, so that it drops after what looks into it.
+    halves: Halves,
 }
 
 impl Duplex {
@@ -78,74 +70,17 @@ impl Duplex {
     /// Takes an endpoint into use whose peer may not have entered yet.
     #[must_use]
     pub fn new_unstarted(endpoint: Endpoint) -> Self {
-        let Endpoint { producer, consumer, mapping } = endpoint;
-        Self {
-            data: consumer.watch(),
-            space: producer.watch(),
-            head: AtomicU64::new(consumer.position()),
-            tail: AtomicU64::new(producer.position()),
-            reader: Mutex::new(consumer),
-            writer: Mutex::new(producer),
-            ended: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
+        let made_by = endpoint.mapping.mapped_by();
+        let own = Own {
+            watch: endpoint.watch(),
             write_closed: AtomicBool::new(false),
             entered: AtomicBool::new(false),
             taken_back: AtomicU64::new(FIRST_POSITION),
-            cpu: AtomicU64::new(0),
-            mapping,
-        }
-    }
-
-    /// Whether the peer has entered: its first bytes are here. What it said on the socket
-    /// before may still be on its way there.
-    #[must_use]
-    pub fn has_peer_entered(&self) -> bool {
-        let inherited = self.mapping.is_inherited();
-        self.has_entered() || !inherited && self.watch().has_peer_entered(FIRST_POSITION)
-    }
-
-    /// To be called when the peer's first doorbell was heard on the socket: all that it
-    /// had said there was read before.
-    pub fn enter(&self) {
-        // ORDERING, Relaxed: says less than the peer's first bytes do, which are looked
-        // for until then.
-        self.entered.store(true, Relaxed);
-    }
-
-    /// Gives `send` what was written, piece by piece and in order, for a peer that
-    /// refused to enter and so read none of it. Nothing can be written here any more.
-    ///
-    /// `send` says how many bytes it took. Where it fails, as with `WouldBlock`, the next
-    /// call goes on with the first byte that it did not take. Others that write wait for it.
-    ///
-    /// # Errors
-    /// That of `send`, `WriteZero` if it takes nothing; `InvalidData` if the peer has
-    /// entered after all, or says that it has read some; `BrokenPipe` in a forked child.
-    pub fn take_back(&self, mut send: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
-        self.refuse_if_inherited()?;
-        let producer = lock(&self.writer);
-        self.write_closed.store(true, Relaxed);
-        // More than the ring was written only if the peer gave space back.
-        let written = producer.position().wrapping_sub(FIRST_POSITION);
-        if self.has_peer_entered() || written > producer.capacity() as u64 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        loop {
-            let position = self.taken_back.load(Relaxed);
-            let left = producer.position().wrapping_sub(position);
-            let mut piece = [0; TAKE_BACK_BYTES];
-            let length = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
-            let piece = &mut piece[..length];
-            if piece.is_empty() {
-                return Ok(());
-            }
-            producer.copy_published(position, piece);
-            let sent = send(piece)?.min(length);
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.taken_back.store(position.wrapping_add(sent as u64), Relaxed);
-        }
+            cpu: PublishedCpu::default(),
+            halves: Halves::default(),
+        };
+        own.halves.hold().put(endpoint);
+        Self { own: NotInherited::new(own, made_by) }
     }
 
     /// Reads what there is. `Ok(0)` is the end of the stream, or an empty `target`.
@@ -154,13 +89,7 @@ impl Duplex {
     /// `WouldBlock` if there is nothing yet, `BrokenPipe` in a forked child. A peer
     /// that breaks the protocol has ended.
     pub fn read(&self, socket: RawFd, target: &mut [u8]) -> io::Result<usize> {
-        self.take(socket, target, |consumer, target| {
-            let read = consumer.read(target)?;
-            if consumer.must_ring() {
-                self.ring(socket);
-            }
-            Ok(read)
-        })
+        self.own()?.read(socket, !target.is_empty(), |consumer| consumer.read(target))
     }
 
     /// As [`Duplex::read`], leaving the bytes where they are.
@@ -168,7 +97,7 @@ impl Duplex {
     /// # Errors
     /// As [`Duplex::read`].
     pub fn peek(&self, socket: RawFd, target: &mut [u8]) -> io::Result<usize> {
-        self.take(socket, target, Consumer::peek)
+        self.own()?.read(socket, !target.is_empty(), |consumer| consumer.peek(target))
     }
 
     /// Writes what there is space for and publishes it at once.
@@ -177,227 +106,216 @@ impl Duplex {
     /// `WouldBlock` if there is no space, `BrokenPipe` if nobody will read it or
     /// this is a forked child.
     pub fn write(&self, socket: RawFd, sources: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.refuse_if_inherited()?;
-        let mut producer = lock(&self.writer);
-        let closed = self.write_closed.load(Relaxed);
-        // As `Channel` does it: the line with the word that ends the peer's reading is
-        // not fetched for each write.
-        let peer_has_closed = || self.data.producer_closed() && self.space.consumer_closed();
-        if closed || self.peer_is_gone() || peer_has_closed() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let Ok(written) = producer.write_vectored(sources) else {
-            self.break_off(socket);
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        self.tail.store(producer.position(), Relaxed);
-        if written > 0 && self.must_ring(&producer) {
-            doorbell::ring(socket);
-        }
+        let own = self.own()?;
         let wanted = sources.iter().any(|source| !source.is_empty());
-        match written {
-            0 if wanted && self.space.consumer_closed() => Err(io::ErrorKind::BrokenPipe.into()),
-            0 if wanted => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(written),
-        }
+        own.writing(|producer| {
+            if own.write_closed.load(Relaxed) || own.watch.peer_has_closed() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let put = |producer: &mut Producer<'_>| producer.write_vectored(sources);
+            let written = own.halves.peer.write(producer, wanted, put);
+            if written.is_ok_and(|count| count > 0) && own.needs_notify(producer) {
+                doorbell::ring(socket);
+            }
+            written.map_err(|refusal| own.refused(refusal, socket))
+        })
     }
 
     /// Bytes that can be read without waiting.
     #[must_use]
     pub fn available_bytes(&self) -> usize {
-        if self.mapping.is_inherited() {
-            return 0;
-        }
-        lock(&self.reader).available_bytes().unwrap_or(0)
+        self.own.get().map_or(0, Own::available_bytes)
     }
 
     /// Whether what `interest` names is there. The peer's end counts as both.
     #[must_use]
     #[inline]
     pub fn is_ready(&self, interest: Interest) -> bool {
-        self.peer_is_gone()
-            || self.mapping.is_inherited()
-            || interest.readable && self.data.is_ready(self.head.load(Relaxed))
-            || interest.writable && self.space.is_ready(self.tail.load(Relaxed))
+        self.own.get().is_none_or(|own| {
+            own.halves.peer.is_gone() || own.watch.is_ready(interest, own.halves.positions())
+        })
     }
 
     /// Whether the peer has ended and nothing of it is left to be read.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        let ended = self.peer_is_gone() || self.peer_closed();
-        ended && self.available_bytes() == 0
+        self.own.get().is_some_and(|own| {
+            let ended = own.halves.peer.is_gone() || own.watch.data.producer_closed();
+            ended && own.available_bytes() == 0
+        })
     }
 
     /// Whether the peer has said that it ended; what it published before can still
     /// be read.
     #[must_use]
     pub fn peer_closed(&self) -> bool {
-        !self.mapping.is_inherited() && self.data.producer_closed()
+        self.own.get().is_some_and(|own| own.watch.data.producer_closed())
     }
 
     /// A number that differs from what it was whenever bytes have come since.
     #[must_use]
     pub fn arrivals(&self) -> u64 {
-        if self.mapping.is_inherited() { 0 } else { self.data.published() }
+        self.own.get().map_or(0, |own| own.watch.data.published())
     }
 
     /// Whether spinning for the peer may pay, by `policy`. Tells the peer on which
     /// CPU this thread waits.
     #[must_use]
     pub fn may_spin(&self, policy: &SpinPolicy) -> bool {
-        if self.mapping.is_inherited() {
-            return false;
-        }
-        let own_cpu = sys::current_cpu();
-        if let Some(cpu) = own_cpu
-            && self.cpu.swap(u64::from(cpu) + 1, Relaxed) != u64::from(cpu) + 1
-        {
-            self.data.publish_cpu(cpu);
-            self.space.publish_cpu(cpu);
-        }
-        policy.may_spin(sys::monotonic_ns(), own_cpu, self.data.peer_cpu())
+        self.own.get().is_some_and(|own| policy.may_spin_beside(&own.watch, &own.cpu))
     }
 
     /// Announces that a thread is about to sleep on the socket for what `interest`
-    /// names. Returns whether it may: `false` if that has come.
+    /// names. Returns whether it may: `false` if that has come. What was announced stays
+    /// so, for other threads that sleep, until [`Duplex::unpark`].
     ///
     /// What there is to read counts from what has been read; or, for somebody who
     /// has noticed more and left it, from the [`arrivals`](Duplex::arrivals) then.
     #[must_use = "on false it has come: do not sleep"]
     pub fn park(&self, socket: RawFd, interest: Interest, noticed: Option<u64>) -> bool {
-        if self.mapping.is_inherited() {
-            return false;
+        let Some(own) = self.own.get() else { return false };
+        if own.halves.reading(Consumer::needs_notify_now) == Some(true) {
+            own.ring(socket);
         }
-        let mut reader = lock(&self.reader);
-        if reader.must_ring_now() {
-            self.ring(socket);
-        }
-        let seen = noticed.unwrap_or_else(|| reader.position());
-        drop(reader);
-        (!interest.readable || self.data.park(seen))
-            && (!interest.writable || self.space.park(self.tail.load(Relaxed)))
+        let Positions { head, tail } = own.halves.positions();
+        own.watch.announce(interest, Positions { head: noticed.unwrap_or(head), tail })
     }
 
     /// Takes back what [`Duplex::park`] announced, for the part of `interest` that
     /// no thread sleeps for any more.
     pub fn unpark(&self, interest: Interest) {
-        if self.mapping.is_inherited() {
-            return;
-        }
-        // The first doorbell is what ends the peer's stream on the socket: it has to come.
-        if interest.readable && self.has_entered() {
-            self.data.unpark();
-        }
-        if interest.writable {
-            self.space.unpark();
+        if let Some(own) = self.own.get() {
+            // The first doorbell is what ends the peer's stream on the socket: it has to
+            // come.
+            let readable = interest.readable && own.has_entered();
+            own.watch.unpark(Interest { readable, ..interest });
         }
     }
 
     /// Takes doorbells off the socket, once [`Duplex::enter`] was called. Returns
     /// whether the peer's end was heard.
     pub fn listen(&self, socket: RawFd) -> bool {
+        // In a forked child the doorbells are the parent's.
+        let Some(own) = self.own.get() else { return false };
         // The end is behind the last doorbells: who asks for one is told of the other.
         for _ in 0..LOOKS {
             match doorbell::listen(socket) {
                 Heard::Rung(_) => continue,
                 Heard::Nothing => {}
-                // ORDERING E4, Release: pairs with the Acquire load in `peer_is_gone`. What
-                // the peer published before its end is seen by whichever thread reads.
-                Heard::End => self.ended.store(true, Release),
-                Heard::Violation(_) => self.break_off(socket),
+                Heard::End => own.halves.peer.note_end(),
+                Heard::Violation(_) => own.break_off(socket),
             }
             break;
         }
-        self.peer_is_gone()
+        own.halves.peer.is_gone()
     }
 
     /// Ends what is written: the peer reads what is there, and then the end.
     pub fn close_writing(&self, socket: RawFd) {
-        if !self.mapping.is_inherited() {
-            self.end_writing();
+        if let Some(own) = self.own.get() {
+            own.end_writing();
             // As after a write: a peer that has not entered looks before it sleeps.
             let _before_the_look = PublishFence::execute();
-            self.ring(socket);
+            own.ring(socket);
         }
     }
 
     /// Ends both directions and the socket. In a forked child it does nothing: the
     /// parent's connection goes on.
     pub fn close(&self, socket: RawFd) {
-        if !self.mapping.is_inherited() {
-            self.end_writing();
-            lock(&self.reader).close();
+        if let Some(own) = self.own.get() {
+            own.end_writing();
+            own.halves.reading(|consumer| consumer.close());
             sys::shutdown(socket);
         }
     }
 
-    fn watch(&self) -> Watch<'static> {
-        Watch::new(self.data, self.space)
+    fn own(&self) -> io::Result<&Own> {
+        self.own.get().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
+}
 
-    fn has_entered(&self) -> bool {
-        self.entered.load(Relaxed)
-    }
-
-    /// After publishing: whether the peer sleeps and must be rung.
-    fn must_ring(&self, producer: &Producer<'_>) -> bool {
-        if self.has_entered() {
-            producer.must_ring()
-        } else {
-            self.watch().must_ring_if_entered(FIRST_POSITION)
+impl Own {
+    fn read(
+        &self,
+        socket: RawFd,
+        wanted: bool,
+        take: impl FnMut(&mut Consumer<'static>) -> Result<usize, Corrupt>,
+    ) -> io::Result<usize> {
+        let read = self.halves.reading(|consumer| {
+            let read = self.halves.peer.read(consumer, wanted, take);
+            if consumer.needs_notify() {
+                self.ring(socket);
+            }
+            read
+        });
+        match read.unwrap_or(Ok(0)) {
+            Ok(count) => Ok(count),
+            Err(Refusal::NotYet) => Err(io::ErrorKind::WouldBlock.into()),
+            // Such a peer has ended.
+            Err(_) if !wanted => Ok(0),
+            Err(refusal) => {
+                self.refused(refusal, socket);
+                Ok(0)
+            }
         }
     }
 
-    /// Rings the peer, unless the socket is not there for that yet.
-    fn ring(&self, socket: RawFd) {
-        if self.has_peer_entered() {
-            doorbell::ring(socket);
-        }
+    fn writing<T>(
+        &self,
+        work: impl FnOnce(&mut Producer<'static>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.halves.writing(work).unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn available_bytes(&self) -> usize {
+        self.halves.reading(|consumer| consumer.available_bytes().unwrap_or(0)).unwrap_or(0)
     }
 
     fn end_writing(&self) {
         self.write_closed.store(true, Relaxed);
-        lock(&self.writer).close();
+        self.halves.writing(|producer| producer.close());
     }
 
-    fn take(
-        &self,
-        socket: RawFd,
-        target: &mut [u8],
-        from: impl FnOnce(&mut Consumer<'static>, &mut [u8]) -> Result<usize, crate::Corrupt>,
-    ) -> io::Result<usize> {
-        self.refuse_if_inherited()?;
-        let mut consumer = lock(&self.reader);
-        if target.is_empty() || self.broken.load(Relaxed) {
-            return Ok(0);
+    fn refused(&self, refusal: Refusal, socket: RawFd) -> io::Error {
+        match refusal {
+            Refusal::NotYet => io::ErrorKind::WouldBlock.into(),
+            Refusal::NobodyReads | Refusal::Broken(None) => io::ErrorKind::BrokenPipe.into(),
+            Refusal::Broken(Some(_)) => {
+                self.break_off(socket);
+                io::ErrorKind::BrokenPipe.into()
+            }
         }
-        // The end is looked at first: what was published before it is seen then.
-        let at_end = self.peer_is_gone() || self.data.producer_closed();
-        let Ok(read) = from(&mut consumer, target) else {
-            self.break_off(socket);
-            return Ok(0);
-        };
-        self.head.store(consumer.position(), Relaxed);
-        if read == 0 && !at_end { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(read) }
-    }
-
-    fn peer_is_gone(&self) -> bool {
-        // ORDERING E4, Acquire: see `listen`. Weaker: another thread than the one that
-        // heard the end could read an older position after it, and lose the last bytes.
-        self.ended.load(Acquire) || self.broken.load(Relaxed)
-    }
-
-    fn refuse_if_inherited(&self) -> io::Result<()> {
-        if self.mapping.is_inherited() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
     /// The peer broke the protocol: it is told by the end of the socket.
     fn break_off(&self, socket: RawFd) {
-        self.broken.store(true, Relaxed);
+        self.halves.peer.note_breach();
         sys::shutdown(socket);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Region;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn who_finds_something_before_it_sleeps_does_not_take_back_that_another_sleeps() {
+        let region = Region::create(4096).expect("memory");
+        let attached = Region::attach(region.fd().expect("its file")).expect("a region");
+        let mut peer = attached.into_endpoint();
+        let (socket, _there) = UnixStream::pair().expect("a socket pair");
+        let duplex = Duplex::new(region.into_endpoint());
+        assert!(duplex.park(socket.as_raw_fd(), Interest::READABLE, None), "one sleeps");
+
+        // The peer has published, and not yet looked for sleepers.
+        peer.producer.write(b"x").expect("sane");
+        assert!(!duplex.park(socket.as_raw_fd(), Interest::READABLE, None), "another need not");
+
+        assert!(peer.producer.needs_notify());
+    }
 }

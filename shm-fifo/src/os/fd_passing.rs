@@ -5,13 +5,13 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Space for the control message of up to this many descriptors: a peer that
-/// sends more than one is answered by closing them all.
-const MAX_FDS: usize = 4;
+/// Room for what may come with a message beside a descriptor: who has sent it, when, and
+/// its security label, if the socket asks for them (socket(7), unix(7)).
+const CONTROL_BYTES: usize = 512;
 
 /// A control buffer, aligned as `cmsghdr` wants.
 #[repr(C, align(8))]
-struct ControlBuffer([u8; 64]);
+struct ControlBuffer([u8; CONTROL_BYTES]);
 
 /// An address of the abstract unix socket namespace, as the kernel's autobind
 /// gives them: a zero byte and five hexadecimal digits.
@@ -82,7 +82,7 @@ fn send(
 ) -> io::Result<usize> {
     let mut name = address.map(AbstractAddress::to_sockaddr);
     let mut span = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut control = ControlBuffer([0; 64]);
+    let mut control = ControlBuffer([0; CONTROL_BYTES]);
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut message: libc::msghdr = unsafe { zeroed() };
     if let Some((address, length)) = &mut name {
@@ -124,44 +124,61 @@ pub fn recv_with_fd(
     flags: libc::c_int,
 ) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut span = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = ControlBuffer([0; 64]);
+    let mut control = ControlBuffer([0; CONTROL_BYTES]);
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &raw mut span;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = control_space(MAX_FDS);
+    message.msg_controllen = CONTROL_BYTES as ControlLength;
     let flags = flags | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: all that the message points to lives until the call returns.
     let got = unsafe { libc::syscall(libc::SYS_recvmsg, socket, &raw mut message, flags) };
     let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-    let mut fds = received_fds(&message).into_iter().flatten();
-    let (first, second) = (fds.next(), fds.next());
-    let exactly_one = second.is_none() && message.msg_flags & libc::MSG_CTRUNC == 0;
+    let (first, count) = received_fds(&message);
+    let exactly_one = count == 1 && message.msg_flags & libc::MSG_CTRUNC == 0;
     Ok((got, first.filter(|_| exactly_one)))
 }
 
-/// Takes ownership of the descriptors in a received message.
-fn received_fds(message: &libc::msghdr) -> [Option<OwnedFd>; MAX_FDS] {
-    let mut fds = [const { None }; MAX_FDS];
+/// Takes ownership of the descriptors in a received message, whatever else comes with it.
+/// Returns the first, and how many there were; the others are closed.
+fn received_fds(message: &libc::msghdr) -> (Option<OwnedFd>, usize) {
+    let mut first = None;
+    let mut total = 0;
     // SAFETY: the kernel filled the control buffer and its length.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const *message) };
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const *message) };
     // SAFETY: null, or a header inside the aligned control buffer.
-    let Some(header) = (unsafe { header.as_ref() }) else { return fds };
-    if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
-        return fds;
+    while let Some(header) = unsafe { next.as_ref() } {
+        for fd in fds_behind(header) {
+            total += 1;
+            first = first.or(Some(fd));
+        }
+        // SAFETY: a header of this message, as the kernel filled it.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const *message, &raw const *header) };
     }
+    (first, total)
+}
+
+/// The descriptors of one control message, each to be taken once.
+fn fds_behind(header: &libc::cmsghdr) -> impl Iterator<Item = OwnedFd> {
+    let has_fds = header.cmsg_level == libc::SOL_SOCKET
+        && [libc::SCM_RIGHTS, SCM_PIDFD].contains(&header.cmsg_type);
     // SAFETY: the data follows the header.
     let data = unsafe { libc::CMSG_DATA(&raw const *header) }.cast::<RawFd>();
-    let count = fds_in(header.cmsg_len);
-    for (index, slot) in fds.iter_mut().enumerate().take(count) {
+    let count = match has_fds {
+        true => fds_in(header.cmsg_len),
+        false => 0,
+    };
+    (0..count).map(move |index| {
         // SAFETY: the kernel wrote `count` descriptors there.
         let fd = unsafe { data.add(index).read_unaligned() };
         // SAFETY: the kernel just made it for this process; nobody else owns it.
-        *slot = Some(unsafe { OwnedFd::from_raw_fd(fd) });
-    }
-    fds
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    })
 }
+
+/// A descriptor of the sending process itself, which nobody here asks for (`socket.h`).
+const SCM_PIDFD: libc::c_int = 4;
 
 fn fds_bytes(fds: usize) -> libc::c_uint {
     libc::c_uint::try_from(fds * size_of::<RawFd>()).unwrap_or(libc::c_uint::MAX)
@@ -186,5 +203,5 @@ fn control_length(fds: usize) -> ControlLength {
 
 /// How many descriptors a control message of this length has.
 fn fds_in(length: ControlLength) -> usize {
-    (0..MAX_FDS).take_while(|&fds| control_length(fds + 1) <= length).count()
+    (1..).take_while(|&fds| control_length(fds) <= length).count()
 }

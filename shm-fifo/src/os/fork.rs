@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use memmap2::{MmapMut, MmapOptions};
+use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -59,5 +60,45 @@ fn first_call_after_fork(mark: &AtomicU64) -> Generation {
     match mark.compare_exchange(0, fresh, Relaxed, Relaxed) {
         Ok(_) => Generation(fresh),
         Err(number) => Generation(number),
+    }
+}
+
+/// What a forked child does not inherit, whatever its memory says: there is no way to it
+/// but by a look whether this is the process that made it.
+pub(crate) struct NotInherited<T> {
+    value: T,
+    made_by: Generation,
+}
+
+impl<T> NotInherited<T> {
+    pub(crate) const fn new(value: T, made_by: Generation) -> Self {
+        Self { value, made_by }
+    }
+
+    /// The value; `None` in a forked child.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&T> {
+        (self.made_by == generation()).then_some(&self.value)
+    }
+
+    /// As [`NotInherited::get`].
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
+        (self.made_by == generation()).then_some(&mut self.value)
+    }
+
+    /// The value in a forked child as well: for what lies in the child's own memory, such
+    /// as a file descriptor's number.
+    pub(crate) const fn even_if_inherited(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for NotInherited<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.get() {
+            Some(value) => value.fmt(f),
+            None => f.write_str("NotInherited"),
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! What Linux adds to the core: shared regions, doorbells and waiting.
 
-pub(crate) mod bell;
 pub(crate) mod channel;
 pub mod doorbell;
 pub(crate) mod duplex;
+pub(crate) mod endpoint;
 pub mod fd_passing;
 pub(crate) mod fork;
+pub(crate) mod halves;
+pub(crate) mod notifier;
 pub(crate) mod region;
 pub(crate) mod sys;
 pub(crate) mod wait;

@@ -6,18 +6,22 @@
 //! shared header once, validated, and kept in private memory.
 #![allow(unsafe_code)]
 
+use super::endpoint::Endpoint;
 use super::fork::{self, Generation};
-use crate::consumer::Consumer;
+#[cfg(feature = "virtual-fd")]
+use crate::Producer;
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
-use crate::producer::Producer;
-use crate::watch::{Positions, Watch};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
+#[cfg(feature = "virtual-fd")]
+use std::ops::Range;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+#[cfg(feature = "virtual-fd")]
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The sizes, in bytes, that each of a region's two rings may have: powers of
@@ -31,8 +35,11 @@ pub const TOKEN_BYTES: usize = 16;
 pub(crate) const FIRST_POSITION: u64 = 0;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const HEADER_BYTES: usize = 4096;
+/// Rings begin at a page, and have a whole number of them.
+#[cfg(feature = "virtual-fd")]
+const PAGE_BYTES: usize = 4096;
 const TO_CREATOR_OFFSET: usize = 1024;
 const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
 
@@ -156,7 +163,6 @@ impl UnmappedRegion {
     pub fn map(self) -> io::Result<Region> {
         let Self { file, ring_bytes, token } = self;
         let region = Region::map(file, ring_bytes, Side::Creator)?;
-        region.fifo_headers().into_iter().for_each(FifoHeader::empty_mailbox);
         let header = region.header();
         for (word, random) in header.token.iter().zip(token) {
             word.store(random, Relaxed);
@@ -252,10 +258,11 @@ impl Region {
         self.file.try_clone()
     }
 
-    /// Bytes of memory that a region takes whose rings hold `ring_bytes` each.
+    /// Bytes of memory that a region takes whose rings hold `ring_bytes` each; as many as
+    /// there are numbers for, if they would be more.
     #[must_use]
     pub const fn bytes_with_rings_of(ring_bytes: usize) -> usize {
-        HEADER_BYTES + 2 * ring_bytes
+        ring_bytes.saturating_mul(2).saturating_add(HEADER_BYTES)
     }
 
     /// Bytes that each ring holds.
@@ -289,13 +296,6 @@ impl Region {
         }
     }
 
-    /// Gives the rings' memory back to the system although others may keep the file:
-    /// for a region that was passed on and not taken into use. Its first page stays.
-    pub fn discard(self) {
-        self.mapping.discard_incoming();
-        self.mapping.discard_outgoing();
-    }
-
     /// Turns the region into the end that this process plays, and closes its
     /// file descriptor.
     #[must_use]
@@ -310,11 +310,9 @@ impl Region {
         let incoming = unsafe { self.fifo(incoming_header, incoming_ring) };
         // SAFETY: as above.
         let outgoing = unsafe { self.fifo(outgoing_header, outgoing_ring) };
-        Endpoint {
-            producer: outgoing.into_producer(FIRST_POSITION),
-            consumer: incoming.into_consumer(FIRST_POSITION),
-            mapping: self.mapping,
-        }
+        let producer = outgoing.into_producer(FIRST_POSITION);
+        let consumer = incoming.into_consumer(FIRST_POSITION);
+        Endpoint::new(producer, consumer, self.mapping)
     }
 
     fn header(&self) -> &RegionHeader {
@@ -359,31 +357,45 @@ impl AsFd for Region {
     }
 }
 
-/// One process's end of a region: the producer of one ring, the consumer of the
-/// other. [`Channel`](crate::Channel) makes a byte stream of it.
-//
-// The two ends borrow from `mapping` in truth, whatever their lifetime says:
-// only this crate may reach them, and it never lets them outlive the endpoint.
-#[derive(Debug)]
-pub struct Endpoint {
-    pub(crate) producer: Producer<'static>,
-    pub(crate) consumer: Consumer<'static>,
-    pub(crate) mapping: Mapping,
-}
-
+/// Giving the memory back.
 impl Endpoint {
-    /// Bytes of memory the region takes.
-    #[must_use]
-    pub fn total_bytes(&self) -> usize {
-        self.mapping.total_bytes()
+    /// Gives all memory back to the system although others may keep the file: for a region
+    /// that was passed on and not taken into use. It is none any more, for whoever attaches
+    /// later.
+    pub fn discard(self) {
+        self.mapping.discard(0, self.mapping.total_bytes());
     }
 
-    pub(crate) fn watch(&self) -> Watch<'static> {
-        Watch::new(self.consumer.watch(), self.producer.watch())
+    /// Gives the memory back in which there is nothing that the peer may still read, though
+    /// the peer keeps the file. Returns how much is left beside the first page. To be called
+    /// when this side neither reads nor writes any more.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn discard_all_but_unread(&self) -> usize {
+        let [incoming, outgoing] = self.mapping.ring_offsets();
+        let ring_bytes = self.mapping.ring_bytes;
+        self.mapping.discard(incoming, ring_bytes);
+        let unread = pages_around_unread(&self.producer);
+        let kept_bytes = unread.len();
+        // The rest is one piece, around the ring's end.
+        let first = unread.end % ring_bytes;
+        let until_end = (ring_bytes - kept_bytes).min(ring_bytes - first);
+        self.mapping.discard(outgoing + first, until_end);
+        self.mapping.discard(outgoing, ring_bytes - kept_bytes - until_end);
+        kept_bytes
     }
 
-    pub(crate) fn positions(&self) -> Positions {
-        Positions { head: self.consumer.position(), tail: self.producer.position() }
+    /// Whether another mapping of the region is in use, as far as the process's `pagemap`
+    /// tells; `true` if it does not. (`/proc/self/pagemap`, kernel's admin-guide/mm/pagemap)
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn is_mapped_elsewhere(&self, pagemap: &File) -> bool {
+        const PRESENT: u64 = 1 << 63;
+        const MAPPED_ONCE: u64 = 1 << 56;
+        let page_number = self.mapping.own().as_mut_ptr().addr() / PAGE_BYTES;
+        let mut entry = [0; 8];
+        let read = pagemap.read_exact_at(&mut entry, page_number as u64 * 8);
+        let entry = u64::from_ne_bytes(entry);
+        // The first page, which whoever uses the region looks at.
+        read.is_err() || entry & (PRESENT | MAPPED_ONCE) != PRESENT | MAPPED_ONCE
     }
 }
 
@@ -417,9 +429,12 @@ impl Mapping {
         Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, side, mapped_by })
     }
 
-    /// Whether this process is a forked child of the one that mapped it: there is
-    /// nothing mapped here then.
-    pub(crate) fn is_inherited(&self) -> bool {
+    /// The process that mapped it. In its forked children there is nothing mapped here.
+    pub(crate) fn mapped_by(&self) -> Generation {
+        self.mapped_by
+    }
+
+    fn is_inherited(&self) -> bool {
         self.mapped_by != fork::generation()
     }
 
@@ -446,26 +461,35 @@ impl Mapping {
         }
     }
 
-    /// Gives the memory of the ring that this side reads back to the system although
-    /// the peer may still map it. To be called when this side reads no more.
-    pub(crate) fn discard_incoming(&self) {
-        let [incoming, _] = self.ring_offsets();
-        self.discard_ring(incoming);
-    }
-
-    /// The same of the ring that this side writes, when nobody will read it any more.
-    pub(crate) fn discard_outgoing(&self) {
-        let [_, outgoing] = self.ring_offsets();
-        self.discard_ring(outgoing);
-    }
-
-    fn discard_ring(&self, offset: usize) {
+    /// Gives `length` bytes at `offset`, whole pages, back to the system although the peer
+    /// may still map them.
+    fn discard(&self, offset: usize, length: usize) {
+        if length == 0 {
+            return;
+        }
         let advice = memmap2::UncheckedAdvice::Remove;
-        // SAFETY: the bytes are reached through opaque copies only, which see
+        // SAFETY: the bytes are reached through atomics and opaque copies only, which see
         // zeros from now on: what a hostile peer could have written as well.
-        let result = unsafe { self.own().unchecked_advise_range(advice, offset, self.ring_bytes) };
+        let result = unsafe { self.own().unchecked_advise_range(advice, offset, length) };
         // A kernel that cannot do it keeps the memory until the peer unmaps it.
         drop(result);
+    }
+}
+
+/// The pages of the ring, possibly beyond its end, that have what the consumer of the other
+/// process has not read.
+#[cfg(feature = "virtual-fd")]
+fn pages_around_unread(producer: &Producer<'_>) -> Range<usize> {
+    let ring_bytes = producer.capacity();
+    let unread_bytes = producer.unread_bytes();
+    let start = producer.index().wrapping_sub(unread_bytes) & (ring_bytes - 1);
+    let first_page = start / PAGE_BYTES * PAGE_BYTES;
+    match unread_bytes {
+        0 => first_page..first_page,
+        _ => {
+            let end = (start + unread_bytes).next_multiple_of(PAGE_BYTES);
+            first_page..end.min(first_page + ring_bytes)
+        }
     }
 }
 

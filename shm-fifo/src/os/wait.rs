@@ -13,7 +13,9 @@
 //!
 //! `docs/waiting.md` has the reasons and the measurements.
 
-use super::sys::monotonic_ns;
+use super::sys::{current_cpu, monotonic_ns};
+use crate::Watch;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How a side waits for its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,6 +119,14 @@ impl SpinPolicy {
         }
     }
 
+    /// Whether to spin for the peer that `watch` looks at. Tells it on which CPU this thread
+    /// waits.
+    pub(crate) fn may_spin_beside(&self, watch: &Watch<'_>, published: &PublishedCpu) -> bool {
+        let own_cpu = current_cpu();
+        published.update(own_cpu, watch);
+        self.may_spin(monotonic_ns(), own_cpu, watch.peer_cpu())
+    }
+
     /// Learns from a spin that started at `started_ns` and ended at `now_ns`.
     pub fn learn(&mut self, end: SpinEnd, started_ns: u64, now_ns: u64) {
         match end {
@@ -205,16 +215,19 @@ fn looks(is_ready: &mut impl FnMut() -> bool) -> bool {
     false
 }
 
-/// This side's CPU, published to a peer only when it changed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PublishedCpu(Option<u32>);
+/// This side's CPU as it was last told to a peer, which is told only of changes.
+///
+/// As it travels: plus one, 0 is unknown.
+#[derive(Debug, Default)]
+pub(crate) struct PublishedCpu(AtomicU32);
 
 impl PublishedCpu {
-    /// Calls `publish` with the `cpu` this side runs on, if that is news.
-    pub(crate) fn update(&mut self, cpu: Option<u32>, publish: impl FnOnce(u32)) {
-        if let Some(number) = cpu.filter(|_| cpu != self.0) {
-            publish(number);
-            self.0 = cpu;
+    /// Tells the peer that `watch` looks at of the `cpu` this side runs on, if that is news.
+    pub(crate) fn update(&self, cpu: Option<u32>, watch: &Watch<'_>) {
+        // ORDERING, Relaxed: a hint, as what is published.
+        if let Some(cpu) = cpu.filter(|cpu| cpu.wrapping_add(1) != self.0.load(Relaxed)) {
+            self.0.store(cpu.wrapping_add(1), Relaxed);
+            watch.publish_cpu(cpu);
         }
     }
 }

@@ -86,7 +86,7 @@ impl WriteGrant<'_, '_> {
     /// Publishes the first `length` bytes, behind whatever was staged before, and
     /// gives the others back. Bytes never written are what the ring held there.
     ///
-    /// Afterwards [`Producer::must_ring`] says whether the consumer sleeps.
+    /// Afterwards [`Producer::needs_notify`] says whether the consumer sleeps.
     ///
     /// # Panics
     /// If `length` is more than was granted.

@@ -20,10 +20,10 @@ pub enum End {
 /// A word of the shared header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// Position of the mailbox's message.
-    MailStart,
-    /// This one of the mailbox's words.
-    Mail(usize),
+    /// Which message is inline.
+    InlineKey,
+    /// This one of the inline message's words.
+    InlineWord(usize),
     /// The producer's position.
     Tail,
     /// Whether the producer has ended.
@@ -45,13 +45,13 @@ pub enum Word {
 impl Word {
     /// All words of the header.
     pub const ALL: [Self; 15] = [
-        Self::MailStart,
-        Self::Mail(0),
-        Self::Mail(1),
-        Self::Mail(2),
-        Self::Mail(3),
-        Self::Mail(4),
-        Self::Mail(5),
+        Self::InlineKey,
+        Self::InlineWord(0),
+        Self::InlineWord(1),
+        Self::InlineWord(2),
+        Self::InlineWord(3),
+        Self::InlineWord(4),
+        Self::InlineWord(5),
         Self::Tail,
         Self::ProducerClosed,
         Self::Head,
@@ -139,8 +139,8 @@ impl HeapFifo {
     fn word(&self, word: Word) -> AnyWord<'_> {
         let header = &self.header;
         match word {
-            Word::MailStart => AnyWord::Wide(&header.producer.mail_start),
-            Word::Mail(index) => AnyWord::Wide(&header.producer.mail[index]),
+            Word::InlineKey => AnyWord::Wide(&header.producer.inline_key),
+            Word::InlineWord(index) => AnyWord::Wide(&header.producer.inline_words[index]),
             Word::Tail => AnyWord::Wide(&header.producer.tail),
             Word::ProducerClosed => AnyWord::Narrow(&header.producer.closed),
             Word::Head => AnyWord::Wide(&header.consumer.head),

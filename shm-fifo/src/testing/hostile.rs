@@ -59,7 +59,7 @@ fn use_producer(producer: &mut Producer<'_>, kind: u8, length: usize) {
         assert_eq!((corrupt.word, corrupt.own), (SharedWord::Head, before));
     }
     producer.publish();
-    let _: bool = producer.must_ring();
+    let _: bool = producer.needs_notify();
     let watch = producer.watch();
     let _: bool = watch.is_ready(producer.position());
     let _: bool = watch.has_read_all(producer.position());
@@ -93,8 +93,8 @@ fn use_consumer(consumer: &mut Consumer<'_>, kind: u8, length: usize) {
         assert_eq!((corrupt.word, corrupt.own), (SharedWord::Tail, before));
         assert!(target.iter().all(|&byte| byte == 0xEE), "nothing is read from a corrupt ring");
     }
-    let _: bool = consumer.must_ring();
-    let _: bool = consumer.must_ring_now();
+    let _: bool = consumer.needs_notify();
+    let _: bool = consumer.needs_notify_now();
     let watch = consumer.watch();
     let _: bool = watch.is_ready(consumer.position());
     let _: Option<u32> = watch.peer_cpu();

@@ -1,10 +1,10 @@
 //! One session as the poller that watches it knows it.
 
 use super::poller::{EPOLLIN, EPOLLOUT};
-use super::session::{Session, Views};
+use super::session::Session;
 use crate::os::doorbell;
 use crate::os::wait::PublishedCpu;
-use std::os::fd::RawFd;
+use crate::{Interest, Positions, Watch};
 
 /// How long a member that was reported readable and has not been read since is not
 /// reported again. Where another thread owns the connection at that moment, as with
@@ -17,15 +17,15 @@ const SWEEPS_IN_A_ROW: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) session: &'static Session,
-    pub(super) views: Views,
+    pub(super) watch: Watch<'static>,
     pub(super) interest: u32,
     pub(super) data: u64,
     pub(super) active_ns: u64,
     cpu: PublishedCpu,
-    /// Its socket has ended and is not to be heard of again.
-    pub(super) muted: bool,
+    /// Its socket's end was reported, for ever: the kernel is not to report it again.
+    pub(super) hangup_seen: bool,
     /// The positions at which the last sweep found that it was owed a doorbell.
-    pub(super) swept_at: Option<(u64, u64)>,
+    pub(super) swept_at: Option<Positions>,
     /// At how many sweeps in a row before it was the same.
     sweeps: u32,
     /// The unread position at which it was last reported as readable, and when.
@@ -33,15 +33,15 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(session: &'static Session, views: Views) -> Self {
+    pub(super) fn new(session: &'static Session, watch: Watch<'static>) -> Self {
         Self {
             session,
-            views,
+            watch,
             interest: 0,
             data: 0,
             active_ns: 0,
             cpu: PublishedCpu::default(),
-            muted: false,
+            hangup_seen: false,
             swept_at: None,
             sweeps: 0,
             reported: None,
@@ -52,12 +52,12 @@ impl Member {
     #[inline]
     pub(super) fn ready(&self) -> u32 {
         let gone = self.session.peer_is_gone();
+        let Positions { head, tail } = self.session.positions();
         let mut ready = 0;
-        if self.interest & EPOLLIN != 0 && (gone || self.views.data.is_ready(self.session.head())) {
+        if self.interest & EPOLLIN != 0 && (gone || self.watch.data.is_ready(head)) {
             ready |= EPOLLIN;
         }
-        if self.interest & EPOLLOUT != 0 && (gone || self.views.space.is_ready(self.session.tail()))
-        {
+        if self.interest & EPOLLOUT != 0 && (gone || self.watch.space.is_ready(tail)) {
             ready |= EPOLLOUT;
         }
         ready
@@ -66,14 +66,14 @@ impl Member {
     /// Whether it is readable and was reported so a moment ago, and nobody has read.
     pub(super) fn repeats_itself(&self, now_ns: u64) -> bool {
         self.reported.is_some_and(|(head, at_ns)| {
-            head == self.session.head() && now_ns.saturating_sub(at_ns) < REPEAT_NS
+            head == self.session.positions().head && now_ns.saturating_sub(at_ns) < REPEAT_NS
         })
     }
 
     /// Notes that `ready` is being reported.
     pub(super) fn note_report(&mut self, ready: u32, now_ns: u64) {
         if ready & EPOLLIN != 0 {
-            self.reported = Some((self.session.head(), now_ns));
+            self.reported = Some((self.session.positions().head, now_ns));
         }
     }
 
@@ -82,24 +82,24 @@ impl Member {
         self.reported = None;
     }
 
-    /// Its file descriptor, if its doorbell was lost. It counts as active then.
+    /// Whether its doorbell was lost. It counts as active then.
     ///
     /// That is when it was owed one at several sweeps in a row, a tick apart, at the
     /// same positions: a peer that is about to ring may have to wait for its CPU.
-    pub(super) fn missed(&mut self, now_ns: u64) -> Option<RawFd> {
-        let positions = (self.session.head(), self.session.tail());
-        let found_at = self.is_owed_a_doorbell().then_some(positions);
+    pub(super) fn has_missed(&mut self, now_ns: u64) -> bool {
+        let found_at = self.is_owed_a_doorbell().then(|| self.session.positions());
         // A doorbell that was heard, by a loop that has not run yet, is not lost.
         let again = found_at.is_some()
             && self.swept_at == found_at
             && !doorbell::is_ringing(self.session.fd());
         self.sweeps = if again { self.sweeps + 1 } else { 0 };
         self.swept_at = found_at;
-        (self.sweeps >= SWEEPS_IN_A_ROW).then(|| {
+        let missed = self.sweeps >= SWEEPS_IN_A_ROW;
+        if missed {
             self.sweeps = 0;
             self.active_ns = now_ns;
-            self.session.fd()
-        })
+        }
+        missed
     }
 
     /// Whether its peer must have rung, or is just about to. A reader need not ring
@@ -107,30 +107,24 @@ impl Member {
     fn is_owed_a_doorbell(&self) -> bool {
         let ready = self.ready();
         ready & EPOLLIN != 0
-            || ready & EPOLLOUT != 0 && self.views.space.has_read_all(self.session.tail())
+            || ready & EPOLLOUT != 0 && self.watch.space.has_read_all(self.session.positions().tail)
     }
 
     /// Announces it as asleep for what the program is interested in; `false`,
     /// and awake, if that came meanwhile.
     pub(super) fn park(&self) -> bool {
-        let parked = (self.interest & EPOLLIN == 0 || self.views.data.park(self.session.head()))
-            && (self.interest & EPOLLOUT == 0 || self.views.space.park(self.session.tail()));
-        if !parked {
-            self.unpark();
-        }
-        parked
+        let interest = Interest {
+            readable: self.interest & EPOLLIN != 0,
+            writable: self.interest & EPOLLOUT != 0,
+        };
+        self.watch.park(interest, self.session.positions())
     }
 
     pub(super) fn unpark(&self) {
-        self.views.data.unpark();
-        self.views.space.unpark();
+        self.watch.unpark(Interest::BOTH);
     }
 
-    pub(super) fn publish_cpu(&mut self, cpu: Option<u32>) {
-        let Views { data, space } = self.views;
-        self.cpu.update(cpu, |cpu| {
-            data.publish_cpu(cpu);
-            space.publish_cpu(cpu);
-        });
+    pub(super) fn publish_cpu(&self, cpu: Option<u32>) {
+        self.cpu.update(cpu, &self.watch);
     }
 }

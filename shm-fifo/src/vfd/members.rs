@@ -3,43 +3,100 @@
 //! A member is *hot* while it was active within the last milliseconds: its ring
 //! is looked at on every turn. Otherwise it is *parked*: its words say so, and
 //! its doorbell, a byte on the real socket, makes it hot again. So a turn costs
-//! O(hot), and an idle loop sleeps in the kernel.
+//! O(hot), and an idle loop sleeps in the kernel. Each session knows its
+//! [`Place`], so what is done with one member costs the same however many there are.
 
 use super::member::Member;
+use super::place::Place;
 use super::poller::EPOLLIN;
-use std::collections::BTreeMap;
-use std::os::fd::RawFd;
+use super::session::Session;
 
 /// A member that was silent for so long is parked although the loop is awake.
 const SILENCE_NS: u64 = 2_000_000;
 /// Parked members looked at in one tick of the safety net.
 const SWEEP_MEMBERS: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Members {
-    hot: Vec<Member>,
-    parked: BTreeMap<RawFd, Member>,
+    hot: List,
+    parked: List,
     /// Where the next turn begins, so that the first of the list has no advantage.
     turn: usize,
-    sweep_from: RawFd,
+    /// The hot member whose doorbell was heard first since the last turn.
+    first_heard: Option<usize>,
+    /// Parked members before this one were not looked at in this round of the safety net.
+    unswept: usize,
+}
+
+/// Members whose sessions know where they are.
+#[derive(Debug)]
+struct List {
+    place: fn(usize) -> Place,
+    members: Vec<Member>,
+}
+
+impl List {
+    const fn new(place: fn(usize) -> Place) -> Self {
+        Self { place, members: Vec::new() }
+    }
+
+    fn push(&mut self, member: Member) {
+        member.session.place().set(Some((self.place)(self.members.len())));
+        self.members.push(member);
+    }
+
+    /// Takes the member at `index` out; the last one takes its place.
+    fn remove(&mut self, index: usize) -> Member {
+        let member = self.members.swap_remove(index);
+        member.session.place().set(None);
+        if let Some(moved) = self.members.get(index) {
+            moved.session.place().set(Some((self.place)(index)));
+        }
+        member
+    }
+
+    /// The index of `session`, whose place may be one in another poller.
+    fn find(&self, session: &Session) -> Option<usize> {
+        let (Place::Hot(index) | Place::Parked(index)) = session.place().get()?;
+        let member = self.members.get(index)?;
+        std::ptr::eq(member.session, session).then_some(index)
+    }
+
+    fn clear(&mut self) {
+        for member in self.members.drain(..) {
+            member.session.place().set(None);
+        }
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self {
+            hot: List::new(Place::Hot),
+            parked: List::new(Place::Parked),
+            turn: 0,
+            first_heard: None,
+            unswept: 0,
+        }
+    }
 }
 
 impl Members {
     pub(super) fn hot(&self) -> &[Member] {
-        &self.hot
+        &self.hot.members
     }
 
     pub(super) fn hot_mut(&mut self) -> &mut [Member] {
-        &mut self.hot
+        &mut self.hot.members
     }
 
     pub(super) fn any_hot_is_ready(&self) -> bool {
-        self.hot.iter().any(|member| member.ready() != 0)
+        self.hot().iter().any(|member| member.ready() != 0)
     }
 
     /// The kernel had events: perhaps what a reported member was waiting for.
     pub(super) fn forget_reports(&mut self) {
-        self.hot.iter_mut().for_each(Member::forget_report);
+        self.hot_mut().iter_mut().for_each(Member::forget_report);
     }
 
     pub(super) fn clear(&mut self) {
@@ -47,30 +104,33 @@ impl Members {
         self.parked.clear();
     }
 
-    /// Takes the member of `fd` out, hot or parked.
-    pub(super) fn take(&mut self, fd: RawFd) -> Option<Member> {
-        if let Some(member) = self.parked.remove(&fd) {
-            return Some(member);
-        }
-        let index = self.hot.iter().position(|member| member.session.fd() == fd)?;
-        Some(self.hot.swap_remove(index))
+    /// Takes the member of `session` out, hot or parked.
+    pub(super) fn take(&mut self, session: &Session) -> Option<Member> {
+        let list = match session.place().get()? {
+            Place::Hot(_) => &mut self.hot,
+            Place::Parked(_) => &mut self.parked,
+        };
+        list.find(session).map(|index| list.remove(index))
     }
 
-    /// The member of `fd`, active now, and hot from now on. One that was hot keeps
+    /// The member of `session`, active now, and hot from now on. One that was hot keeps
     /// its place: who rings often has no advantage.
-    pub(super) fn heat(&mut self, fd: RawFd, now_ns: u64) -> Option<&mut Member> {
-        if let Some(member) = self.parked.remove(&fd) {
-            self.make_hot(member);
+    pub(super) fn activate(&mut self, session: &Session, now_ns: u64) -> Option<&mut Member> {
+        if let Some(Place::Parked(_)) = session.place().get() {
+            let index = self.parked.find(session)?;
+            let member = self.parked.remove(index);
+            self.hot.push(member);
         }
-        let member = self.hot.iter_mut().find(|member| member.session.fd() == fd)?;
+        let index = self.hot.find(session)?;
+        self.first_heard.get_or_insert(index);
+        let member = &mut self.hot.members[index];
         member.unpark();
         member.active_ns = now_ns;
         Some(member)
     }
 
-    pub(super) fn make_hot(&mut self, member: Member) {
+    pub(super) fn add_hot(&mut self, member: Member) {
         member.unpark();
-        member.session.set_hot(true);
         self.hot.push(member);
     }
 
@@ -83,7 +143,12 @@ impl Members {
         patient: bool,
         now_ns: u64,
     ) -> usize {
-        let members = self.hot.len();
+        let members = self.hot().len();
+        // Those that were parked follow in the order in which they rang. Where there is not
+        // room for all, who rings often would have an advantage.
+        if let Some(first) = self.first_heard.take().filter(|_| members <= events.len()) {
+            self.turn = first;
+        }
         let mut found = 0;
         for step in 0..members {
             let Some(event) = events.get_mut(found) else {
@@ -91,7 +156,7 @@ impl Members {
                 self.turn = (self.turn + step) % members;
                 return found;
             };
-            let member = &mut self.hot[(self.turn + step) % members];
+            let member = &mut self.hot.members[(self.turn + step) % members];
             let mut ready = member.ready();
             if patient && member.repeats_itself(now_ns) {
                 ready &= !EPOLLIN;
@@ -103,7 +168,7 @@ impl Members {
                 // The program answers the first at once. Until it comes to the others
                 // their lines have arrived, and no answer waits behind another's.
                 if found > 0 {
-                    member.views.space.prefetch();
+                    member.watch.space.prefetch();
                 }
                 found += 1;
             }
@@ -115,11 +180,11 @@ impl Members {
     /// Parks the members that were silent for long.
     pub(super) fn retire_silent(&mut self, now_ns: u64) {
         let mut index = 0;
-        while index < self.hot.len() {
-            let member = &self.hot[index];
+        while let Some(member) = self.hot().get(index) {
             if is_silent(member, now_ns) && member.ready() == 0 && member.park() {
-                let member = self.hot.swap_remove(index);
-                self.keep_parked(member);
+                let mut member = self.hot.remove(index);
+                member.swept_at = None;
+                self.parked.push(member);
             } else {
                 index += 1;
             }
@@ -129,9 +194,9 @@ impl Members {
     /// Announces every hot member as parked, before the loop sleeps. Returns
     /// `false`, nothing announced, if one of them is ready after all.
     pub(super) fn park_hot(&mut self) -> bool {
-        let all_parked = self.hot.iter().all(|member| member.ready() == 0 && member.park());
+        let all_parked = self.hot().iter().all(|member| member.ready() == 0 && member.park());
         if !all_parked {
-            self.hot.iter().for_each(Member::unpark);
+            self.hot().iter().for_each(Member::unpark);
         }
         all_parked
     }
@@ -141,7 +206,7 @@ impl Members {
     /// while the loop slept are not announced yet, however late it wakes.
     pub(super) fn unpark_hot(&mut self, now_ns: u64) {
         self.retire_silent(now_ns);
-        self.hot.iter().for_each(Member::unpark);
+        self.hot().iter().for_each(Member::unpark);
     }
 
     /// Looks at members that wait for a doorbell, a bounded number of them, in case
@@ -149,27 +214,33 @@ impl Members {
     /// `sleeping`. Those found are hot then. Returns how many.
     pub(super) fn sweep(&mut self, sleeping: bool, now_ns: u64) -> usize {
         // Those that were active just before the loop fell asleep wait as well.
-        let announced = if sleeping { &mut self.hot[..] } else { &mut [] };
-        let missed_awake = announced.iter_mut().filter_map(|member| member.missed(now_ns)).count();
-        let parked = self.parked.range_mut(self.sweep_from..).take(SWEEP_MEMBERS);
-        let mut last = None;
-        let missed: Vec<RawFd> = parked
-            .inspect(|(fd, _)| last = Some(**fd))
-            .filter_map(|(_, member)| member.missed(now_ns))
-            .collect();
-        self.sweep_from = last.map_or(0, |fd| fd + 1);
-        for &fd in &missed {
-            if let Some(member) = self.take(fd) {
-                self.make_hot(member);
-            }
+        let announced = if sleeping { self.hot_mut() } else { &mut [] };
+        let mut missed = announced
+            .iter_mut()
+            .map(|member| usize::from(member.has_missed(now_ns)))
+            .sum::<usize>();
+        if self.unswept == 0 {
+            self.unswept = self.parked.members.len();
+        } else {
+            missed += self.sweep_parked(now_ns);
         }
-        missed_awake + missed.len()
+        missed
     }
 
-    fn keep_parked(&mut self, mut member: Member) {
-        member.session.set_hot(false);
-        member.swept_at = None;
-        self.parked.insert(member.session.fd(), member);
+    /// From the end of the list: what takes the place of one that is taken out has been
+    /// looked at, and none is passed over.
+    fn sweep_parked(&mut self, now_ns: u64) -> usize {
+        let mut missed = 0;
+        let parked = self.parked.members.len();
+        for index in (0..self.unswept.min(parked)).rev().take(SWEEP_MEMBERS) {
+            self.unswept = index;
+            if self.parked.members[index].has_missed(now_ns) {
+                let member = self.parked.remove(index);
+                self.add_hot(member);
+                missed += 1;
+            }
+        }
+        missed
     }
 }
 
@@ -180,7 +251,9 @@ fn is_silent(member: &Member, now_ns: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::region::{Endpoint, Region};
+    use crate::os::endpoint::Endpoint;
+    use crate::os::region::Region;
+    use crate::testing::Random;
     use crate::vfd::poller::EPOLLOUT;
     use crate::vfd::session::Session;
     use std::io::IoSlice;
@@ -199,13 +272,67 @@ mod tests {
         SESSIONS.lock().expect("no test panics with it").push(session);
         session.begin(region.into_endpoint(), 0).expect("its first");
         let mut members = Members::default();
-        let join = |views| {
-            let mut member = Member::new(session, views);
+        let join = |watch| {
+            let mut member = Member::new(session, watch);
             member.interest = interest;
-            members.make_hot(member);
+            members.add_hot(member);
         };
         session.join_poller(-1, || Ok(()), join).expect("alive");
         (members, session, peer.into_endpoint())
+    }
+
+    /// One more hot member, that is always silent.
+    fn add(members: &mut Members) -> (&'static Session, Endpoint) {
+        let (mut other, session, peer) = one_member(EPOLLIN);
+        let member = other.take(session).expect("it is there");
+        assert_eq!(session.place().get(), None);
+        members.add_hot(member);
+        (session, peer)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn every_session_knows_its_place_whatever_is_parked_activated_or_taken_out() {
+        let mut random = Random::seeded(1);
+        let mut members = Members::default();
+        let mut all: Vec<(&Session, Endpoint)> = (0..20).map(|_| add(&mut members)).collect();
+        for step in 1..2000 {
+            let (session, _) = &all[random.below(all.len())];
+            match random.below(10) {
+                0..5 => drop(members.activate(session, step * MOMENT_NS)),
+                5..8 => members.retire_silent(step * MOMENT_NS),
+                _ => {
+                    let member = members.take(session).expect("it is a member");
+                    assert!(
+                        members.take(session).is_none() && members.activate(session, 0).is_none()
+                    );
+                    members.add_hot(member);
+                }
+            }
+            let (hot, parked) = (&members.hot.members, &members.parked.members);
+            assert_eq!(hot.len() + parked.len(), all.len());
+            let is_at = |member: &Member, place| member.session.place().get() == Some(place);
+            assert!(hot.iter().enumerate().all(|(at, member)| is_at(member, Place::Hot(at))));
+            assert!(parked.iter().enumerate().all(|(at, member)| is_at(member, Place::Parked(at))));
+        }
+        members.clear();
+        all.drain(..).for_each(|(session, _peer)| {
+            assert_eq!(session.place().get(), None);
+            session.end();
+        });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn a_session_that_another_poller_has_is_no_member_here() {
+        let (mut here, one, _peer) = one_member(EPOLLIN);
+        let (mut there, other, _its_peer) = one_member(EPOLLIN);
+
+        assert!(here.take(other).is_none() && here.activate(other, 0).is_none());
+
+        assert!(here.take(one).is_some() && there.take(other).is_some());
+        one.end();
+        other.end();
     }
 
     fn reported(members: &mut Members, patient: bool, now_ns: u64) -> usize {
@@ -237,7 +364,7 @@ mod tests {
 
         assert!(members.hot().is_empty(), "it was silent for long");
         peer.producer.write(b"x").expect("sane");
-        assert!(peer.producer.must_ring(), "nobody looks at it");
+        assert!(peer.producer.needs_notify(), "nobody looks at it");
         session.end();
     }
 

@@ -18,18 +18,24 @@
 //! a forked child it is dead:
 //! reading and writing fail with `EPIPE` there.
 
+mod deferred;
 mod member;
 mod members;
+mod place;
 mod poller;
 mod session;
+mod settings;
 mod stats;
 mod table;
 mod tag;
+mod unread;
+mod usage;
+mod wait;
+mod wake;
 
+use crate::os::endpoint::Endpoint;
 use crate::os::fork::{self, Generation};
-use crate::os::region::Endpoint;
 use crate::os::sys;
-use crate::os::wait::WaitMode;
 use poller::{EPOLLOUT, Poller};
 use session::Session;
 use std::io::{self, IoSlice};
@@ -37,9 +43,10 @@ use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use table::{Registration, Slot};
 
-pub use poller::configure;
-pub use session::{SessionInfo, Usage, usage};
+pub use session::SessionInfo;
+pub use settings::{WaitSettings, configure};
 pub use stats::{Stats, stats};
+pub use usage::{Usage, usage};
 
 static PREPARED_BY: OnceLock<Generation> = OnceLock::new();
 
@@ -53,7 +60,7 @@ pub struct Errno(pub libc::c_int);
 /// # Errors
 /// If there is no memory or no file descriptor for it.
 pub fn prepare() -> io::Result<()> {
-    poller::prepare()?;
+    wake::prepare()?;
     let own = fork::prepare()?;
     PREPARED_BY.get_or_init(|| own);
     Ok(())
@@ -74,7 +81,7 @@ pub fn in_forked_child() -> bool {
 /// `greeting` is what the peer reads first, by which it knows that the move has taken
 /// place. It is published before any thread looks at what the peer has written: so a
 /// peer may write before it was greeted, and ring nobody
-/// ([`Watch::must_ring_if_entered`](crate::Watch::must_ring_if_entered)).
+/// ([`Watch::needs_notify_if_entered`](crate::Watch::needs_notify_if_entered)).
 ///
 /// # Errors
 /// `AlreadyExists` if it has moved before; otherwise what the system says when
@@ -86,7 +93,7 @@ pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::
     session.begin(endpoint, owner)?;
     let entered = greet_and_watch(slot, session, greeting);
     match entered {
-        Ok(()) if !greeting.is_empty() => session.ring_after_greeting(),
+        Ok(()) if !greeting.is_empty() => session.notify_after_greeting(),
         Ok(()) => {}
         Err(_) => session.abandon(),
     }
@@ -187,26 +194,40 @@ pub fn epoll_wait(
 /// while [`epoll_wait`] had said `None`. Returns how many are left in front.
 pub fn filter_events(epfd: RawFd, events: &mut [libc::epoll_event], count: usize) -> usize {
     match Poller::existing(epfd) {
-        Some(poller) if !in_forked_child() => poller.filter(events, count),
+        Some(poller) if !in_forked_child() => leaving_errno(|| poller.filter(events, count)),
         _ => count,
     }
 }
 
 /// For `close(2)`: to be called just before it, for every file descriptor.
+///
+/// Of one that nothing is known of it takes no lock.
 pub fn before_close(fd: RawFd) {
-    if let Some(slot) = table::slot(fd).filter(|_| !in_forked_child()) {
-        keeping_errno(|| {
-            if let Some(session) = slot.live_session() {
-                session.end();
-            }
-            if let Some(poller) = slot.poller() {
-                poller.disarm();
-            }
-            slot.register(None);
-            Ok::<(), Errno>(())
-        })
-        .ok();
+    let Some(slot) = table::slot(fd) else { return };
+    if in_forked_child() || !slot.forget() {
+        return;
     }
+    leaving_errno(|| {
+        if let Some(session) = slot.live_session() {
+            session.end();
+        }
+        if let Some(poller) = slot.poller() {
+            poller.disarm();
+        }
+    });
+}
+
+/// Puts a mark of the program's on `fd`, by which it knows this very file descriptor until
+/// it is closed; 0 is none. Returns whether it could.
+#[must_use]
+pub fn set_mark(fd: RawFd, mark: u64) -> bool {
+    table::slot_or_insert(fd).inspect(|slot| slot.set_mark(mark)).is_some()
+}
+
+/// The mark that [`set_mark`] put on `fd`; 0 if none, or if it was closed since.
+#[must_use]
+pub fn mark(fd: RawFd) -> u64 {
+    table::slot(fd).map_or(0, Slot::mark)
 }
 
 /// The safety net against lost doorbells: to be called now and then, some times a
@@ -214,9 +235,13 @@ pub fn before_close(fd: RawFd) {
 /// event loop but one that sleeps over bytes.
 ///
 /// What it finds counts in [`Stats::missed_doorbells`]: no peer that follows the
-/// protocol causes any.
+/// protocol causes any. It also gives memory back that peers of ended connections have read
+/// by now.
 pub fn sweep() {
-    poller::sweep_all();
+    leaving_errno(|| {
+        poller::sweep_all();
+        unread::sweep();
+    });
 }
 
 /// All moved connections, in the order of their file descriptors.
@@ -229,6 +254,14 @@ const EPIPE: Errno = Errno(libc::EPIPE);
 
 fn session_of(fd: RawFd) -> Option<&'static Session> {
     table::slot(fd)?.live_session()
+}
+
+/// Runs `call`; `errno` is what it was before.
+fn leaving_errno<T>(call: impl FnOnce() -> T) -> T {
+    let before = sys::errno();
+    let result = call();
+    sys::set_errno(before);
+    result
 }
 
 /// Runs `call`; on success `errno` is what it was before.
@@ -246,19 +279,4 @@ impl From<io::Error> for Errno {
     fn from(error: io::Error) -> Self {
         Self(error.raw_os_error().unwrap_or(libc::EIO))
     }
-}
-
-/// How connections wait; see [`WaitMode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitSettings {
-    /// The mode.
-    pub mode: WaitMode,
-    /// The longest time that one wait spins, in microseconds.
-    pub spin_us: u32,
-    /// Whether the thread that waits for a connection's events may write without
-    /// looking whether the peer sleeps: its next [`epoll_wait`] looks, once for
-    /// all connections. Only for programs that wait soon after they have written,
-    /// as event loops do that collect their replies. Where several threads wait for
-    /// one epoll instance, it has no effect.
-    pub ring_at_next_wait: bool,
 }

@@ -2,6 +2,10 @@
 //!
 //! Two levels, as in a page table: a file descriptor that nobody ever watched
 //! costs one load to look up. Slots, and what they point to, are never freed.
+//!
+//! A signal handler may come here too, in the middle of anything that the interrupted
+//! thread does here or in the heap. So what is asked or told of a file descriptor that has
+//! no session waits for no lock and allocates nothing: pages of slots come from the kernel.
 #![allow(unsafe_code)]
 
 use super::in_forked_child;
@@ -12,9 +16,9 @@ use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 const SLOTS_PER_PAGE: usize = 256;
 /// Pages for a million file descriptors, as many as Linux allows by default.
@@ -32,12 +36,28 @@ pub(super) struct Registration {
     pub(super) data: u64,
 }
 
+/// Whether it is known where a file descriptor is watched.
+#[derive(Debug, Clone, Copy, Default)]
+enum Told {
+    /// Nobody has said anything since it was made.
+    #[default]
+    Nothing,
+    /// There, or nowhere.
+    Watched(Option<Registration>),
+}
+
 /// What is known of one file descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
+    /// Whether there is anything to forget when it is closed.
+    is_known: AtomicBool,
+    /// The program's own mark, until it is closed; 0 is none.
+    mark: AtomicU64,
     session: AtomicPtr<Session>,
     poller: AtomicPtr<Poller>,
-    registration: Mutex<Option<Registration>>,
+    /// Never waited for: whoever finds it locked leaves word that nothing is certain.
+    registration: Mutex<Told>,
+    is_uncertain: AtomicBool,
 }
 
 impl Slot {
@@ -64,16 +84,69 @@ impl Slot {
         publish_or_get(&self.poller, poller)
     }
 
+    // ORDERING, Relaxed, of the mark and the flags: no data depends on them, and one file
+    // descriptor's are changed by whoever owns it.
+
+    pub(super) fn mark(&self) -> u64 {
+        self.mark.load(Relaxed)
+    }
+
+    pub(super) fn set_mark(&self, mark: u64) {
+        self.mark.store(mark, Relaxed);
+    }
+
+    /// Where it is watched, as far as that is certain.
     pub(super) fn registration(&self) -> Option<Registration> {
-        *self.lock_registration()
+        match *self.try_registration()? {
+            Told::Watched(registration) if !self.is_uncertain.load(Relaxed) => registration,
+            _ => None,
+        }
     }
 
+    /// Remembers where it is watched, or that it is not.
     pub(super) fn register(&self, registration: Option<Registration>) {
-        *self.lock_registration() = registration;
+        self.tell(Told::Watched(registration));
     }
 
-    fn lock_registration(&self) -> MutexGuard<'_, Option<Registration>> {
-        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Remembers where it is watched, unless somebody has told already.
+    fn register_if_untold(&self, registration: Registration) {
+        if let Some(mut told) = self.try_registration()
+            && matches!(*told, Told::Nothing)
+        {
+            *told = Told::Watched(Some(registration));
+        }
+    }
+
+    /// Forgets all that ends with the file descriptor, but for its session and its poller.
+    /// Whether there was anything to forget: if not, it has neither.
+    pub(super) fn forget(&self) -> bool {
+        if !self.is_known.load(Relaxed) {
+            return false;
+        }
+        self.is_known.store(false, Relaxed);
+        self.set_mark(0);
+        self.tell(Told::Nothing);
+        true
+    }
+
+    fn tell(&self, news: Told) {
+        match self.try_registration() {
+            Some(mut told) => {
+                self.is_uncertain.store(false, Relaxed);
+                *told = news;
+            }
+            // Another thread, or the one that this signal handler has interrupted, tells
+            // something else. Which of the two came last nobody knows.
+            None => self.is_uncertain.store(true, Relaxed),
+        }
+    }
+
+    fn try_registration(&self) -> Option<MutexGuard<'_, Told>> {
+        match self.registration.try_lock() {
+            Ok(told) => Some(told),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     #[inline]
@@ -87,25 +160,32 @@ impl Slot {
 #[inline]
 pub(super) fn slot(fd: RawFd) -> Option<&'static Slot> {
     let (page, index) = place(fd)?;
-    // SAFETY: null, or a box leaked by `publish_or_get`.
+    // SAFETY: null, or a page of `page_or_insert`.
     let page = unsafe { page.load(Acquire).as_ref() }?;
     Some(&page[index])
 }
 
-/// The slot of `fd`; `None` for a number that can be no file descriptor here.
+/// The slot of `fd`, which is known from now on; `None` for a number that can be no file
+/// descriptor here, or if there is no memory.
 pub(super) fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
-    slot(fd).or_else(|| {
-        let (page, index) = place(fd)?;
-        let fresh: Page = std::array::from_fn(|_| Slot::default());
-        Some(&publish_or_get(page, fresh)[index])
-    })
+    let slot = match slot(fd) {
+        Some(slot) => slot,
+        None => {
+            let (page, index) = place(fd)?;
+            &page_or_insert(page)?[index]
+        }
+    };
+    if !slot.is_known.load(Relaxed) {
+        slot.is_known.store(true, Relaxed);
+    }
+    Some(slot)
 }
 
 /// All sessions that live, by file descriptor.
 pub(super) fn sessions() -> impl Iterator<Item = &'static Session> {
     TABLE
         .iter()
-        // SAFETY: null, or a box leaked by `publish_or_get`.
+        // SAFETY: null, or a page of `page_or_insert`.
         .filter_map(|page| unsafe { page.load(Acquire).as_ref() })
         .flatten()
         .filter_map(Slot::live_session)
@@ -141,36 +221,78 @@ pub(super) fn change_registration(
     Ok(())
 }
 
-/// Finds where `fd` is watched, for registrations made before anybody told us.
+/// Finds where `fd` is watched, for registrations made before anybody told us. What it
+/// learns of other file descriptors on the way is remembered.
 ///
 /// The kernel lists them in `/proc/self/fdinfo/<epfd>` (proc_pid_fdinfo(5)).
 pub(super) fn find_registration(fd: RawFd) -> Option<Registration> {
-    let open = fs::read_dir("/proc/self/fd").ok()?;
-    open.filter_map(Result::ok)
-        .filter(|entry| {
-            fs::read_link(entry.path())
-                .is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
-        })
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find_map(|epfd| {
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{epfd}")).ok()?;
-            info.lines().find_map(|line| parse_fdinfo_line(line, epfd, fd))
-        })
+    let mut found = None;
+    for epfd in epoll_instances() {
+        let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{epfd}")) else { continue };
+        for (target, registration) in info.lines().filter_map(|line| parse_fdinfo_line(line, epfd))
+        {
+            if target == fd {
+                found = found.or(Some(registration));
+            } else if let Some(slot) = slot_or_insert(target) {
+                slot.register_if_untold(registration);
+            }
+        }
+    }
+    found
+}
+
+/// All epoll instances of this process.
+fn epoll_instances() -> impl Iterator<Item = RawFd> {
+    let is_epoll = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+    };
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().filter_map(Result::ok);
+    open.filter(is_epoll).filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Parses `tfd: 8 events: 19 data: 8 …`, numbers hexadecimal but for the first.
-fn parse_fdinfo_line(line: &str, epfd: RawFd, fd: RawFd) -> Option<Registration> {
+fn parse_fdinfo_line(line: &str, epfd: RawFd) -> Option<(RawFd, Registration)> {
     let mut words = line.split_ascii_whitespace();
     let mut value_of = |name: &str| words.find(|&word| word == name).and_then(|_| words.next());
-    let target: RawFd = value_of("tfd:")?.parse().ok()?;
+    let target = value_of("tfd:")?.parse().ok()?;
     let mask = u32::from_str_radix(value_of("events:")?, 16).ok()?;
     let data = u64::from_str_radix(value_of("data:")?, 16).ok()?;
-    (target == fd).then_some(Registration { epfd, mask, data })
+    Some((target, Registration { epfd, mask, data }))
 }
 
 fn place(fd: RawFd) -> Option<(&'static AtomicPtr<Page>, usize)> {
     let fd = usize::try_from(fd).ok()?;
     Some((TABLE.get(fd / SLOTS_PER_PAGE)?, fd % SLOTS_PER_PAGE))
+}
+
+/// Makes a page of slots, for ever, where there is none; if another thread was first, its
+/// page is the one. Not from the heap, in which a signal may have interrupted this thread.
+fn page_or_insert(cell: &AtomicPtr<Page>) -> Option<&'static Page> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping, wherever there is room.
+    let memory = unsafe { libc::mmap(null_mut(), size_of::<Page>(), protection, flags, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return None;
+    }
+    for index in 0..SLOTS_PER_PAGE {
+        // SAFETY: within the mapping, which is a page's bytes long.
+        let slot = unsafe { memory.cast::<Slot>().add(index) };
+        // SAFETY: aligned, as the mapping and the size of slots are, and nobody else's yet.
+        unsafe { slot.write(Slot::default()) };
+    }
+    let fresh = memory.cast::<Page>();
+    // ORDERING, AcqRel: publishes the slots to the Acquire loads of the cell.
+    let current = match cell.compare_exchange(null_mut(), fresh, AcqRel, Acquire) {
+        Ok(_) => fresh,
+        Err(other) => {
+            // SAFETY: mapped above and never shared; what it holds needs no drop.
+            unsafe { libc::munmap(memory, size_of::<Page>()) };
+            other
+        }
+    };
+    // SAFETY: all of its slots are made, and it is never unmapped.
+    Some(unsafe { &*current })
 }
 
 /// Publishes `value` for ever in an empty `cell`; if another thread was first,
@@ -202,6 +324,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_while_something_else_is_being_told_is_uncertain() {
+        let slot = Slot::default();
+        let there = Registration { epfd: 3, mask: 1, data: 7 };
+        slot.register(Some(there));
+        assert_eq!(slot.registration(), Some(there));
+
+        // As a signal handler does that interrupts the thread here.
+        let telling = slot.try_registration();
+        slot.register(None);
+        assert_eq!(slot.registration(), None);
+        drop(telling);
+        assert_eq!(slot.registration(), None);
+
+        slot.register(Some(there));
+        assert_eq!(slot.registration(), Some(there));
+    }
+
+    #[test]
+    fn what_was_found_does_not_replace_what_was_told() {
+        let slot = Slot::default();
+        let found = Registration { epfd: 3, mask: 1, data: 7 };
+        slot.register(None);
+        slot.register_if_untold(found);
+        assert_eq!(slot.registration(), None);
+
+        slot.is_known.store(true, Relaxed);
+        assert!(slot.forget());
+        slot.register_if_untold(found);
+        assert_eq!(slot.registration(), Some(found));
+    }
+
+    #[test]
     #[cfg_attr(miri, ignore = "Miri has no epoll behind libc::syscall")]
     fn registrations_made_behind_our_back_are_found() {
         let kernel_made = sys::eventfd().expect("an eventfd");
@@ -211,8 +365,16 @@ mod tests {
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, kernel_made.as_raw_fd(), Some(event))
             .expect("registered");
 
+        let other = sys::eventfd().expect("an eventfd");
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, other.as_raw_fd(), Some(event))
+            .expect("registered");
+
         let found = find_registration(kernel_made.as_raw_fd());
 
-        assert_eq!(found, Some(Registration { epfd, mask: 0x19, data: 0xABCD_EF01_2345 }));
+        let registration = Registration { epfd, mask: 0x19, data: 0xABCD_EF01_2345 };
+        assert_eq!(found, Some(registration));
+        // The next one is not looked for again.
+        let remembered = slot(other.as_raw_fd()).and_then(Slot::registration);
+        assert_eq!(remembered, Some(registration));
     }
 }

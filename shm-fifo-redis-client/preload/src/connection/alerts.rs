@@ -71,19 +71,19 @@ impl Connection {
 
     /// After something was read: the next bytes are to ring.
     #[inline]
-    pub(crate) fn rearm_alerts(&self) {
+    pub(crate) fn rearm_alerts(self: &Arc<Self>) {
         if self.is_alert() {
             self.ask_for_doorbells();
         }
     }
 
     #[cold]
-    fn ask_for_doorbells(&self) {
+    fn ask_for_doorbells(self: &Arc<Self>) {
         if self.phase() != Phase::Shared {
             return;
         }
-        // Doorbells that were for what has been read.
-        self.attend_quietly();
+        // Doorbells that were for what has been read, and may be news to who watches it.
+        self.attend(None);
         let sleepers = lock(&self.sleepers);
         if let Some(ring) = self.ring() {
             ask(ring, self.fd());

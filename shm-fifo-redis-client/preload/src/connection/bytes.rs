@@ -1,15 +1,15 @@
-//! The bytes of a connection: reading, writing, and waiting to.
+//! The bytes of a connection: reading and writing.
 
-use super::{
-    Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner, Phase, Served, lock,
-};
+use super::waiting::Wait;
+use super::{Connection, Manner, Phase, Served, lock};
 use crate::errno::Errno;
-use crate::spans::{Spans, without_first};
-use crate::{signals, spin, sys};
-use shm_fifo::{Duplex, Interest, SpinPolicy};
-use std::io::Read as _;
+use crate::spans::{Spans, first_of, without_first};
+use crate::{signals, sys};
+use shm_fifo::{Duplex, Interest};
+use std::io::{self, IoSlice, Read as _};
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard};
 
 /// What a read finds now.
 enum Found {
@@ -25,18 +25,26 @@ impl Connection {
     /// Reads into `spans`, waiting as the file descriptor's mode and `manner` say.
     pub(crate) fn read(self: &Arc<Self>, spans: Spans<'_>, mut manner: Manner) -> Served {
         let wanted = spans.total_bytes();
+        if wanted == 0 && self.is_moved() {
+            return Served::Done(Ok(0));
+        }
+        // A read that waits, waits for so many.
+        let enough =
+            if manner.wait_all { wanted } else { wanted.min(self.least_bytes.load(Relaxed)) };
         let mut filled = 0;
         let mut is_past_kept = false;
-        let mut has_waited = false;
+        let mut wait = Wait::new(Interest::READABLE);
         loop {
             match self.read_now(spans, filled, manner.peek, is_past_kept) {
                 Found::ByKernel if filled == 0 => return Served::ByKernel,
-                // What is there behind kept bytes is not peeked at.
-                Found::ByKernel if manner.peek => return Served::Done(Ok(filled)),
-                Found::ByKernel => {
-                    filled += self.read_rest(spans, filled, manner);
+                Found::ByKernel if manner.peek => {
+                    filled += self.peek_rest(spans, filled);
                     return Served::Done(Ok(filled));
                 }
+                Found::ByKernel => match self.read_rest(spans, filled, manner) {
+                    Some(rest) => return Served::Done(Ok(filled + rest)),
+                    None => continue,
+                },
                 Found::Kept(count) => {
                     filled += count;
                     if filled >= wanted {
@@ -51,11 +59,11 @@ impl Connection {
                 Found::Done(Ok(0)) => return Served::Done(Ok(filled)),
                 Found::Done(Ok(count)) => {
                     filled += count;
-                    if !has_waited {
+                    if !wait.has_begun() {
                         self.note_no_wait();
                     }
                     // What is peeked at stays: waiting for more would find it again.
-                    if manner.peek || !manner.wait_all || filled >= wanted {
+                    if manner.peek || filled >= enough {
                         return Served::Done(Ok(filled));
                     }
                 }
@@ -67,18 +75,17 @@ impl Connection {
                 Found::Done(Err(errno)) if filled == 0 => return Served::Done(Err(errno)),
                 Found::Done(Err(_)) => return Served::Done(Ok(filled)),
             }
-            if let Err(errno) = self.wait_alone(Interest::READABLE, manner.dont_wait) {
+            if let Err(errno) = self.wait_alone(&mut wait, manner.dont_wait, filled > 0) {
                 return Served::Done(if filled > 0 { Ok(filled) } else { Err(errno) });
             }
-            has_waited = true;
         }
     }
 
     /// Fills the rest from the socket: the beginning was kept, and the connection is
-    /// there again. How many bytes that were.
-    fn read_rest(self: &Arc<Self>, spans: Spans<'_>, skip: usize, manner: Manner) -> usize {
+    /// there again. How many bytes that were; `None` if it begins to move at this moment.
+    fn read_rest(self: &Arc<Self>, spans: Spans<'_>, skip: usize, manner: Manner) -> Option<usize> {
         if !self.enter() {
-            return 0;
+            return None;
         }
         let dont_wait = manner.dont_wait || self.is_nonblocking();
         let filled = spans.fill(skip, |target| {
@@ -88,7 +95,17 @@ impl Connection {
             Ok::<_, Errno>(count)
         });
         self.leave();
-        filled.unwrap_or(0)
+        Some(filled.unwrap_or(0))
+    }
+
+    /// The same for a peek, which waits for nothing.
+    fn peek_rest(&self, spans: Spans<'_>, skip: usize) -> usize {
+        let wanted = spans.total_bytes().saturating_sub(skip);
+        let mut seen = vec![0; wanted.min(sys::unread_bytes(self.fd()))];
+        let count = sys::peek(self.fd(), &mut seen).unwrap_or(0);
+        let mut rest = &seen[..count];
+        // Reading memory does not fail.
+        spans.fill(skip, |target| rest.read(target)).unwrap_or(0)
     }
 
     fn read_now(
@@ -133,13 +150,7 @@ impl Connection {
         let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
         let fd = self.fd();
         let result = if peek {
-            // Only the first buffer: what is peeked at is always the same.
-            let mut peeked = false;
-            spans.fill(skip, |target| {
-                let count = if peeked { 0 } else { ring.peek(fd, target)? };
-                peeked = true;
-                Ok::<_, std::io::Error>(count)
-            })
+            peek_ring(ring, fd, spans, skip)
         } else {
             spans.fill(skip, |target| ring.read(fd, target))
         };
@@ -166,24 +177,37 @@ impl Connection {
     }
 
     /// There is nothing to read in the ring: whether the socket says that nothing comes any
-    /// more. It is asked a thousand times a second at most, and not by who is going to wait
-    /// on it.
+    /// more. Who is going to wait on it need not ask.
     fn hears_of_the_end(self: &Arc<Self>, manner: Manner) -> bool {
-        const INTERVAL_NS: u64 = 1_000_000;
         if self.may_wait(manner) || self.phase() != Phase::Shared {
             return false;
         }
         // It may have been heard since the ring was looked into.
-        if self.has_ended() {
-            return true;
-        }
-        let now_ns = sys::monotonic_ns();
-        if now_ns.saturating_sub(self.looked_ns.load(Relaxed)) < INTERVAL_NS {
-            return false;
-        }
-        self.looked_ns.store(now_ns, Relaxed);
-        self.attend(None);
         self.has_ended()
+            || self.is_time_to_look() && {
+                self.attend(None);
+                self.has_ended()
+            }
+    }
+
+    /// Something is about to be written, which a socket would refuse whose peer has ended.
+    #[inline]
+    fn look_before_writing(&self) {
+        if self.is_time_to_look() && sys::has_hung_up(self.fd()) {
+            self.hear_the_end();
+        }
+    }
+
+    /// Whether the socket is to be asked, which rings do not tell of their peer's end: once
+    /// in each tick of the clock.
+    #[inline]
+    fn is_time_to_look(&self) -> bool {
+        let tick_ns = sys::tick_ns();
+        let is_time = self.looked_ns.load(Relaxed) != tick_ns;
+        if is_time {
+            self.looked_ns.store(tick_ns, Relaxed);
+        }
+        is_time
     }
 
     /// Bytes that can be read without waiting; `None` if the kernel knows.
@@ -196,7 +220,8 @@ impl Connection {
         match self.phase() {
             Phase::Socket => None,
             Phase::Shared => Some(kept + self.ring().map_or(0, Duplex::available_bytes)),
-            Phase::Opening | Phase::Starting | Phase::Returning => Some(kept),
+            Phase::Opening | Phase::Starting => Some(kept),
+            Phase::Returning => Some(kept + sys::unread_bytes(self.fd())),
         }
     }
 
@@ -210,9 +235,13 @@ impl Connection {
             return Served::Done(Ok(0));
         }
         let mut written = 0;
+        let mut wait = Wait::new(Interest::WRITABLE);
         loop {
             let result = match self.phase() {
-                Phase::Shared => self.write_ring(sources, written),
+                Phase::Shared => {
+                    self.look_before_writing();
+                    self.write_ring(sources, written)
+                }
                 // What the server has said meanwhile may be its end.
                 Phase::Starting
                     if {
@@ -248,7 +277,7 @@ impl Connection {
                 }
             }
             self.want_space();
-            if let Err(errno) = self.wait_alone(Interest::WRITABLE, dont_wait) {
+            if let Err(errno) = self.wait_alone(&mut wait, dont_wait, written > 0) {
                 return Served::Done(if written > 0 { Ok(written) } else { Err(errno) });
             }
         }
@@ -266,12 +295,12 @@ impl Connection {
     /// A write found too little space: whoever waits for space is told when it comes, also
     /// who is asleep already.
     fn want_space(self: &Arc<Self>) {
-        self.wants_space.store(true, Relaxed);
+        self.short_writes.fetch_add(1, Relaxed);
         self.tell_watchers(None);
     }
 
     #[inline]
-    fn write_ring(&self, sources: &[std::io::IoSlice<'_>], skip: usize) -> Result<usize, Errno> {
+    fn write_ring(&self, sources: &[IoSlice<'_>], skip: usize) -> Result<usize, Errno> {
         let Some(ring) = self.ring() else { return Err(Errno::AGAIN) };
         if skip == 0 {
             return ring.write(self.fd(), sources).map_err(Errno::from);
@@ -282,98 +311,39 @@ impl Connection {
 
     /// Writes into the ring that the server has been told to start; `None` if it has answered
     /// meanwhile.
-    fn write_early(
-        &self,
-        sources: &[std::io::IoSlice<'_>],
-        skip: usize,
-    ) -> Option<Result<usize, Errno>> {
+    fn write_early(&self, sources: &[IoSlice<'_>], skip: usize) -> Option<Result<usize, Errno>> {
         let place = lock(&self.mover);
         let ring = place.as_ref().filter(|_| self.phase() == Phase::Starting)?.ring()?;
         if self.write_shut.load(Relaxed) {
             return Some(Err(Errno::PIPE));
         }
-        Some(ring.write(self.fd(), &without_first(sources, skip)).map_err(Errno::from))
-    }
-
-    // Waiting.
-
-    /// Waits for `interest` in a call on this file descriptor alone.
-    fn wait_alone(self: &Arc<Self>, interest: Interest, dont_wait: bool) -> Result<(), Errno> {
-        if dont_wait || self.is_nonblocking() {
-            return Err(Errno::AGAIN);
+        let rest = without_first(sources, skip);
+        let first = first_of(&rest, self.early_room());
+        if first.is_empty() {
+            return Some(Err(Errno::AGAIN));
         }
-        self.note_blocking_wait();
-        if self.spin(interest) || !self.join(interest) {
-            return Ok(());
-        }
-        let woken = signals::let_in(|| match interest.writable {
-            true => self.sleep_for_space(),
-            false => sys::wait_for_byte(self.fd()),
-        });
-        let woken = woken.unwrap_or_else(|interrupted| match interrupted.restarts {
-            true => Err(Errno(libc::ERESTART)),
-            false => Err(Errno(libc::EINTR)),
-        });
-        // Whatever else it is, it is to be heard on the socket.
-        let is_over = matches!(woken, Err(Errno(libc::EINTR | libc::EAGAIN)));
-        self.part(interest, woken.is_ok());
-        if is_over { woken } else { Ok(()) }
+        let written = ring.write(self.fd(), &first).map_err(Errno::from);
+        self.early_bytes.fetch_add(written.unwrap_or(0), Relaxed);
+        Some(written)
     }
 
-    /// Whether a read that is the kernel's waits, where there is nothing to read.
-    pub(crate) fn may_wait(&self, manner: Manner) -> bool {
-        !manner.dont_wait && !self.is_nonblocking()
+    /// How much more may be written before the server has answered: if it refuses, all of it
+    /// has to go into its socket at once.
+    pub(super) fn early_room(&self) -> usize {
+        const MAX_BYTES: usize = 16 << 10;
+        MAX_BYTES.saturating_sub(self.early_bytes.load(Relaxed))
     }
+}
 
-    fn sleep_for_space(&self) -> Result<(), Errno> {
-        let fd = self.fd();
-        let Some(timeout) = sys::send_timeout(fd) else {
-            // Signals restart this one, as they do a write that may wait for ever. The
-            // time that reading may take is none of it.
-            return match sys::wait_for_byte(fd) {
-                Err(Errno::AGAIN) => Ok(()),
-                woken => woken,
-            };
-        };
-        let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
-        match sys::ppoll(&mut entry, Some(timeout), std::ptr::null())? {
-            0 => Err(Errno::AGAIN),
-            _ => Ok(()),
-        }
+/// What is peeked at is the beginning, always: several buffers get their parts of it.
+fn peek_ring(ring: &Duplex, fd: RawFd, spans: Spans<'_>, skip: usize) -> io::Result<usize> {
+    if spans.is_one() {
+        return spans.fill(skip, |target| ring.peek(fd, target));
     }
-
-    /// Spins for `interest`, if that may pay. Returns whether it came.
-    fn spin(&self, interest: Interest) -> bool {
-        let Some(mut policy) = self.spinning() else { return false };
-        spin::until(&mut policy, || self.is_ready(interest), |_| signals::is_waiting())
-    }
-
-    /// The policy, if spinning for this connection may pay.
-    pub(crate) fn spinning(&self) -> Option<MutexGuard<'_, SpinPolicy>> {
-        // One thread spins at a time; another sleeps.
-        let policy = self.policy.try_lock().ok()?;
-        self.ring()?.may_spin(&policy).then_some(policy)
-    }
-
-    pub(crate) fn forget_mode(&self) {
-        let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
-        let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();
-        if before != MODE_UNKNOWN && is_changed {
-            self.forget_waiting();
-        }
-    }
-
-    /// Whether the file descriptor is in non-blocking mode.
-    pub(crate) fn is_nonblocking(&self) -> bool {
-        match self.blocking.load(Relaxed) {
-            MODE_BLOCKING => false,
-            MODE_NONBLOCKING => true,
-            _ => {
-                let nonblocking = sys::is_nonblocking(self.fd());
-                let mode = if nonblocking { MODE_NONBLOCKING } else { MODE_BLOCKING };
-                self.blocking.store(mode, Relaxed);
-                nonblocking
-            }
-        }
-    }
+    let wanted = spans.total_bytes() - skip;
+    // At least one byte, where there is none: then the ring says why.
+    let mut beginning = vec![0; wanted.min(ring.available_bytes().max(1))];
+    let count = ring.peek(fd, &mut beginning)?;
+    let mut rest = &beginning[..count];
+    spans.fill(skip, |target| rest.read(target))
 }

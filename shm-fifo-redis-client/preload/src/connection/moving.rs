@@ -7,7 +7,7 @@ use crate::mover::{self, Mover, Outcome, Refusal};
 use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
-use crate::{sys, table};
+use crate::{habits, sys, table};
 use shm_fifo::Duplex;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -20,9 +20,14 @@ impl Connection {
         self.enter_if(|phase| matches!(phase, Phase::Socket | Phase::Returning))
     }
 
-    /// Marks a wait for the socket itself; `false` if that is ours to wait for.
-    pub(crate) fn enter_to_wait(&self) -> bool {
-        self.enter_if(|phase| phase == Phase::Socket)
+    /// Marks a wait for the socket itself, which asks for something to read or does not;
+    /// `false` if it is ours to wait for.
+    pub(crate) fn enter_to_wait(&self, wants_kept: bool) -> bool {
+        self.enter_if(|phase| match phase {
+            Phase::Socket => true,
+            Phase::Returning => !wants_kept,
+            _ => false,
+        })
     }
 
     fn enter_if(&self, may_enter: impl FnOnce(Phase) -> bool) -> bool {
@@ -100,6 +105,10 @@ impl Connection {
             *mover = None;
             *lock(&self.tracker) = None;
         }
+        if self.watchers().iter().any(|epoll| epoll.withholds(self.id)) {
+            self.stays(reason);
+            return true;
+        }
         for fd in lock(&self.fds).clone() {
             // Another connection's, if another thread has closed it meanwhile.
             if table::connection(fd).is_none_or(|known| known.id != self.id) {
@@ -132,6 +141,8 @@ impl Connection {
         } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
             // A child may use the socket too; or it was closed where we could not see it.
             self.give_up(Reason::SharedWithChild);
+        } else if let Some(reason) = habits::known() {
+            self.give_up(reason);
         } else if is_offered {
             self.start();
         } else if let Some(refusal) = known_refusal {
@@ -168,6 +179,7 @@ impl Connection {
             return;
         }
         let mut was_sent = false;
+        self.early_bytes.store(0, Relaxed);
         let started = self.quietly(Phase::Starting, || {
             was_sent = place.as_mut().is_some_and(|mover| mover.start(self.fd()));
             // What went in part, or into a socket that has ended, ends the connection.
@@ -175,7 +187,9 @@ impl Connection {
         });
         drop(place);
         if started {
-            lock(&self.fds).iter().copied().for_each(sys::close_on_exec);
+            let fds = lock(&self.fds).clone();
+            let kept_on_exec = fds.into_iter().filter(|&fd| sys::close_on_exec(fd));
+            lock(&self.kept_on_exec).extend(kept_on_exec);
             self.adopt();
             if !was_sent {
                 self.attend(None);
@@ -227,11 +241,12 @@ impl Connection {
     fn advance(&self) -> bool {
         let mut place = lock(&self.mover);
         let Some(mover) = place.as_mut() else { return false };
-        let outcome = mover.advance(self.fd());
+        let outcome = mover.advance(self.fd(), self.kept_bytes.load(Relaxed));
         let kept = mover.take_kept();
         let has_news = !kept.is_empty();
         if has_news {
             let mut all = lock(&self.kept);
+            self.kept_in_all.fetch_add(kept.len() as u64, Relaxed);
             all.extend(kept);
             self.kept_bytes.store(all.len(), Relaxed);
         }
@@ -245,10 +260,13 @@ impl Connection {
             Outcome::Offered => Phase::Returning,
             Outcome::Refused(refusal, unread) => {
                 *place = None;
-                mover::flush(self.fd(), &unread);
-                if self.write_shut.load(Relaxed) {
+                if !mover::flush(self.fd(), &unread) {
+                    // Nothing may come behind what has not gone.
+                    sys::shut_down(self.fd(), libc::SHUT_RDWR);
+                } else if self.write_shut.load(Relaxed) {
                     sys::shut_down(self.fd(), libc::SHUT_WR);
                 }
+                self.restore_flags();
                 self.note_refusal(refusal, &unread);
                 self.stays(reason_of(refusal));
                 Phase::Returning
@@ -257,6 +275,13 @@ impl Connection {
         // ORDERING, SeqCst: publishes the ring, too.
         self.phase.store(next as u8, SeqCst);
         true
+    }
+
+    /// It stays open on `exec` after all, where the program wanted that.
+    fn restore_flags(&self) {
+        let left = lock(&self.fds);
+        let kept_on_exec = std::mem::take(&mut *lock(&self.kept_on_exec));
+        kept_on_exec.into_iter().filter(|fd| left.contains(fd)).for_each(sys::keep_on_exec);
     }
 
     /// The server refused, and these bytes went on the socket after all.
@@ -288,7 +313,12 @@ impl Connection {
 
     /// Back to the kernel, once what was kept has been read.
     pub(crate) fn settle(self: &Arc<Self>) {
-        if self.phase() != Phase::Returning || self.kept_bytes.load(Relaxed) > 0 {
+        if self.phase() != Phase::Returning {
+            return;
+        }
+        if self.kept_bytes.load(Relaxed) > 0 {
+            // The kernel can tell those of it who do not ask for that.
+            self.watchers().iter().for_each(|epoll| epoll.give_back(self));
             return;
         }
         if self.read_shut.load(Relaxed) {
@@ -299,7 +329,9 @@ impl Connection {
             epoll.give_back(self);
         }
         let is_understood = lock(&self.tracker).is_some();
-        if is_understood {
+        if self.is_watched_by_closed_number() {
+            self.give_up(Reason::Watched);
+        } else if is_understood {
             // The program may read no other reply for long: an offer does not last.
             self.proceed();
         } else {
@@ -333,7 +365,11 @@ impl Connection {
         // Keeps a move from ending meanwhile.
         let sleepers = lock(&self.sleepers);
         match (how, self.phase()) {
-            (_, Phase::Socket | Phase::Returning) => return true,
+            (_, Phase::Socket | Phase::Returning) => {
+                // An answer to `SHM.OPEN` would come behind the end, or not at all: it stays.
+                *lock(&self.tracker) = None;
+                return true;
+            }
             (libc::SHUT_RDWR, Phase::Opening) => return true,
             (libc::SHUT_WR, Phase::Opening) => return true,
             // The socket has to carry doorbells as long as one direction is open.
@@ -353,10 +389,12 @@ impl Connection {
                     ring.close_writing(self.fd());
                 }
             }
-            (libc::SHUT_RDWR, _) => {
+            (libc::SHUT_RDWR, phase) => {
                 self.read_shut.store(true, Relaxed);
                 self.end(self.fd());
-                return true;
+                // With the rings the socket was ended. Once more is an error, where the peer has
+                // answered meanwhile.
+                return phase != Phase::Shared;
             }
             // Nonsense, for the kernel to say so.
             _ => return true,

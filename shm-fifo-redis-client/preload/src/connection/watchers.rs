@@ -101,23 +101,23 @@ impl Connection {
         }
     }
 
-    /// It is watched by the number `fd` no more, which is being closed: another is `left`.
+    /// The number `fd` is being closed, by which it may be watched: another is `left`.
     pub(super) fn renumber_watched(self: &Arc<Self>, fd: RawFd, left: RawFd) {
         let is_watched = lock(&self.watchers).iter().any(|watcher| watcher.fd == fd);
-        if !is_watched {
-            return;
-        }
         // The kernel keeps the program's registration, which nobody can change any more.
-        if self.phase() == Phase::Socket {
+        if is_watched && self.phase() == Phase::Socket {
             self.give_up(Reason::Watched);
             return;
         }
         for epoll in self.watchers() {
-            epoll.renumber(self, fd, left);
+            epoll.renumber(self.id, fd, left);
         }
-        for watcher in lock(&self.watchers).iter_mut().filter(|watcher| watcher.fd == fd) {
-            watcher.fd = left;
-        }
+    }
+
+    /// Whether the program has closed a number by which it is watched: nobody can change that any
+    /// more.
+    pub(super) fn is_watched_by_closed_number(&self) -> bool {
+        lock(&self.watchers).iter().any(|watcher| !self.has_number(watcher.fd))
     }
 
     /// Nobody watches it any more.

@@ -1,7 +1,7 @@
 //! The connections that an epoll instance watches, and what is to be told of them.
 
 use super::private::{News, Private};
-use super::{CALL, EDGE, ONE_SHOT};
+use super::{CALL, EDGE, EXCLUSIVE, ONE_SHOT};
 use crate::connection::{Connection, Phase, WRITABLE, interest_of};
 use crate::errno::Errno;
 use crate::sys;
@@ -26,10 +26,12 @@ pub(super) struct State {
     free: Vec<usize>,
     /// From a connection's number and a descriptor's to the member.
     places: BTreeMap<(u64, RawFd), usize>,
+    /// The connections whose sockets the private instance watches, and by which number.
+    sockets: BTreeMap<u64, RawFd>,
     /// The hot ones, in no order.
     hot: Vec<usize>,
     pub(super) on_socket: usize,
-    /// Where the next turn begins, so that the first has no advantage.
+    /// Where the next turn begins.
     turn: usize,
     pub(super) sleeping: u32,
     /// Another instance watches the private one: all are parked while nobody waits.
@@ -40,10 +42,12 @@ pub(super) struct State {
     pub(super) called_with: Vec<u64>,
     /// How many of those may still come with such an event.
     pub(super) called: u32,
-    /// There is, or was, a one-shot registration.
-    has_one_shots: bool,
+    /// How many registrations are one-shot.
+    one_shots: usize,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
+    /// Some of what was reported last were its events.
+    pub(super) kernel_was_last: bool,
     /// How often the program's instance alone was asked since.
     pub(super) unasked: u32,
     swept_ns: u64,
@@ -85,10 +89,43 @@ pub(super) enum Place {
     Cold,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
     arrivals: u64,
-    ended: bool,
+    kept: u64,
+    /// Which directions had ended, as the bits that say so; and whether by the peer's doing.
+    ends: u32,
+    peer_ended: bool,
+    /// Behind how many writes that had too little space there was some.
+    short_writes: u64,
+}
+
+impl Told {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            arrivals: connection.arrivals(),
+            kept: connection.kept_in_all(),
+            ends: connection.end_events(),
+            peer_ended: connection.has_ended(),
+            short_writes: connection.short_writes(),
+        }
+    }
+
+    /// Whether there is nothing new `now`, space aside.
+    fn is_all(&self, now: &Self) -> bool {
+        let parts = |told: &Self| (told.arrivals, told.kept, told.ends, told.peer_ended);
+        parts(self) == parts(now)
+    }
+
+    /// What will have been told of, after what was `before`, by a report that is or is not of
+    /// space.
+    fn after(mut self, before: Option<Self>, has_space: bool) -> Self {
+        if !has_space {
+            self.short_writes =
+                before.map_or(self.short_writes.wrapping_sub(1), |before| before.short_writes);
+        }
+        self
+    }
 }
 
 impl Index<usize> for State {
@@ -123,13 +160,12 @@ impl State {
     }
 
     /// Puts `member` in the place of the one before with the same numbers, if there is one.
-    pub(super) fn put(&mut self, mut member: Member, is_ours: bool) {
+    pub(super) fn put(&mut self, mut member: Member, is_ours: bool) -> usize {
         let key = (member.connection.id, member.fd);
         if let Some(before) = self.places.get(&key).copied() {
-            self.cool(before);
             self.take(before);
         }
-        self.has_one_shots |= member.events & ONE_SHOT != 0;
+        self.one_shots += usize::from(member.is_one_shot());
         member.place = if is_ours { Place::Cold } else { Place::OnSocket };
         self.on_socket += usize::from(!is_ours);
         let index = self.free.pop().unwrap_or_else(|| {
@@ -140,13 +176,18 @@ impl State {
         self.places.insert(key, index);
         if is_ours {
             self.heat(index);
+        } else {
+            // What is the kernel's to tell is no doorbell.
+            self.release_socket(key.0);
         }
+        index
     }
 
     pub(super) fn take(&mut self, index: usize) -> Member {
         self.cool(index);
         let member = self.members[index].take().expect("the place of a member");
         self.on_socket -= usize::from(member.place == Place::OnSocket);
+        self.one_shots -= usize::from(member.is_one_shot());
         self.places.remove(&(member.connection.id, member.fd));
         self.free.push(index);
         member
@@ -171,6 +212,18 @@ impl State {
         self[index].place = Place::Withheld;
     }
 
+    /// A member that is ours to tell of, by another number than `fd`; and its data.
+    pub(super) fn one_of_ours_but(&self, fd: RawFd) -> Option<(RawFd, u64)> {
+        let mut others = self.members.iter().flatten().filter(|member| member.fd != fd);
+        let other = others.find(|member| member.is_watched && member.is_ours())?;
+        Some((other.fd, other.data))
+    }
+
+    /// Whether there is a registration of that connection which only this knows.
+    pub(super) fn withholds(&self, connection: u64) -> bool {
+        self.all_of(connection).iter().any(|&index| self[index].place == Place::Withheld)
+    }
+
     /// The program has closed its instance.
     pub(super) fn dissolve(&mut self) {
         for index in 0..self.members.len() {
@@ -180,6 +233,7 @@ impl State {
             }
         }
         self.private = None;
+        self.sockets.clear();
     }
 
     /// Another instance watches the private one from now on.
@@ -192,8 +246,9 @@ impl State {
 
     /// The program changed what it wants to be told of a member.
     pub(super) fn rearm(&mut self, index: usize, event: epoll_event) {
-        self.has_one_shots |= event.events & ONE_SHOT != 0;
+        self.one_shots -= usize::from(self[index].is_one_shot());
         self[index].rearm(event);
+        self.one_shots += usize::from(self[index].is_one_shot());
     }
 
     // Hot, parked and cold.
@@ -233,6 +288,12 @@ impl State {
     /// Lets it be rung for. Returns whether it is: not where there is something already.
     fn park(&mut self, index: usize) -> bool {
         let Place::Hot(place) = self[index].place else { return true };
+        // An end, which no doorbell tells of once more.
+        let (news, seen) = self[index].look();
+        if news != 0 {
+            return false;
+        }
+        self[index].pass_over(seen);
         let (interest, noticed) = self[index].to_sleep_for();
         let may_sleep = self[index].connection.park(interest, noticed);
         if may_sleep {
@@ -268,13 +329,39 @@ impl State {
 
     // The private instance.
 
-    pub(super) fn watch_socket(&self, connection: &Connection, fd: RawFd) -> Result<(), Errno> {
-        self.private.as_ref().map_or(Ok(()), |private| private.add_socket(fd, connection.id))
+    pub(super) fn watch_socket(&mut self, connection: &Connection) -> Result<(), Errno> {
+        if let Some(private) = &self.private
+            && !self.sockets.contains_key(&connection.id)
+        {
+            let fd = connection.fd();
+            private.add_socket(fd, connection.id)?;
+            self.sockets.insert(connection.id, fd);
+        }
+        Ok(())
     }
 
-    pub(super) fn unwatch_socket(&self, index: usize) {
-        if let Some(private) = &self.private {
-            private.remove_socket(self[index].fd);
+    pub(super) fn unwatch_socket(&mut self, connection: u64) {
+        if let (Some(fd), Some(private)) = (self.sockets.remove(&connection), &self.private) {
+            private.remove_socket(fd);
+        }
+    }
+
+    /// The same, unless a member waits for what comes on it.
+    pub(super) fn release_socket(&mut self, connection: u64) {
+        let is_needed = |&index: &usize| self[index].is_watched && self[index].is_ours();
+        if !self.all_of(connection).iter().any(is_needed) {
+            self.unwatch_socket(connection);
+        }
+    }
+
+    /// The number `fd` of a connection is being closed; another one is `left`.
+    pub(super) fn renumber_socket(&mut self, connection: u64, fd: RawFd, left: RawFd) {
+        if self.sockets.get(&connection) == Some(&fd)
+            && let Some(private) = &self.private
+        {
+            private.remove_socket(fd);
+            private.add_socket(left, connection).ok();
+            self.sockets.insert(connection, left);
         }
     }
 
@@ -304,14 +391,16 @@ impl State {
         if is_news_to_others || connection.phase() == Phase::Returning {
             self.attended.push(Arc::clone(&connection));
         }
-        // The end is reported for ever, and what nobody waits for is not to wake anybody.
-        if connection.has_ended() || !self[index].is_watched {
-            self.unwatch_socket(index);
-        }
         if self[index].is_watched {
             self.heat(index);
         } else {
+            // What nobody waits for is not to wake anybody.
             self.take(index);
+            self.release_socket(connection.id);
+        }
+        // The end is reported for ever.
+        if connection.is_gone() {
+            self.unwatch_socket(connection.id);
         }
     }
 
@@ -323,8 +412,8 @@ impl State {
 
     /// Whether the kernel had the only place of the last report, and rings wait for it.
     pub(super) fn take_rings_turn(&mut self, events: &[epoll_event]) -> bool {
-        let is_theirs = events.len() == 1 && self.kernel_had_events && self.has_news();
-        self.kernel_had_events &= !is_theirs;
+        let is_theirs = events.len() == 1 && self.kernel_was_last && self.has_news();
+        self.kernel_was_last &= !is_theirs;
         is_theirs
     }
 
@@ -342,30 +431,41 @@ impl State {
         let thread = sys::thread();
         let mut found = 0;
         let mut disarmed = Vec::new();
+        let mut closed = Vec::new();
+        // So that the first has no advantage.
+        let mut next = self.turn.wrapping_add(1);
         for step in 0..hot {
             let index = self.hot[(self.turn + step) % hot];
             let Some(event) = events.get_mut(found) else {
                 // No room: the next turn begins with the one left out.
-                self.turn = (self.turn + step) % hot;
+                next = (self.turn + step) % hot;
                 break;
             };
             let connection = &self[index].connection;
             // An answer of the server may have replies behind it.
             if connection.is_being_asked() && connection.attend_quietly()
-                || connection.is_to_be_settled()
+                || self[index].is_to_be_settled()
             {
                 let connection = Arc::clone(connection);
                 self.attended.push(connection);
                 continue;
+            }
+            // The ends of both directions are told at once, as far as they are there.
+            if connection.has_unheard_end() {
+                let connection = Arc::clone(connection);
+                connection.attend_quietly();
+                self.attended.push(connection);
             }
             let member = &mut self[index];
             if member.is_being_read(thread, now_ns) {
                 continue;
             }
             let (news, seen) = member.look();
-            if news == 0 {
-                // What came has been read, without an event: it is none any more.
-                member.told = seen.filter(|_| member.is_quiet()).or(member.told);
+            if news != 0 && member.connection.has_ended() && !member.connection.is_open() {
+                // The kernel knows, and tells of it no more.
+                closed.push(index);
+            } else if news == 0 {
+                member.pass_over(seen);
             } else {
                 member.tell(news, seen);
                 member.active_ns = now_ns;
@@ -378,8 +478,19 @@ impl State {
             }
         }
         disarmed.into_iter().for_each(|index| self.cool(index));
-        self.turn = self.turn.wrapping_add(1);
+        for index in closed {
+            self.take(index);
+        }
+        self.turn = next % hot.max(1);
         found
+    }
+
+    /// Some are not to be told of in here any more, once they are settled.
+    pub(super) fn note_unsettled(&mut self) {
+        let unsettled = self.hot.iter().filter(|&&index| self[index].is_to_be_settled());
+        let unsettled: Vec<_> =
+            unsettled.map(|&index| Arc::clone(&self[index].connection)).collect();
+        self.attended.extend(unsettled);
     }
 
     /// Whether one of the members is ready.
@@ -411,13 +522,13 @@ impl State {
     /// The kernel reported these: it has disarmed what was one-shot. Of several with the
     /// same data nobody knows which: they may be told of once too often.
     pub(super) fn note_one_shots(&mut self, events: &[epoll_event]) {
-        if self.on_socket == 0 || !self.has_one_shots {
+        if self.on_socket == 0 || self.one_shots == 0 {
             return;
         }
         for event in events {
             let is_meant = |member: &&mut Member| {
                 let is_kernels = member.place == Place::OnSocket;
-                is_kernels && member.data == event.u64 && member.events & ONE_SHOT != 0
+                is_kernels && member.data == event.u64 && member.is_one_shot()
             };
             let mut meant = self.members.iter_mut().flatten().filter(is_meant);
             if let (Some(member), None) = (meant.next(), meant.next()) {
@@ -443,6 +554,19 @@ impl Member {
         }
     }
 
+    /// Whether what is to be told of it is ours to tell.
+    pub(super) fn is_ours(&self) -> bool {
+        !matches!(self.place, Place::OnSocket | Place::Withheld)
+    }
+
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.events & EXCLUSIVE != 0
+    }
+
+    fn is_one_shot(&self) -> bool {
+        self.events & ONE_SHOT != 0
+    }
+
     /// The program changed what it wants to be told.
     fn rearm(&mut self, event: epoll_event) {
         self.events = event.events;
@@ -465,12 +589,24 @@ impl Member {
             return (connection.ready_events(self.events), None);
         }
         // Before the look: what comes during it may not be in this report, and is news.
-        let seen = Told { arrivals: connection.arrivals(), ended: connection.reading_has_ended() };
+        let seen = Told::of(connection);
         let ready = connection.ready_events(self.events);
-        let is_news = self.told != Some(seen)
-            || ready & WRITABLE != 0 && connection.wants_space()
-            || connection.phase() == Phase::Returning;
+        let is_news = self.told.is_none_or(|told| {
+            !told.is_all(&seen) || ready & WRITABLE != 0 && told.short_writes != seen.short_writes
+        });
         (if is_news { ready } else { 0 }, Some(seen))
+    }
+
+    /// Whether the kernel can tell of it again, as soon as its connection is settled. What was
+    /// kept is to be told of as long as it is there, or once.
+    pub(super) fn is_to_be_settled(&self) -> bool {
+        if self.connection.phase() != Phase::Returning {
+            return false;
+        }
+        let is_all = |told: Told| told.is_all(&Told::of(&self.connection));
+        let is_told_once = self.events & EDGE != 0 && self.told.is_some_and(is_all);
+        let wants_kept = self.is_armed && interest_of(self.events).readable && !is_told_once;
+        !wants_kept || !self.connection.has_kept()
     }
 
     /// Whether another thread was told of it a moment ago.
@@ -483,15 +619,19 @@ impl Member {
         self.connection.phase() == Phase::Shared && self.connection.ready_events(self.events) == 0
     }
 
+    /// What came has been read, without an event: it is none any more.
+    fn pass_over(&mut self, seen: Option<Told>) {
+        if let Some(seen) = seen.filter(|_| self.is_quiet()) {
+            self.told = Some(seen.after(self.told, false));
+        }
+    }
+
     /// It is being reported.
     fn tell(&mut self, news: u32, seen: Option<Told>) {
-        if seen.is_some() {
-            self.told = seen;
-            if news & WRITABLE != 0 {
-                self.connection.told_of_space();
-            }
+        if let Some(seen) = seen {
+            self.told = Some(seen.after(self.told, news & WRITABLE != 0));
         }
-        if self.events & ONE_SHOT != 0 {
+        if self.is_one_shot() {
             self.is_armed = false;
         }
     }
@@ -502,8 +642,10 @@ impl Member {
         let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else {
             return (interest, None);
         };
-        interest.readable &= !told.ended;
-        interest.writable &= !told.ended && self.connection.wants_space();
+        let has_ended = told.ends != 0;
+        interest.readable &= !has_ended;
+        let wants_space = told.short_writes != self.connection.short_writes();
+        interest.writable &= !has_ended && wants_space;
         (interest, Some(told.arrivals))
     }
 }

@@ -127,10 +127,9 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        for fd in [self.fd, self.kick] {
-            table::clear(fd);
+        for fd in [self.fd, self.kick].into_iter().filter(|&fd| table::unmake_private(fd)) {
+            sys::close(fd);
         }
-        self.close();
     }
 }
 

@@ -3,8 +3,10 @@
 
 use super::copies::kernel_may_copy;
 use super::{aliases, creators, files, poll, read, write};
+use crate::errno::{self, untouched};
+use crate::report::Reason;
 use crate::table::{self, Entry};
-use crate::{errno, real};
+use crate::{habits, real};
 use libc::{
     c_int, c_ulong, c_void, fd_set, iovec, mmsghdr, nfds_t, off_t, pollfd, size_t, sockaddr,
     socklen_t, ssize_t, timeval,
@@ -87,7 +89,14 @@ pub(super) unsafe extern "C" fn pwritev2(
 }
 
 /// The C library reads and writes for these by itself, in threads of its own: a connection
-/// on its socket stays there; a moved one cannot do it.
+/// on its socket stays there, as all do from then on; a moved one cannot do it.
+fn is_for_aio(fd: c_int) -> bool {
+    if table::connection(fd).is_some() {
+        untouched(|| habits::note(Reason::Watched));
+    }
+    kernel_may_copy(fd)
+}
+
 macro_rules! asynchronous {
     ($(fn $name:ident();)+) => {$(
         /// # Safety
@@ -96,7 +105,7 @@ macro_rules! asynchronous {
         unsafe extern "C" fn $name(block: *mut libc::aiocb) -> c_int {
             // SAFETY: null, or the caller's live block.
             let fd = unsafe { block.as_ref() }.map_or(-1, |block| block.aio_fildes);
-            if !kernel_may_copy(fd) {
+            if !is_for_aio(fd) {
                 errno::set(libc::EINVAL);
                 return -1;
             }
@@ -127,7 +136,7 @@ macro_rules! lists {
             for index in 0..usize::try_from(count).unwrap_or(0) {
                 // SAFETY: the caller's own array, whose entries are null or live blocks.
                 let block = unsafe { (*blocks.add(index)).as_ref() };
-                if block.is_some_and(|block| !kernel_may_copy(block.aio_fildes)) {
+                if block.is_some_and(|block| !is_for_aio(block.aio_fildes)) {
                     errno::set(libc::EINVAL);
                     return -1;
                 }

@@ -29,6 +29,9 @@ pub(super) unsafe extern "C" fn epoll_ctl(
         // SAFETY: the caller's own arguments.
         && let Some(result) = unsafe { control_nested(inner, epfd, operation, event) }
     {
+        if result == 0 && operation == libc::EPOLL_CTL_DEL {
+            untouched(|| note(epfd, operation, fd, None));
+        }
         return result;
     }
     let Some(Entry::Connection(connection)) = entry else {
@@ -103,6 +106,10 @@ fn note(epfd: c_int, operation: c_int, fd: c_int, event: Option<epoll_event>) {
         (libc::EPOLL_CTL_ADD, Some(event)) => table::change_watch(fd, |watch| {
             *watch = match (&watch, &epoll) {
                 (Watch::Nobody, Some(epoll)) => Watch::Once(Arc::downgrade(epoll), event),
+                // The other one is gone.
+                (Watch::Once(other, _), Some(epoll)) if other.strong_count() == 0 => {
+                    Watch::Once(Arc::downgrade(epoll), event)
+                }
                 _ => Watch::Unclear,
             };
         }),
@@ -139,24 +146,36 @@ unsafe fn wait(
     let room = usize::try_from(capacity).ok().filter(|&room| room > 0 && !events.is_null());
     let (Some(room), Some(_)) = (room, settings::get()) else { return real() };
     let deadline_ns = timeout.deadline_ns();
-    let heard = match table::watching_epoll(epfd) {
-        None => table::as_stranger(epfd, &mut real),
-        Some(_) => None,
-    };
+    let heard = table::watching_epoll(epfd).is_none().then(|| {
+        table::as_stranger(epfd, || {
+            let count = real();
+            // SAFETY: the kernel has written so many.
+            let told = |count| unsafe { std::slice::from_raw_parts(events, count) };
+            if let (Ok(count @ 1..), Some(epoll)) =
+                (usize::try_from(count), table::watching_epoll(epfd))
+            {
+                untouched(|| epoll.told_outside(told(count)));
+            }
+            count
+        })
+    });
     let epoll = match (table::watching_epoll(epfd), heard) {
         // Nothing is told to strangers but what is the kernel's.
-        (None, Some(count)) => return count,
-        (None, None) => return real(),
+        (None, Some(Some(count))) => return count,
+        (None, _) => return real(),
         (Some(epoll), _) => epoll,
     };
     // SAFETY: the caller's contract; they are only written.
     let events = unsafe { std::slice::from_raw_parts_mut(events, room) };
     if let Some(count) = heard {
-        let Ok(known @ 1..) = usize::try_from(count) else { return count };
-        // It has come to watch a connection meanwhile.
-        let count = untouched(|| epoll.welcome(events, known));
-        if count > 0 {
-            return number(Ok(count));
+        // It has come to watch a connection meanwhile; or before this thread did anything, which
+        // may have been counted, and called, all the same.
+        let known = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        let kept = untouched(|| epoll.welcome(events, known));
+        match count {
+            Some(count) if known == 0 => return count,
+            Some(_) if kept > 0 => return number(Ok(kept)),
+            _ => {}
         }
     }
     number(untouched(|| epoll.wait(events, Timeout::until(deadline_ns), mask)))

@@ -7,9 +7,8 @@ use crate::errno::{self, untouched};
 use crate::report::Reason;
 use crate::settings::{Endpoint, Settings};
 use crate::table::{self, Entry, Watch};
-use crate::{real, report, settings, sys, trial};
+use crate::{habits, real, report, settings, sys, thread, trial};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
-use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -50,6 +49,9 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
     // stdio reads and writes those by itself; children inherit them.
     if fd <= libc::STDERR_FILENO || !sys::is_stream_socket(fd) {
         return;
+    }
+    if let Some(reason) = habits::known() {
+        return report::stayed(reason);
     }
     if !trial::is_passed() {
         return report::stayed(Reason::NotAttached);
@@ -129,20 +131,17 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
             }
             Entry::Connection(connection) => connection.add_fd(copy),
             Entry::Epoll(epoll) => epoll.add_fd(copy),
-            Entry::Inherited => sys::close_on_exec(copy),
+            Entry::Inherited => {
+                sys::close_on_exec(copy);
+            }
         }
         table::fill(copy, entry);
     });
 }
 
-thread_local! {
-    /// This thread has made an epoll instance, and told none of anything since.
-    static MADE_EPOLL: Cell<bool> = const { Cell::new(false) };
-}
-
 /// An epoll instance is told of something.
 pub(super) fn watches_something() {
-    MADE_EPOLL.set(false);
+    thread::own().made_epoll.set(false);
 }
 
 /// Whether this is libuv, about to make the io_uring by which it changes the epoll instance
@@ -150,13 +149,13 @@ pub(super) fn watches_something() {
 /// without, where there is none. Every other io_uring is let be.
 pub(super) fn is_ring_of_event_loop(entries: c_uint) -> bool {
     const LIBUV_ENTRIES: c_uint = 256;
-    entries == LIBUV_ENTRIES && MADE_EPOLL.get() && settings::get().is_some()
+    entries == LIBUV_ENTRIES && thread::own().made_epoll.get() && settings::get().is_some()
 }
 
 /// An epoll instance was made: what it watches, and who waits in it, is known from now on.
 fn created(epfd: RawFd) -> c_int {
     returned(epfd);
-    MADE_EPOLL.set(epfd >= 0);
+    thread::own().made_epoll.set(epfd >= 0);
     if epfd >= 0 && settings::get().is_some() {
         untouched(|| {
             if table::is_own_process() {

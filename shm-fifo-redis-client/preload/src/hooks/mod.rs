@@ -5,6 +5,7 @@
 //! one or two loads; then the next library is called. `epoll_wait` also counts who waits.
 
 mod aliases;
+mod cancel;
 mod control;
 mod copies;
 mod creators;

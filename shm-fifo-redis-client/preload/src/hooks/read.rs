@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::files::returned;
-use super::{control, length};
+use super::{cancel, control, length};
 use crate::connection::{Connection, Manner, Served};
 use crate::errno::{self, Errno, untouched};
 use crate::real;
@@ -27,6 +27,9 @@ fn serve(
         Entry::Inherited => return length(Err(Errno::PIPE)),
         Entry::Epoll(_) => return real(),
     };
+    if connection.is_virtual() {
+        cancel::may_end_here();
+    }
     let manner = manner_of(flags);
     if connection.is_tcp() {
         if flags & libc::MSG_ERRQUEUE != 0 {

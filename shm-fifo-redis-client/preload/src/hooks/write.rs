@@ -1,13 +1,13 @@
 //! Writing, in all its forms.
 #![allow(unsafe_code)]
 
-use super::{control, length, number};
+use super::{cancel, control, length, number};
 use crate::connection::Served;
 use crate::errno::{Errno, untouched};
 use crate::report::Reason;
 use crate::spans::{MAX_SPANS, Spans, span};
 use crate::table::{self, Entry};
-use crate::{real, sys};
+use crate::{habits, real, sys};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 /// Serves a write to the connection behind `entry`; `real` is the call itself, for
@@ -23,6 +23,9 @@ fn serve(
         Entry::Inherited => return length(Err(Errno::PIPE)),
         Entry::Epoll(_) => return real(),
     };
+    if connection.is_virtual() {
+        cancel::may_end_here();
+    }
     if spans.has_null() {
         return length(Err(Errno(libc::EFAULT)));
     }
@@ -124,7 +127,8 @@ pub(super) unsafe extern "C" fn sendto(
 }
 
 /// Whether the message passes a connection on to another process that has moved: nobody but
-/// this process can use it. One on its socket stays there, shared from now on.
+/// this process can use it. One on its socket stays there, shared from now on; and so do all
+/// that may be passed on later.
 ///
 /// # Safety
 /// Null, or a message to send.
@@ -136,7 +140,12 @@ unsafe fn passes_moved(message: *const msghdr) -> bool {
     }
     let stays = |fd| {
         let connection = table::connection(fd);
-        connection.is_none_or(|known| untouched(|| known.give_up(Reason::SharedWithChild)))
+        connection.is_none_or(|known| {
+            untouched(|| {
+                habits::note(Reason::SharedWithChild);
+                known.give_up(Reason::SharedWithChild)
+            })
+        })
     };
     // SAFETY: the caller's contract.
     let passed = unsafe { control::descriptors(message) };

@@ -1,4 +1,4 @@
-//! Many runs, each with a seed of its own; on two threads.
+//! Many runs, each with a seed of its own; on several threads.
 
 use crate::driver;
 use crate::run::{Fault, Plan, Report, Way};
@@ -12,7 +12,8 @@ use std::time::Duration;
 /// What `make test` runs.
 const DEFAULT_STEPS: u64 = 60_000;
 const DEFAULT_RUN_STEPS: u64 = 1000;
-const THREADS: usize = 2;
+/// They wait more than they work.
+const THREADS: usize = 4;
 /// Far beyond what any call takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 

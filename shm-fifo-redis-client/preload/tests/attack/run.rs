@@ -1,7 +1,7 @@
 //! One run of the driver, with a server of its own.
 
 use crate::journal::Journal;
-use crate::server::{Counts, Outcome, Server};
+use crate::server::{self, Counts, Outcome, Server};
 use crate::support;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -79,12 +79,11 @@ impl Plan {
         let server = Server::start(directory.path(), self.seed, shared, self.patience).unwrap();
         let mut command = self.command(program, way, &server);
         command.arg("--journal").arg(&journal_path);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = {
+            let _no_end = server::NO_COPIES.write().unwrap();
+            command.spawn().unwrap()
+        };
         let end = wait(&mut child, &journal, self.patience + GRACE);
         let outcome = server.end();
         let mut errors = String::new();
@@ -164,15 +163,15 @@ enum End {
 fn wait(child: &mut Child, journal: &Journal, patience: Duration) -> End {
     let pid = Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    let (mut calls, mut since) = (u64::MAX, Instant::now());
+    let (mut step, mut since) = (u64::MAX, Instant::now());
     loop {
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
         let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
         if poll(&mut ended, Some(&second)).is_ok_and(|count| count > 0) {
             return End::Status(child.wait().unwrap());
         }
-        if journal.calls() != calls {
-            (calls, since) = (journal.calls(), Instant::now());
+        if journal.steps() != step {
+            (step, since) = (journal.steps(), Instant::now());
         }
         if since.elapsed() > patience {
             let threads = threads(child.id());

@@ -578,6 +578,15 @@ static void odd_flags(void) {
         CHECK(writev(fd, out, 4) == PING_LENGTH);
         read_pong(fd);
         CHECK(read(fd, buffer, 0) == 0);
+        send_ping(fd);
+        wait_readable(fd);
+        struct msghdr message = {.msg_iov = spans, .msg_iovlen = 5};
+        for (int look = 0; look < 2; look++) {
+            memset(buffer, 0, sizeof buffer);
+            CHECK(recvmsg(fd, &message, MSG_PEEK) == PONG_LENGTH && memcmp(buffer, PONG, PONG_LENGTH) == 0);
+        }
+        read_pong(fd);
+        CHECK(recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT) == -1 && errno == EAGAIN);
         volatile int too_few = -1;
         CHECK(readv(fd, spans, too_few) == -1 && errno == EINVAL);
         CHECK(writev(fd, spans, too_few) == -1 && errno == EINVAL);

@@ -79,6 +79,34 @@ static void while_it_allocates(int threads) {
 static void while_a_thread_allocates(void) { while_it_allocates(1); }
 static void while_two_threads_allocate(void) { while_it_allocates(2); }
 
+/* While the program forks, in the C library. A child begins as if no signal had come. */
+static void while_it_forks(void) {
+    asleep_on = moved_connection();
+    talked_to = moved_connection();
+    set_nonblocking(asleep_on, 1);
+    CHECK(pipe(ends) == 0);
+    struct sigaction action = {.sa_handler = look_and_talk};
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    struct itimerval timer = {.it_value.tv_usec = 200, .it_interval.tv_usec = 200};
+    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+    for (int i = 0; i < 500; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            sigset_t blocked;
+            CHECK(sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 && !sigismember(&blocked, SIGTERM));
+            _exit(0);
+        }
+        int status;
+        while (waitpid(child, &status, 0) == -1) CHECK(errno == EINTR);
+        CHECK(status == 0);
+    }
+    timer = (struct itimerval){0};
+    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+    CHECK(runs > 0);
+    set_nonblocking(asleep_on, 0);
+    settle(asleep_on);
+}
+
 /* While the program itself talks, on another connection. */
 static void while_it_talks(void) {
     asleep_on = moved_connection();
@@ -229,6 +257,37 @@ static void interrupted(int flags) {
 static void interrupts_a_read(void) { interrupted(0); }
 static void restarts_a_read(void) { interrupted(SA_RESTART); }
 
+static volatile int has_read;
+
+static void *reads_all(void *connection) {
+    char buffer[64];
+    ssize_t count = recv(*(int *)connection, buffer, sizeof buffer, MSG_WAITALL);
+    has_read = 1;
+    return (void *)count;
+}
+
+/* A read that waits for more than there is ends with what it has. */
+static void ends_a_read_of_all(void) {
+    int fd = moved_connection();
+    struct sigaction action = {.sa_handler = counts, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    for (int round = 0; round < 20; round++) {
+        pthread_t thread;
+        void *count;
+        has_read = 0;
+        CHECK(pthread_create(&thread, NULL, reads_all, &fd) == 0);
+        send_ping(fd);
+        /* Before the reply has come it goes on. */
+        while (!has_read) {
+            CHECK(pthread_kill(thread, SIGUSR1) == 0);
+            sched_yield();
+        }
+        CHECK(pthread_join(thread, &count) == 0 && (ssize_t)count == PONG_LENGTH);
+    }
+    settle(fd);
+    close(fd);
+}
+
 /* ---- a signal when something comes ---- */
 
 static void set_async(int fd, int on) {
@@ -295,9 +354,9 @@ static void signalled_from_the_start(void) {
 }
 
 static const struct test TESTS[] = {
-    TEST(while_a_thread_allocates), TEST(while_two_threads_allocate), TEST(while_it_talks),
+    TEST(while_a_thread_allocates), TEST(while_two_threads_allocate), TEST(while_it_forks), TEST(while_it_talks),
     TEST(what_was_installed_is_told), TEST(reset_after_one_call), TEST(told_of_its_sender), TEST(deferred_or_not),
-    TEST(interrupts_a_read), TEST(restarts_a_read), TEST(signalled_by_fcntl), TEST(signalled_by_ioctl),
+    TEST(interrupts_a_read), TEST(restarts_a_read), TEST(ends_a_read_of_all), TEST(signalled_by_fcntl), TEST(signalled_by_ioctl),
     TEST(signalled_from_the_start),
 };
 

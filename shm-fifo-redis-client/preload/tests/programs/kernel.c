@@ -129,7 +129,7 @@ static volatile int taken;
 static void *worker(void *connections) {
     struct epoll_event event;
     blocked = gettid();
-    CHECK(epoll_wait(strangers_epfd, &event, 1, -1) == 1);
+    CHECK(epoll_wait(strangers_epfd, &event, 1, -1) == 1 && event.events == EPOLLIN);
     int first = __atomic_fetch_add(&taken, 1, __ATOMIC_SEQ_CST) == 0;
     read_pong(event.data.fd);
     if (first) {
@@ -286,6 +286,88 @@ static void a_waiter_is_cancelled(void) {
     }
     close(fd);
     close(epfd);
+}
+
+/* ---- epoll_ctl ---- */
+
+/* The number of the error, or 0. */
+static int control(int epfd, int operation, int fd, unsigned events) {
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    return epoll_ctl(epfd, operation, fd, &event) == 0 ? 0 : errno;
+}
+
+/* An exclusive registration is for good, and asks for bytes and space alone. */
+static void exclusive_for_good(void) {
+    int fd = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(control(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT) == EINVAL);
+    CHECK(control(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE | EPOLLRDHUP) == EINVAL);
+    CHECK(control(epfd, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLEXCLUSIVE) == EINVAL);
+    CHECK(control(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE | EPOLLET) == 0);
+    CHECK(control(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE) == EEXIST);
+    CHECK(control(epfd, EPOLL_CTL_MOD, fd, EPOLLIN) == EINVAL);
+    CHECK(control(epfd, EPOLL_CTL_DEL, fd, 0) == 0);
+    CHECK(control(epfd, EPOLL_CTL_ADD, fd, EPOLLIN) == 0);
+    CHECK(control(epfd, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLEXCLUSIVE) == EINVAL);
+    CHECK(control(epfd, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT) == 0);
+    close(epfd);
+    close(fd);
+}
+
+/* `outer` watches an instance, which comes to watch a connection that has moved. */
+static void is_told_by(int outer, int inner, int fd) {
+    struct epoll_event event;
+    CHECK(control(inner, EPOLL_CTL_ADD, fd, EPOLLIN) == 0);
+    for (int i = 0; i < 20; i++) {
+        CHECK(epoll_wait(outer, &event, 1, 0) == 0);
+        send_ping(fd);
+        CHECK(epoll_wait(outer, &event, 1, -1) == 1 && event.events == EPOLLIN);
+        CHECK(epoll_wait(inner, &event, 1, -1) == 1 && event.data.fd == fd);
+        read_pong(fd);
+    }
+}
+
+/* Told of an instance by a number that is not its first. */
+static void nested_by_another_number(void) {
+    int fd = moved_connection(), inner = epoll_create1(EPOLL_CLOEXEC), copy = dup(inner);
+    is_told_by(epoll_watching(copy, EPOLLIN), inner, fd);
+    close(fd);
+}
+
+/* One that was watched by an instance which is gone. */
+static void nested_no_more(void) {
+    int fd = moved_connection(), inner = epoll_create1(EPOLL_CLOEXEC);
+    close(epoll_watching(inner, EPOLLIN));
+    int outer = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(control(inner, EPOLL_CTL_ADD, fd, EPOLLIN) == 0);
+    CHECK(control(inner, EPOLL_CTL_DEL, fd, 0) == 0);
+    CHECK(control(outer, EPOLL_CTL_ADD, inner, EPOLLIN) == 0);
+    is_told_by(outer, inner, fd);
+    close(fd);
+}
+
+/* That the one direction has ended is news, and then that the other has. */
+static void each_end_is_news(void) {
+    int fd = moved_connection(), epfd = epoll_watching(fd, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    struct epoll_event event;
+    CHECK(shutdown(fd, SHUT_RD) == 0);
+    CHECK(epoll_wait(epfd, &event, 1, -1) == 1 && event.events == (EPOLLIN | EPOLLRDHUP));
+    CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+    CHECK(shutdown(fd, SHUT_WR) == 0);
+    CHECK(epoll_wait(epfd, &event, 1, -1) == 1 && event.events == (EPOLLIN | EPOLLRDHUP | EPOLLHUP));
+    close(epfd);
+    close(fd);
+}
+
+/* Who asks for the end alone is told of that alone. */
+static void an_end_alone(void) {
+    int fd = moved_connection(), epfd = epoll_watching(fd, EPOLLRDHUP);
+    struct epoll_event event;
+    settle(fd);
+    CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+    CHECK(send(fd, "QUIT\r\n", 6, 0) == 6);
+    CHECK(epoll_wait(epfd, &event, 1, -1) == 1 && event.events & EPOLLRDHUP && !(event.events & EPOLLIN));
+    close(epfd);
+    close(fd);
 }
 
 /* ---- sending ---- */
@@ -510,7 +592,8 @@ static const struct test TESTS[] = {
     TEST(asleep_before_it_watched_one_that_moved), TEST(asleep_before_one_that_it_watched_moved),
     TEST(asleep_in_numbers), TEST(an_end_that_nobody_waits_for), TEST(hang_ups_are_always_told), TEST(one_shots_with_the_same_data), TEST(watched_by_a_name_that_is_closed),
     TEST(a_waiter_is_cancelled), TEST(a_thread_for_each_direction), TEST(thrown_away), TEST(messages_in_order),
-    TEST(other_queues), TEST(refused_calls), TEST(reading_is_shut_down), TEST(closed_by_a_signal_handler), TEST(last_words_before_exit),
+    TEST(exclusive_for_good), TEST(nested_by_another_number), TEST(nested_no_more), TEST(each_end_is_news),
+    TEST(an_end_alone), TEST(other_queues), TEST(refused_calls), TEST(reading_is_shut_down), TEST(closed_by_a_signal_handler), TEST(last_words_before_exit),
 };
 
 int main(int argc, char **argv) {

@@ -67,13 +67,15 @@ static void read_pong(int fd) {
     CHECK(memcmp(buffer, PONG, PONG_LENGTH) == 0);
 }
 
-/* Far more commands than a connection moves after. */
-static void settle(int fd) {
-    for (int i = 0; i < 40; i++) {
+static void settle_times(int fd, int times) {
+    for (int i = 0; i < times; i++) {
         send_ping(fd);
         read_pong(fd);
     }
 }
+
+/* Far more commands than a connection moves after. */
+static void settle(int fd) { settle_times(fd, 40); }
 
 static inline int moved_connection(void) {
     int fd = open_connection();

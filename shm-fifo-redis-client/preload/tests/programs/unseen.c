@@ -297,6 +297,18 @@ static void waited_for_unseen(void) {
     close(epfd);
 }
 
+/* It is read in blocking mode, so it moves; what it is waited for by before still sees it. */
+static void read_after_unseen_polls(void) {
+    int fd = open_connection();
+    for (int i = 0; i < 1000; i++) {
+        struct pollfd entry = {.fd = fd, .events = POLLIN};
+        send_ping(fd);
+        CHECK(unseen(SYS_ppoll, (long)&entry, 1, 0, 0, 8, 0) == 1 && entry.revents == POLLIN);
+        read_pong(fd);
+    }
+    close(fd);
+}
+
 /* ---- numbers that have a new owner ---- */
 
 static int made_file(void) { return open("/tmp", O_TMPFILE | O_RDWR, 0600); }
@@ -318,8 +330,8 @@ static int made_by_fcntl(void) { return fcntl(file_to_copy, F_DUPFD, 0); }
 
 static int messages[2];
 
-/* A message in `messages` that brings a name of this descriptor. */
-static void send_descriptor(int fd) {
+/* Sends a message in `messages` that brings a name of this descriptor. */
+static int try_to_send_descriptor(int fd) {
     char byte = 'd', control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec span = {&byte, 1};
     struct msghdr message = {.msg_iov = &span, .msg_iovlen = 1, .msg_control = control,
@@ -327,8 +339,10 @@ static void send_descriptor(int fd) {
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     *header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    CHECK(sendmsg(messages[0], &message, 0) == 1);
+    return (int)sendmsg(messages[0], &message, 0);
 }
+
+static void send_descriptor(int fd) { CHECK(try_to_send_descriptor(fd) == 1); }
 
 static int received_descriptor(int by_recvmmsg) {
     char byte, control[CMSG_SPACE(sizeof(int))];
@@ -378,6 +392,53 @@ static void closed_unseen(void) {
         close(file_to_copy);
     }
     nothing_leaked();
+}
+
+/* The end of what was closed unseen is told to nobody. */
+static void closed_unseen_and_watched(void) {
+    int other = open_connection(), fd = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC);
+    char command[64];
+    sprintf(command, "CLIENT KILL ID %ld", ask_number(fd, "CLIENT ID"));
+    watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP);
+    send_ping(fd);
+    CHECK(event_of(epfd, fd) == EPOLLIN);
+    CHECK(unseen(SYS_close, fd, 0, 0, 0, 0, 0) == 0);
+    ask_number(other, command);
+    struct epoll_event event;
+    CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+    close(epfd);
+    close(other);
+}
+
+static volatile int looks_on, looks;
+
+static void *look_and_look(void *epfd) {
+    struct epoll_event event;
+    while (looks_on) {
+        CHECK(epoll_wait(*(int *)epfd, &event, 1, 0) == 0);
+        looks++;
+    }
+    return NULL;
+}
+
+/* Threads look into an instance that comes to watch a connection. Whether they have seen that or
+ * not, nothing foreign is left in there, to keep others awake. */
+static void looked_at_meanwhile(void) {
+    int fd = moved_connection();
+    for (int round = 0; round < 200; round++) {
+        int epfd = epoll_create1(EPOLL_CLOEXEC);
+        struct epoll_event event;
+        pthread_t thread;
+        looks_on = 1, looks = 0;
+        CHECK(pthread_create(&thread, NULL, look_and_look, &epfd) == 0);
+        while (looks < 10 + round) {}
+        watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN);
+        looks_on = 0;
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(unseen(SYS_epoll_pwait, epfd, (long)&event, 1, 0, 0, 8) == 0);
+        close(epfd);
+    }
+    close(fd);
 }
 
 static void closed_by_syscall(void) {
@@ -589,6 +650,38 @@ static void aio_after_it_moved(void) {
     }
     settle(fd);
     close(fd);
+    /* The next one may be read so: it stays on its socket. */
+    fd = moved_connection();
+    send_ping(fd);
+    CHECK(read_by_aio(fd, buffer, sizeof buffer) == PONG_LENGTH);
+    close(fd);
+}
+
+/* It is given away when it has moved, which only its own process can use: that is refused. Then
+ * none moves any more. */
+static void passed_on(void) {
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, messages) == 0);
+    int early = open_connection();
+    for (int i = 0; i < 2; i++) {
+        int fd = moved_connection();
+        errno = 0;
+        if (i == 0 && is_preloaded()) {
+            CHECK(try_to_send_descriptor(fd) == -1 && errno == EINVAL);
+        } else {
+            send_descriptor(fd);
+            close(fd);
+            fd = made_by_recvmsg();
+        }
+        settle(fd);
+        close(fd);
+    }
+    /* Also one that is there already. */
+    settle(early);
+    send_descriptor(early);
+    close(early);
+    early = made_by_recvmsg();
+    settle(early);
+    close(early);
 }
 
 /* ---- options ---- */
@@ -626,6 +719,44 @@ static void least_bytes(void) {
     CHECK(poll(&entry, 1, -1) == 1 && event_of(epfd, fd) & EPOLLIN);
     CHECK(recv(fd, buffer, sizeof buffer, MSG_WAITALL) == 5 && recv(fd, buffer, sizeof buffer, 0) == 0);
     close(fd);
+}
+
+static volatile pid_t least_reader;
+
+static void *reads_at_least(void *connection) {
+    char buffer[64];
+    least_reader = gettid();
+    return (void *)recv(*(int *)connection, buffer, sizeof buffer, 0);
+}
+
+/* A read that waits, waits for so many. */
+static void reads_no_fewer(void) {
+    int fd = moved_connection(), other = open_connection(), least = 2 * PONG_LENGTH;
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least) == 0);
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        void *count;
+        char buffer[64];
+        least_reader = 0;
+        CHECK(pthread_create(&thread, NULL, reads_at_least, &fd) == 0);
+        while (!least_reader) {}
+        wait_until_in(least_reader, SYS_recvfrom, SYS_recvfrom);
+        send_ping(fd);
+        /* The first reply is there by then. */
+        for (int j = 0; j < 3; j++) {
+            send_ping(other);
+            read_pong(other);
+        }
+        send_ping(fd);
+        CHECK(pthread_join(thread, &count) == 0 && (ssize_t)count == 2 * PONG_LENGTH);
+        send_ping(fd);
+        while (recv(fd, buffer, sizeof buffer, MSG_PEEK | MSG_DONTWAIT) < 0) CHECK(errno == EAGAIN);
+        /* Who wants fewer, or does not wait, gets what there is. */
+        CHECK(recv(fd, buffer, 1, 0) == 1);
+        CHECK(recv(fd, buffer, sizeof buffer, MSG_DONTWAIT) == PONG_LENGTH - 1);
+    }
+    close(fd);
+    close(other);
 }
 
 /* ---- sent is sent ---- */
@@ -734,15 +865,28 @@ static void by_write(int fd) {
     for (int i = 0; i < 3; i++) CHECK(send(fd, PING, PING_LENGTH, MSG_NOSIGNAL) == -1 && errno == EPIPE);
 }
 
+/* Until the clock has ticked: what was known before is no news then. */
+static void wait_for_a_tick(void) {
+    struct timespec before, now;
+    CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &before) == 0);
+    do {
+        CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &now) == 0);
+    } while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+}
+
 /* Says that it waits, and is told when the server is gone. */
 static void the_server_is_gone(void) {
     void (*const look[])(int) = {by_dont_wait, by_peek, by_read, by_poll};
     enum { WAYS = sizeof look / sizeof *look };
-    int fds[WAYS];
+    int fds[WAYS], writes = moved_connection();
     for (int i = 0; i < WAYS; i++) fds[i] = moved_connection();
     puts("waiting");
     fflush(stdout);
     CHECK(getchar() == '\n');
+    wait_for_a_tick();
+    by_write(writes);
+    by_dont_wait(writes);
+    close(writes);
     /* Each connection is looked at in another way first, then in all of them. */
     for (int i = 0; i < WAYS; i++) {
         for (int again = 0; again < 3; again++) look[i](fds[i]);
@@ -756,11 +900,12 @@ static void the_server_is_gone(void) {
 static const struct test TESTS[] = {
     TEST(waited_for_by_a_duplicate), TEST(another_thread_fills_the_ring), TEST(added_before_it_connects),
     TEST(changed_once_it_is_connected), TEST(shared_exclusively), TEST(deleted_and_added_around_each_event),
-    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(closed_unseen),
+    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
+    TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
-    TEST(aio_after_it_moved), TEST(least_bytes), TEST(sent_before_a_sleep), TEST(sent_before_exec),
+    TEST(aio_after_it_moved), TEST(passed_on), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
     TEST(sent_before_exit), TEST(sent_before_sigterm), TEST(sent_before_sigkill), TEST(the_server_is_gone),
 };
 

@@ -28,15 +28,21 @@ uint64_t coming(const struct connection *c) {
     return to_come > taken ? to_come - taken : 0;
 }
 
+/* A step of a move goes out in any call, and the server may push by it, or die of it. */
+static int may_push_yet(const struct connection *c) { return c->may_push && !is_plain; }
+static int may_die_yet(const struct connection *c) { return c->may_die && !is_plain; }
+
+int is_certain(const struct connection *c) { return c->is_synced && !may_push_yet(c) && !may_die_yet(c); }
+
 uint64_t perhaps_unread(const struct connection *c) {
-    if (c->is_synced && !c->is_stuck) return surely_unread(c);
-    uint64_t pushes = c->may_push && !is_plain ? SCRIPT_PUSHES_AT_MOST * SCRIPT_PUSH_LENGTH : 0;
+    if (c->is_synced && !c->is_stuck && !may_push_yet(c)) return surely_unread(c);
+    uint64_t pushes = (c->is_synced ? c->may_push : c->pushes) && !is_plain ? SCRIPT_PUSHES_AT_MOST * SCRIPT_PUSH_LENGTH : 0;
     uint64_t most = coming(c) + pushes;
     return most > surely_unread(c) ? most : surely_unread(c);
 }
 
 int perhaps_ended(const struct connection *c) {
-    return c->server_end != NOT_ENDED || !c->is_synced && (c->may_die && !is_plain || c->ends_by);
+    return c->server_end != NOT_ENDED || may_die_yet(c) || !c->is_synced && c->ends_by;
 }
 
 enum { IN = POLLIN | POLLRDNORM, OUT = POLLOUT | POLLWRNORM };
@@ -172,7 +178,7 @@ void was_read(struct connection *c, const char *data, size_t count, int peeked) 
             of_scripts++;
             if (++cursor.script == SCRIPT_PUSH_LENGTH) cursor.script = 0;
             continue;
-        } else if (data[i] == '>' && cursor.in_value == 0 && c->may_push) {
+        } else if (data[i] == '>' && cursor.in_value == 0 && c->pushes) {
             cursor.perhaps = 1;
             continue;
         }
@@ -196,9 +202,12 @@ void was_read(struct connection *c, const char *data, size_t count, int peeked) 
 /* ---- the server ---- */
 
 /* What was written before a refusal of SHM.START goes to the socket when the program makes its
- * next call: it makes some. */
-static void make_calls(const struct connection *c) {
-    for (int i = 0; i < 8; i++) {
+ * next call: it makes some, until that has come. */
+static void make_calls(const struct connection *c, uint64_t requests) {
+    enum { PATIENCE = 10000 };
+    for (int i = 0; i < PATIENCE; i++) {
+        struct answer answer = control(AT_ONCE | SYNC, c->generator.id, c->written, requests);
+        if (!(answer.flags & IN_VAIN)) return;
         struct pollfd entry = {.fd = c->fds[0], .events = 0};
         poll(&entry, 1, 1);
     }
@@ -206,11 +215,11 @@ static void make_calls(const struct connection *c) {
 
 void sync_with_server(struct connection *c) {
     if (c->is_held) return;
+    uint64_t requests = c->withholds && c->withheld_requests < c->requests ? c->withheld_requests : c->requests;
     if (c->refuses_start && !is_plain && c->is_live && c->style == HOOKED) {
         seen_waiting(c);
-        make_calls(c);
+        make_calls(c, requests);
     }
-    uint64_t requests = c->withholds && c->withheld_requests < c->requests ? c->withheld_requests : c->requests;
     struct answer answer = control(SYNC, c->generator.id, c->written, requests);
     CHECK(!(answer.flags & IN_VAIN),
           "c%d: %llu bytes of %llu requests are written, the server has got %llu bytes and executed %llu (moved %d)",
@@ -226,12 +235,14 @@ void sync_with_server(struct connection *c) {
     c->is_stuck = !!(answer.flags & IS_STUCK);
     c->may_die = !!(answer.flags & MAY_DIE);
     c->may_push = !!(answer.flags & MAY_PUSH);
+    c->pushes = !!(answer.flags & PUSHES);
     c->refuses_start = !!(answer.flags & REFUSES_START);
     if (c->is_full && c->consumed == c->written) {
         c->is_full = 0;
         space_has_come(c);
     }
     if (is_news) bytes_have_come(c);
+    int had_ended = c->server_end == ENDED_SENDING;
     if (answer.flags & IS_CLOSED && c->server_end != CLOSED) {
         c->server_end = CLOSED;
         if (c->consumed < c->written || answer.requests < c->requests)
@@ -239,7 +250,8 @@ void sync_with_server(struct connection *c) {
         c->consumed = c->written;
         c->is_full = 0;
         c->is_stuck = 0;
-        end_has_come(c);
+        /* By TCP nothing is said of it. */
+        if (!c->is_tcp || !had_ended) end_has_come(c);
     } else if (c->ends_by == HALFQUIT && !c->rest.length && !c->is_stuck && c->server_end == NOT_ENDED) {
         c->server_end = ENDED_SENDING;
         end_has_come(c);

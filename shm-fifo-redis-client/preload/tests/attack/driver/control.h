@@ -12,6 +12,7 @@ enum operation {
     RELEASE_REPLY,  /* what WITHHOLD withheld */
     WAIT_FOR_END,   /* until the server has seen the end of it */
     LATER = 0x100,  /* after so many microseconds; the answer comes at once */
+    AT_ONCE = 0x200, /* nothing is waited for; IN_VAIN if it would have to be */
 };
 
 enum {
@@ -19,10 +20,11 @@ enum {
     HAS_MOVED = 2,
     IS_STUCK = 4, /* there are bytes that the server had no room for */
     MAY_DIE = 8,
-    MAY_PUSH = 16,
+    MAY_PUSH = 16, /* with a step of the move that is to come yet */
     REFUSES_START = 32,
     IN_VAIN = 64,
     HAS_FAULT = 128,
+    PUSHES = 256, /* with some step of the move */
 };
 
 struct answer {

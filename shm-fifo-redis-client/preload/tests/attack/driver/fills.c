@@ -110,6 +110,7 @@ void fill_and_drain(struct random *random) {
     sync_with_server(c);
     if (c->server_end != NOT_ENDED || c->is_stuck || c->may_die && !is_plain) return;
     size_t size = 3000 + length_up_to(random, c->is_tcp ? 200000 : 600000);
+    if (c->style == HOOKED) seen_waiting(c);
     say("c%d: the server does not read; %zu bytes are written", (int)c->generator.id, size);
     add_request(c, SET, size, 0);
     set_held(c, 1);

@@ -97,7 +97,8 @@ void open_connection(struct random *random) {
 void duplicate(struct random *random) {
     struct connection *c = any_connection(random);
     struct instance *instance = any_instance(random);
-    if (once_in(random, 4) && instance && instance->names < MAX_NAMES) {
+    if (once_in(random, 4) && instance && instance->names < MAX_NAMES && !is_watched(instance)
+        && (!instance->is_born_unseen || instance->style == UNSEEN)) {
         int fd = instance->fds[0];
         int copy = instance->style == UNSEEN ? raw(SYS_dup, fd) : dup_by(fd, random);
         CHECK(copy >= 0, "dup of %d: errno %d", fd, errno);
@@ -122,8 +123,11 @@ void wait_for_end(struct connection *c) {
 static void lose_name(struct connection *c, int index, unsigned way, struct random *random) {
     int fd = c->fds[index];
     c->fds[index] = c->fds[--c->names];
+    number_is_closed(c, fd);
     say("c%d: %d is closed by %s, %d left", (int)c->generator.id, fd, names_of_closes[way], c->names);
     if (!c->names) {
+        /* Nobody is there to send what a refusal of SHM.START leaves unsent. */
+        if (c->refuses_start && !is_plain) journal->connections[c->generator.id].may_be_lost = 1;
         /* What the program leaves unread breaks a TCP connection. */
         if (c->is_tcp && (!c->is_synced || surely_unread(c)))
             journal->connections[c->generator.id].may_be_lost = 1;
@@ -181,9 +185,15 @@ void shut_down(struct random *random) {
     if (!c || c->server_end != NOT_ENDED || c->rest.length || c->shut_reading || c->shut_writing) return;
     sync_with_server(c);
     if (c->server_end != NOT_ENDED || c->is_stuck || c->ends_by || c->withholds) return;
+    /* It hears of it with the next call. */
+    if (c->refuses_start && !is_plain) return;
     int result = CALL(shutdown(any_name(c, random), how));
     say("c%d: shutdown(%s): %d", (int)c->generator.id,
         how == SHUT_RD ? "RD" : how == SHUT_WR ? "WR" : "RDWR", result);
+    if (result < 0 && errno == ENOTCONN && perhaps_ended(c)) {
+        sync_with_server(c);
+        return;
+    }
     CHECK(result == 0, "shutdown: errno %d", errno);
     if (how != SHUT_WR) c->shut_reading = 1;
     if (how != SHUT_RD) {

@@ -103,7 +103,7 @@ static void end(struct random *random) {
         if (c->is_tcp) journal->connections[c->generator.id].may_be_lost = 1;
         if (c->rest.length || c->ends_by || c->server_end != NOT_ENDED || c->shut_writing || c->shut_reading)
             continue;
-        if (c->may_die && !is_plain) journal->connections[c->generator.id].may_be_lost = 1;
+        if ((c->may_die || c->refuses_start) && !is_plain) journal->connections[c->generator.id].may_be_lost = 1;
         add_request(c, INCR, 0, 0);
         add_request(c, ECHO, length_up_to(random, 200), 0);
         write_rest(c, c->rest.length, random);

@@ -51,7 +51,7 @@ struct connection {
     int withholds;
     uint64_t withheld_bytes, withheld_requests; /* what comes and is executed before */
 
-    int may_die, may_push, refuses_start;
+    int may_die, may_push, pushes, refuses_start;
     enum server_end server_end;
     int shut_reading, shut_writing;
     int receive_timeout_ms;
@@ -72,6 +72,8 @@ uint64_t perhaps_unread(const struct connection *c);
 uint64_t coming(const struct connection *c);
 /* The server may have ended it, or has. */
 int perhaps_ended(const struct connection *c);
+/* Nothing comes, nor does the end, before something is done. */
+int is_certain(const struct connection *c);
 
 struct connection *any_connection(struct random *random);
 int any_name(const struct connection *c, struct random *random);

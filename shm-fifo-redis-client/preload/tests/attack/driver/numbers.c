@@ -185,6 +185,7 @@ void use_number_again(struct random *random) {
     while (c->names > 1) {
         /* The first one goes last. */
         int last = c->fds[--c->names];
+        number_is_closed(c, last);
         close_by(1 + any_way_to_close(random) % 4, last, random);
     }
     close_all(c, way, random);
@@ -196,7 +197,7 @@ void use_number_again(struct random *random) {
         say("%d, which was c%d: %s", all[count].fd, (int)c->generator.id, names_of_things[thing]);
         use(thing, all[count++], random);
     }
-    if (is_ours || way != CLOSED_UNSEEN) wait_for_end(c);
+    wait_for_end(c);
     while (count-- > 0) {
         if (all[count].file) fclose(all[count].file);
         else close_by(1 + any_way_to_close(random) % 5, all[count].fd, random);

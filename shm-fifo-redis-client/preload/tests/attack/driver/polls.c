@@ -18,6 +18,7 @@ struct asked {
 };
 
 static void ask(struct asked *asked, int fd, unsigned events, struct ready ready, const struct connection *c) {
+    say("  asks %d (c%d) for %#x: %#x to %#x", fd, c ? (int)c->generator.id : -1, events, ready.must, ready.may);
     asked->entries[asked->count] = (struct pollfd){fd, events, -1};
     asked->ready[asked->count] = ready;
     asked->connections[asked->count++] = c;

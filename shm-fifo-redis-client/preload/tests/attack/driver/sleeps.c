@@ -57,6 +57,7 @@ static void sleep_in_poll(struct connection *c, struct random *random) {
     int with_object = object && !(readiness_of_object(object).may & POLLIN);
     if (with_object) entries[1] = (struct pollfd){.fd = object->fd, .events = POLLIN};
     say("c%d: asleep in %s", (int)c->generator.id, c->style == HOOKED ? names_of_polls[way] : "its own ppoll");
+    if (c->style == HOOKED) seen_waiting(c);
     int result;
     do {
         result = c->style == HOOKED ? poll_by(way, entries, 1 + with_object, -1)
@@ -101,8 +102,8 @@ void sleep_for_something(struct random *random) {
     if (!c || c->rest.length || c->ends_by || c->shut_writing || c->shut_reading || c->withholds) return;
     read_all(c, random);
     sync_with_server(c);
-    /* It may end by its script at any moment. */
-    if (c->server_end != NOT_ENDED || surely_unread(c) || c->is_stuck || c->may_die && !is_plain) return;
+    /* By its script it may end at any moment, or push something else. */
+    if (c->server_end != NOT_ENDED || surely_unread(c) || c->is_stuck || !is_certain(c)) return;
     say("c%d: %s comes in %u us", (int)c->generator.id, names_of_ends[end], delay_us);
     if (how == 0 && !c->nonblocking && !c->receive_timeout_ms) {
         arrange(c, end, delay_us, random);

@@ -132,7 +132,7 @@ static long read_once(struct connection *c, size_t size, int flags, struct rando
                 by_itself ? "its own recvfrom" : names_of_reads[way], fd, size, flags, result, error,
                 (unsigned long long)least, (unsigned long long)most);
         if (has_timer && error == EINTR && c->receive_timeout_ms) return result;
-    } while (error == EAGAIN && least && c->is_tcp && ++tries < 4000);
+    } while (error == EAGAIN && (least || c->server_end != NOT_ENDED) && c->is_tcp && ++tries < 4000);
     was_used(c);
     if (result > 0) {
         CHECK(result <= (long)size && (uint64_t)result <= most, "read %ld of %zu, and at most %llu are there",
@@ -149,9 +149,11 @@ static long read_once(struct connection *c, size_t size, int flags, struct rando
     if (result == 0) {
         if (!size) return 0;
         CHECK(c->shut_reading || perhaps_ended(c), "end of file, and nobody has ended it");
-        CHECK(!least || c->shut_reading, "end of file, and %llu bytes are there", (unsigned long long)least);
+        CHECK(!least || c->shut_reading || c->is_tcp && perhaps_ended(c), "end of file, and %llu bytes are there", (unsigned long long)least);
         if (!c->is_synced || c->server_end == NOT_ENDED) sync_with_server(c);
-        CHECK(c->shut_reading || c->server_end != NOT_ENDED && !surely_unread(c),
+        /* What is unsent breaks a TCP connection. */
+        int is_broken = c->is_tcp && c->server_end == CLOSED;
+        CHECK(c->shut_reading || is_broken || c->server_end != NOT_ENDED && !surely_unread(c),
               "end of file, and the server has not ended it, or %llu bytes are there",
               (unsigned long long)surely_unread(c));
         return 0;

@@ -23,6 +23,8 @@ enum {
     TOLD_AGAIN_AT_MOST = 3,
     /* Over TCP, what was sent may take a moment. */
     LOOKS_AT_MOST = 4000,
+    /* Not all of it is in one report, but it does not take for ever. */
+    REPORTS_AT_MOST = 100,
 };
 
 #define EACH_WATCH(one) \
@@ -43,11 +45,13 @@ void space_has_come(struct connection *c) {
 }
 
 void end_has_come(struct connection *c) {
-    EACH_WATCH(watch) if (watch->connection == c && watch->end == NO_NEWS) watch->end = NEWS;
+    /* By TCP it need not be told, where bytes were that are there still. */
+    enum edge edge = c->is_tcp && surely_unread(c) ? PERHAPS_NEWS : NEWS;
+    EACH_WATCH(watch) if (watch->connection == c && watch->end == NO_NEWS) watch->end = edge;
 }
 
 void edges_are_over(struct connection *c) {
-    EACH_WATCH(watch) if (watch->connection == c) watch->bytes = NO_NEWS;
+    EACH_WATCH(watch) if (watch->connection == c) watch->bytes = is_certain(c) ? NO_NEWS : PERHAPS_NEWS;
 }
 
 void was_empty(struct connection *c) {
@@ -107,6 +111,8 @@ struct ready readiness_of_instance(const struct instance *instance) {
         struct ready one = report_of(watch);
         if (one.must) all.must |= READABLE;
         if (one.may) all.may |= READABLE;
+        /* A doorbell for somebody else: docs/clients.md. */
+        if (watch->connection && watch->connection->is_endpoint && !is_plain) all.may |= READABLE;
     }
     return all;
 }
@@ -161,6 +167,10 @@ struct instance *new_instance(struct random *random, enum style style) {
 void forget_instance(struct instance *instance) {
     EACH_WATCH(watch) if (watch->in == instance || watch->instance == instance) watch->is_live = 0;
     instance->is_live = 0;
+}
+
+void number_is_closed(const struct connection *c, int fd) {
+    EACH_WATCH(watch) if (watch->connection == c && watch->fd == fd) watch->is_nameless = 1;
 }
 
 void forget_watches_of(const struct connection *c) {
@@ -237,7 +247,7 @@ static struct watch *control_one(struct instance *instance, int operation, struc
         : target.object ? (void *)target.object : (void *)target.instance;
     struct watch *known = watch_of(instance, it, fd);
     struct watch *watch = known ? known : free_watch();
-    if (!watch) return NULL;
+    if (!watch || known && known->is_nameless) return NULL;
     struct epoll_event event = {.events = events, .data.u64 = any(random)};
     int expected = operation == EPOLL_CTL_ADD ? (known ? EEXIST : 0) : known ? 0 : ENOENT;
     if (operation == EPOLL_CTL_MOD && known && (known->events & EPOLLEXCLUSIVE || events & EPOLLEXCLUSIVE))
@@ -263,20 +273,21 @@ static struct watch *control_one(struct instance *instance, int operation, struc
     return watch;
 }
 
-static int watches_itself(const struct instance *outer, const struct instance *inner) {
-    if (outer == inner) return 1;
-    EACH_WATCH(watch) if (watch->in == inner && watch->instance && watches_itself(outer, watch->instance))
-        return 1;
+int is_watched(const struct instance *inner) {
+    EACH_WATCH(watch) if (watch->instance == inner) return 1;
     return 0;
 }
 
-static int depth_of(const struct instance *instance) {
-    int depth = 0;
-    EACH_WATCH(watch) if (watch->in == instance && watch->instance) {
-        int inner = 1 + depth_of(watch->instance);
-        if (inner > depth) depth = inner;
+/* What docs/architecture.md says of nested instances: one watches the other, which was seen
+ * when it was made, and has one number. */
+static int may_be_nested(const struct instance *outer, const struct instance *inner) {
+    if (outer == inner || inner->style != outer->style || outer->is_born_unseen || is_watched(outer)) return 0;
+    if (inner->names > 1) return 0;
+    EACH_WATCH(watch) {
+        if (watch->in == inner && watch->instance) return 0;
+        if (watch->instance == inner && watch->in != outer) return 0;
     }
-    return depth;
+    return 1;
 }
 
 void control_watches(struct instance *instance, struct random *random) {
@@ -289,15 +300,11 @@ void control_watches(struct instance *instance, struct random *random) {
     if (kind == 0 && object) {
         target.object = object;
         fd = object->fd;
-    } else if (kind == 1 && inner && inner->style == instance->style && !watches_itself(instance, inner)
-               && depth_of(inner) == 0) {
+    } else if (kind == 1 && inner && may_be_nested(instance, inner)) {
         target.instance = inner;
         fd = any_number_of(inner, random);
         events = EPOLLIN;
     } else if (c && (c->style == HOOKED) == (instance->style == HOOKED)) {
-        target.connection = c;
-        fd = any_name(c, random);
-    } else if (c && c->style == UNSEEN && instance->is_born_unseen) {
         target.connection = c;
         fd = any_name(c, random);
     } else {
@@ -335,9 +342,9 @@ static int wait_in(struct instance *instance, struct epoll_event *events, int ca
 }
 
 static void evidence_of(const struct instance *instance) {
-    if (instance->style == UNSEEN || instance->is_born_unseen) return;
+    if (instance->style == UNSEEN) return;
     EACH_WATCH(watch) if (watch->in == instance) {
-        if (watch->connection && watch->connection->style == HOOKED) seen_waiting(watch->connection);
+        if (watch->connection) seen_waiting(watch->connection);
         if (watch->instance) evidence_of(watch->instance);
     }
 }
@@ -360,19 +367,22 @@ static void was_reported(struct instance *instance, const struct epoll_event *ev
           "%s%d: %#x is reported, and only %#x may be", what, index, event->events, report.may);
     int is_news = report.must || watch->bytes == PERHAPS_NEWS || watch->space == PERHAPS_NEWS
         || watch->end == PERHAPS_NEWS;
-    if (watch->events & EPOLLET && !is_news && (!watch->connection || watch->connection->is_synced))
+    if (watch->events & EPOLLET && !is_news && (!watch->connection || is_certain(watch->connection)))
         CHECK(++watch->told_again <= TOLD_AGAIN_AT_MOST, "%s%d: an edge is told again and again", what, index);
     if (watch->events & EPOLLONESHOT) {
-        CHECK(!(report.must & ~event->events), "%s%d: %#x is not in its only report, %#x", what, index,
+        /* By TCP, some of it may still be on its way. */
+        int is_tcp = watch->connection && watch->connection->is_tcp;
+        CHECK(is_tcp || !(report.must & ~event->events), "%s%d: %#x is not in its only report, %#x", what, index,
               report.must & ~event->events, event->events);
         watch->is_armed = 0;
     }
     /* It may have come since, where we do not know what comes. */
-    int is_certain = !watch->connection || watch->connection->is_synced;
-    enum edge next = is_certain ? NO_NEWS : PERHAPS_NEWS;
+    enum edge next = !watch->connection || is_certain(watch->connection) ? NO_NEWS : PERHAPS_NEWS;
     if (event->events & READABLE) watch->bytes = next;
     if (event->events & WRITABLE) watch->space = next;
     if (event->events & ENDED) watch->end = next;
+    /* It may be known here later than there. */
+    if (event->events & EPOLLHUP & ~report.must) watch->end = PERHAPS_NEWS;
 }
 
 void look(struct instance *instance, struct random *random) {
@@ -387,7 +397,7 @@ void look(struct instance *instance, struct random *random) {
         outstanding += report.must != 0;
         may += report.may != 0;
     }
-    int calls = 0, most = 4 + 2 * may;
+    int calls = 0;
     int timeout_ms = outstanding && !is_tcp ? (int)below(random, 3) - 1 : 0;
     say("look in instance %d: %d must be reported, %d may; room for %d", (int)(instance - instances),
         outstanding, may, capacity);
@@ -404,14 +414,16 @@ void look(struct instance *instance, struct random *random) {
             was_reported(instance, &events[i]);
             if (!watch) continue;
             unsigned *left = &missing[watch - watches];
-            if (*left && !(*left &= ~events[i].events)) outstanding--;
+            unsigned more = watch->is_armed ? *left & ~events[i].events : 0;
+            if (*left && !more) outstanding--;
+            *left = more;
         }
         if (!outstanding) return;
         if (!count) {
             struct { long s, ns; } moment = {0, 50000};
             raw(SYS_nanosleep, &moment, NULL);
         }
-    } while (++calls < (is_tcp ? LOOKS_AT_MOST : most));
+    } while (++calls < (is_tcp ? LOOKS_AT_MOST : REPORTS_AT_MOST));
     EACH_WATCH(watch) if (watch->in == instance && missing[watch - watches])
         fail("instance %d: %#x of fd %d (of %#x) is not reported (%d calls)", (int)(instance - instances),
              missing[watch - watches], watch->fd, watch->events, calls + 1);

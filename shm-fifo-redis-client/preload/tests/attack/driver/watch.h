@@ -24,6 +24,7 @@ struct watch {
     unsigned events;
     uint64_t data;
     int is_armed, told_again;
+    int is_nameless; /* the program has closed the number: docs/clients.md says what differs then */
     enum edge bytes, space, end;
 };
 
@@ -58,10 +59,13 @@ struct watch *watch_for(struct instance *instance, struct connection *c, int fd,
 void look(struct instance *instance, struct random *random);
 /* Sleeps until something of this watch is reported; nothing else is to be. */
 void sleep_in(struct instance *instance, struct watch *watch, unsigned events, struct random *random);
+/* Whether another instance watches it. */
+int is_watched(const struct instance *instance);
 /* Whether a member other than this one may be reported. */
 int may_report_others(const struct instance *instance, const struct watch *watch);
 
 /* Numbers that the program closes. */
+void number_is_closed(const struct connection *c, int fd);
 void forget_watches_of(const struct connection *c);
 void forget_watches_of_object(const struct object *object);
 void forget_instance(struct instance *instance);

@@ -378,6 +378,7 @@ impl Connection {
     pub(super) fn close(&mut self) {
         self.outbox = Outbox::default();
         if let Some(transport) = self.transport.take() {
+            let _no_copies = super::NO_COPIES.read();
             transport.close();
         }
     }

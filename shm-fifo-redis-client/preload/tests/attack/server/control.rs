@@ -48,6 +48,8 @@ const RELEASE_REPLY: u64 = 7;
 const WAIT_FOR_END: u64 = 8;
 /// It is done after `b` microseconds; the answer comes at once.
 const LATER: u64 = 0x100;
+/// Nothing is waited for.
+const AT_ONCE: u64 = 0x200;
 
 // What an answer says.
 const IS_CLOSED: u64 = 1;
@@ -58,6 +60,7 @@ const MAY_PUSH: u64 = 16;
 const REFUSES_START: u64 = 32;
 const IN_VAIN: u64 = 64;
 const HAS_FAULT: u64 = 128;
+const PUSHES: u64 = 256;
 
 impl Control {
     pub(super) fn new(listener: UnixListener, patience: Duration) -> Self {
@@ -97,7 +100,9 @@ impl Control {
             let stream = &mut self.streams[index];
             if stream.waiting.is_none() {
                 let Some(frame) = stream.receive() else { continue };
-                stream.waiting = Some((now + self.patience, frame));
+                let patience =
+                    if frame.operation & AT_ONCE == 0 { self.patience } else { Duration::ZERO };
+                stream.waiting = Some((now + patience, frame));
                 if frame.operation & LATER != 0 {
                     let time = now + Duration::from_micros(frame.b);
                     let operation = frame.operation & !LATER;
@@ -110,7 +115,7 @@ impl Control {
             let Some((deadline, frame)) = stream.waiting else { continue };
             let connection = connections.iter().find(|connection| connection.id == Some(frame.id));
             let is_done = is_done(frame, connection);
-            if is_done || now > deadline || !faults.is_empty() {
+            if is_done || now >= deadline || !faults.is_empty() {
                 stream.waiting = None;
                 stream.answer(connection, !is_done, !faults.is_empty());
                 is_busy = true;
@@ -124,7 +129,7 @@ impl Control {
 fn act(frame: Frame, connections: &mut [Connection], faults: &mut Vec<String>) {
     let mut of_it = connections.iter_mut().filter(|connection| connection.id == Some(frame.id));
     let Some(connection) = of_it.next() else { return };
-    match frame.operation {
+    match frame.operation & !AT_ONCE {
         HOLD => connection.is_held = true,
         RELEASE => connection.is_held = false,
         PUSH => connection.push(frame.a),
@@ -137,7 +142,7 @@ fn act(frame: Frame, connections: &mut [Connection], faults: &mut Vec<String>) {
 
 /// Whether what the frame asks for has come true.
 fn is_done(frame: Frame, connection: Option<&Connection>) -> bool {
-    match (frame.operation, connection) {
+    match (frame.operation & !AT_ONCE, connection) {
         (WAIT_FOR_END, None) => true,
         (WAIT_FOR_END, Some(connection)) => !connection.is_open(),
         (SYNC, None) => false,
@@ -190,7 +195,8 @@ impl Stream {
                     (counts.moved, HAS_MOVED),
                     (connection.is_stuck(), IS_STUCK),
                     (dies, MAY_DIE),
-                    (pushes, MAY_PUSH),
+                    (pushes, PUSHES),
+                    (pushes && !counts.moved, MAY_PUSH),
                     (refuses, REFUSES_START),
                 ];
                 flags |= all.iter().filter(|(is, _)| *is).map(|&(_, flag)| flag).sum::<u64>();

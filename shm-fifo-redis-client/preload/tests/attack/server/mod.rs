@@ -20,8 +20,8 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ use std::time::{Duration, Instant};
 const AFTERLIFE: Duration = Duration::from_secs(20);
 /// How often it looks whether the driver has ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A process that is being made has copies of all descriptors for a moment: who ends a connection
+/// meanwhile has not ended it yet.
+pub(crate) static NO_COPIES: RwLock<()> = RwLock::new(());
 
 /// A running server.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ pub struct EventDoorbells {
 
 /// What a [`Channel`](crate::Channel) sleeps on.
 #[derive(Debug)]
-pub(crate) enum Bell {
+pub(crate) enum Notifier {
     Socket {
         socket: OwnedFd,
         /// The value of `SO_RCVTIMEO` on it.
@@ -50,7 +50,7 @@ pub(crate) enum Bell {
     Events(EventDoorbells),
 }
 
-impl Bell {
+impl Notifier {
     pub(crate) fn socket(socket: OwnedFd) -> Self {
         Self::Socket { socket, timeout: None }
     }
@@ -131,7 +131,7 @@ impl EventDoorbells {
         ])
     }
 
-    /// As [`Bell::wait`].
+    /// As [`Notifier::wait`].
     fn wait(&self, timeout: Option<Duration>) -> Heard {
         let fds = [self.own.as_raw_fd(), self.life.as_raw_fd()];
         match sys::poll_readable(fds, timeout) {
@@ -148,7 +148,7 @@ impl EventDoorbells {
     }
 }
 
-/// As [`Bell::wait`] on a socket whose `recv` does not wait.
+/// As [`Notifier::wait`] on a socket whose `recv` does not wait.
 #[cold]
 fn wait_on_nonblocking(socket: RawFd, timeout: Option<Duration>) -> Heard {
     match sys::poll_readable([socket], timeout) {

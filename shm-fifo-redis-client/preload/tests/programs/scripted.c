@@ -1,0 +1,278 @@
+/* Talks to a server that says what a script says (scripted.rs), while a connection moves. */
+#include "talk.h"
+
+#include <setjmp.h>
+#include <sys/syscall.h>
+
+static const char PUSH[] = ">2\r\n$10\r\ninvalidate\r\n*1\r\n$7\r\ntra\0ked\r\n";
+enum { PUSH_LENGTH = sizeof PUSH - 1 };
+
+/* How often something is done. */
+static int times(void) { return atoi(getenv("TIMES")); }
+
+/* Reads all of it, waiting in one way or another. */
+static void read_all(int fd, char *buffer, int length, int way) {
+    int have = 0;
+    while (have < length) {
+        if (way == 1) {
+            struct pollfd entry = {.fd = fd, .events = POLLIN};
+            CHECK(poll(&entry, 1, -1) == 1);
+        }
+        ssize_t count = recv(fd, buffer + have, length - have, way == 2 ? MSG_WAITALL : 0);
+        CHECK(count > 0 && (way != 2 || count == length));
+        have += count;
+    }
+}
+
+/* Reads up to a reply. Returns how many pushes came before. */
+static int read_reply(int fd, int way) {
+    char buffer[PUSH_LENGTH];
+    for (int pushes = 0;; pushes++) {
+        read_all(fd, buffer, 1, way);
+        const char *expected = buffer[0] == '+' ? PONG : PUSH;
+        int length = buffer[0] == '+' ? PONG_LENGTH : PUSH_LENGTH;
+        read_all(fd, buffer + 1, length - 1, way);
+        CHECK(memcmp(buffer, expected, length) == 0);
+        if (expected == PONG) return pushes;
+    }
+}
+
+/* Nothing is lost or cut, however the server's answers come. */
+static void pushes(void) {
+    for (int round = 0; round < times(); round++) {
+        for (int way = 0; way < 3; way++) {
+            int fd = open_connection(), pushes = 0;
+            for (int i = 0; i < 24; i++) {
+                send_ping(fd);
+                pushes += read_reply(fd, way);
+            }
+            CHECK(pushes == atoi(getenv("PUSHES")));
+            close(fd);
+        }
+    }
+}
+
+/* It ends. */
+static void ended(void) {
+    for (int round = 0; round < times(); round++) {
+        int fd = open_connection();
+        char byte;
+        settle_times(fd, 17);
+        /* It may have ended by now. */
+        send(fd, PING, PING_LENGTH, MSG_NOSIGNAL);
+        /* What came may be seen before. */
+        ssize_t count;
+        while ((count = recv(fd, &byte, 1, 0)) > 0) {}
+        CHECK(count == 0 && recv(fd, &byte, 1, MSG_DONTWAIT) == 0);
+        /* By TCP one write may go out after the end. */
+        send(fd, PING, PING_LENGTH, MSG_NOSIGNAL);
+        CHECK(send(fd, PING, PING_LENGTH, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+        close(fd);
+    }
+}
+
+static int lowest_number(void) {
+    int fd = dup(0);
+    close(fd);
+    return fd;
+}
+
+/* While it is about to move, the program's numbers are what they would be otherwise, and it
+ * may close all that it does not know. */
+static void numbers(void) {
+    int fd = open_connection();
+    char push[PUSH_LENGTH];
+    settle_times(fd, 16);
+    CHECK(lowest_number() == fd + 1);
+    for (int other = fd + 1; other < 1024; other++) close(other);
+    send_ping(fd);
+    read_all(fd, push, PUSH_LENGTH, 0);
+    CHECK(lowest_number() == fd + 1);
+    for (int other = fd + 1; other < 1024; other++) close(other);
+    closefrom(fd + 1);
+    send_ping(fd);
+    read_pong(fd);
+    read_pong(fd);
+    settle(fd);
+    CHECK(lowest_number() == fd + 1);
+    close(fd);
+}
+
+/* A number is closed on exec, or it is not, as the program wants it. */
+static void flags(void) {
+    int fd = open_connection(), copy;
+    CHECK(fcntl(fd, F_SETFD, 0) == 0 && (copy = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0);
+    settle(fd);
+    CHECK(fcntl(fd, F_GETFD) == 0 && fcntl(copy, F_GETFD) == FD_CLOEXEC);
+    close(fd);
+    close(copy);
+}
+
+enum { MANY = 100000 };
+
+/* Sends what there is room for, from that byte on. Returns how many bytes have gone. */
+static int fill(int fd, int sent) {
+    static char pings[MANY * PING_LENGTH];
+    for (int i = 0; i < MANY; i++) memcpy(pings + i * PING_LENGTH, PING, PING_LENGTH);
+    while (sent < (int)sizeof pings) {
+        ssize_t count = send(fd, pings + sent, sizeof pings - sent, MSG_NOSIGNAL);
+        if (count < 0) {
+            CHECK(errno == EAGAIN);
+            break;
+        }
+        sent += count;
+    }
+    return sent;
+}
+
+/* As much as goes is sent while it is about to move, which is refused then. */
+static void much(void) {
+    int fd = open_connection(), other = open_connection(), received = 0;
+    settle_times(fd, 17);
+    set_nonblocking(fd, 1);
+    int sent = fill(fd, 0);
+    CHECK(sent > 0 && sent < MANY * PING_LENGTH);
+    send_ping(other);
+    read_pong(other);
+    /* It is refused by now, and the server reads nothing: that keeps nobody. */
+    char buffer[4096];
+    CHECK(recv(fd, buffer, 1, 0) == -1 && errno == EAGAIN);
+    sent = fill(fd, sent);
+    send_ping(other);
+    read_pong(other);
+    while (received < MANY * PONG_LENGTH) {
+        struct pollfd entry = {.fd = fd, .events = POLLIN | (sent < MANY * PING_LENGTH ? POLLOUT : 0)};
+        CHECK(poll(&entry, 1, -1) == 1);
+        if (entry.revents & POLLOUT) sent = fill(fd, sent);
+        ssize_t count = recv(fd, buffer, sizeof buffer, 0);
+        for (ssize_t i = 0; i < count; i++) CHECK(buffer[i] == PONG[received++ % PONG_LENGTH]);
+        CHECK(count > 0 || (count == -1 && errno == EAGAIN));
+    }
+    close(fd);
+    close(other);
+}
+
+/* Has the server do something else than to answer pings. */
+static void end(int fd) {
+    static const char END[] = "*1\r\n$3\r\nEND\r\n";
+    CHECK(send(fd, END, sizeof END - 1, MSG_NOSIGNAL) == sizeof END - 1);
+}
+
+/* Doorbells that are for nobody do not make a wait longer. */
+static void rung(void) {
+    int fd = open_connection();
+    char byte;
+    settle(fd);
+    end(fd);
+    struct timeval time = {.tv_usec = 200000};
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0);
+    CHECK(recv(fd, &byte, 1, 0) == -1 && errno == EAGAIN);
+    CHECK(recv(fd, &byte, 1, MSG_WAITALL) == -1 && errno == EAGAIN);
+    close(fd);
+}
+
+/* ---- waits that are left ---- */
+
+static sigjmp_buf out;
+static void leaps(int signal) { siglongjmp(out, signal); }
+
+static void by_a_leap(int fd) {
+    struct sigaction action = {.sa_handler = leaps};
+    struct itimerval timer = {.it_value.tv_usec = 20000};
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    if (sigsetjmp(out, 1) == 0) {
+        char byte;
+        CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+        CHECK(recv(fd, &byte, 1, 0) == 1);
+    }
+}
+
+static volatile pid_t waits;
+
+static void *waits_for_ever(void *connection) {
+    char byte;
+    waits = gettid();
+    CHECK(recv(*(int *)connection, &byte, 1, 0) == 1);
+    return NULL;
+}
+
+static void cancel(pthread_t thread) {
+    void *result;
+    CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+}
+
+static void by_a_cancelled_thread(int fd) {
+    pthread_t thread;
+    waits = 0;
+    CHECK(pthread_create(&thread, NULL, waits_for_ever, &fd) == 0);
+    while (!waits) {}
+    wait_until_in(waits, SYS_recvfrom, SYS_recvfrom);
+    cancel(thread);
+}
+
+static void *leaps_and_ends(void *connection) {
+    by_a_leap(*(int *)connection);
+    return NULL;
+}
+
+static void by_a_thread_that_leaps(int fd) {
+    sigset_t alarms;
+    pthread_t thread;
+    sigemptyset(&alarms);
+    sigaddset(&alarms, SIGALRM);
+    CHECK(pthread_create(&thread, NULL, leaps_and_ends, &fd) == 0);
+    CHECK(pthread_sigmask(SIG_BLOCK, &alarms, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(pthread_sigmask(SIG_UNBLOCK, &alarms, NULL) == 0);
+}
+
+/* Somebody left a wait that did not end. Others go on, and hear of the server's end. */
+static void left(void) {
+    void (*const leave[])(int) = {by_a_leap, by_a_cancelled_thread, by_a_thread_that_leaps};
+    for (int way = 0; way < times(); way++) {
+        int fd = open_connection();
+        settle(fd);
+        for (int i = 0; i < 3; i++) {
+            leave[way](fd);
+            settle(fd);
+        }
+        leave[way](fd);
+        char byte;
+        ssize_t count;
+        end(fd);
+        while ((count = recv(fd, &byte, 1, MSG_DONTWAIT)) == -1) CHECK(errno == EAGAIN);
+        CHECK(count == 0);
+        close(fd);
+    }
+}
+
+static volatile int talks;
+
+static void *talks_for_ever(void *connection) {
+    for (;;) {
+        send_ping(*(int *)connection);
+        read_pong(*(int *)connection);
+        talks++;
+    }
+    return NULL;
+}
+
+/* A thread that finds something to do whenever it asks is cancelled when it asks. */
+static void cancelled(void) {
+    int fd = open_connection();
+    settle(fd);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, talks_for_ever, &fd) == 0);
+    while (talks < 100) {}
+    cancel(thread);
+    close(fd);
+}
+
+static const struct test TESTS[] = {
+    TEST(pushes), TEST(ended), TEST(numbers), TEST(flags), TEST(much),
+    TEST(rung), TEST(left), TEST(cancelled),
+};
+
+int main(int argc, char **argv) {
+    return run_test(argc, argv, TESTS, sizeof TESTS / sizeof *TESTS);
+}
