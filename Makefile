@@ -35,9 +35,13 @@ module:
 
 .PHONY: attack attack-short install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
+# Where the C library goes: Debian has a directory for each kind of machine.
+LIBDIR ?= $(PREFIX)/lib
+# Where what is installed was built.
+BUILT ?= $(TARGET_DIR)/release
 CAPI := shm-fifo-redis-client/capi
 # A program is linked by the first name, and runs with the second one: .so.0.
-CAPI_LIBRARY = $(PREFIX)/lib/libshm_fifo_redis.so
+CAPI_LIBRARY = $(LIBDIR)/libshm_fifo_redis.so
 CAPI_ABI = $(shell sed -n 's/^const ABI: u32 = \(.*\);/\1/p' $(CAPI)/build.rs)
 # Man pages and completions, as redis-shm writes them itself.
 MANUAL := $(TARGET_DIR)/manual
@@ -51,21 +55,21 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 INSTALL ?= install
 ## install: install the module, redis-shm, its man pages, libraries, headers (PREFIX, DESTDIR)
 install:
-	@[ -e $(MODULE) ] && [ -e $(TARGET_DIR)/release/libshm_fifo_redis.so ] || \
-		{ echo "make install: nothing is built in $(TARGET_DIR); run make build first" >&2; exit 1; }
-	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(MODULE)
-	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET_DIR)/release/redis-shm
-	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis_preload.so
-	$(INSTALL) -sDm755 $(TARGET_DIR)/release/libshm_fifo_redis.so $(DESTDIR)$(CAPI_LIBRARY).$(VERSION)
+	@[ -e $(BUILT)/$(notdir $(MODULE)) ] && [ -e $(BUILT)/libshm_fifo_redis.so ] || \
+		{ echo "make install: nothing is built in $(BUILT); run make build first" >&2; exit 1; }
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib/redis/modules $(BUILT)/$(notdir $(MODULE))
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/redis-shm
+	$(INSTALL) -sDm755 -t $(DESTDIR)$(PREFIX)/lib $(BUILT)/libshm_fifo_redis_preload.so
+	$(INSTALL) -sDm755 $(BUILT)/libshm_fifo_redis.so $(DESTDIR)$(CAPI_LIBRARY).$(VERSION)
 	ln -sf $(notdir $(CAPI_LIBRARY)).$(VERSION) $(DESTDIR)$(CAPI_LIBRARY).$(CAPI_ABI)
 	ln -sf $(notdir $(CAPI_LIBRARY)).$(CAPI_ABI) $(DESTDIR)$(CAPI_LIBRARY)
-	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/lib $(TARGET_DIR)/release/libshm_fifo_redis.a
+	$(INSTALL) -Dm644 -t $(DESTDIR)$(LIBDIR) $(BUILT)/libshm_fifo_redis.a
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/include $(CAPI)/include/*.h
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(CAPI)/shm_fifo_redis.pc.in \
-		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/shm_fifo_redis.pc
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|' \
+		$(CAPI)/shm_fifo_redis.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/shm_fifo_redis.pc
 	rm -rf $(MANUAL)
-	$(TARGET_DIR)/release/redis-shm generate $(MANUAL)
+	$(BUILT)/redis-shm generate $(MANUAL)
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
 	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.bash $(DESTDIR)$(BASH_COMPLETION)
 	$(INSTALL) -Dm644 $(MANUAL)/_redis-shm $(DESTDIR)$(ZSH_COMPLETION)
@@ -74,11 +78,48 @@ install:
 ## uninstall: remove what install put there (the same PREFIX, DESTDIR)
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/, bin/redis-shm lib/redis/modules/$(notdir $(MODULE)) \
-		lib/libshm_fifo_redis.a lib/libshm_fifo_redis_preload.so \
-		lib/pkgconfig/shm_fifo_redis.pc $(addprefix include/, $(notdir $(wildcard $(CAPI)/include/*.h)))) \
+		lib/libshm_fifo_redis_preload.so \
+		$(addprefix include/, $(notdir $(wildcard $(CAPI)/include/*.h)))) \
+		$(addprefix $(DESTDIR)$(LIBDIR)/, libshm_fifo_redis.a pkgconfig/shm_fifo_redis.pc) \
 		$(DESTDIR)$(CAPI_LIBRARY) $(addprefix $(DESTDIR)$(CAPI_LIBRARY)., $(CAPI_ABI) $(VERSION)) \
 		$(DESTDIR)$(PREFIX)/share/man/man1/redis-shm.1 $(DESTDIR)$(PREFIX)/share/man/man1/redis-shm-*.1 \
 		$(addprefix $(DESTDIR), $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
+
+PACKAGING := shm-fifo-redis-server/packaging
+SHIPPED := $(TARGET_DIR)/shipped
+.PHONY: shipped deb dist test-package
+
+# What packages are made of: the same bytes everywhere, for systems of 2018 and newer.
+shipped:
+	@SHM_FIFO_SHIPPED=$(SHIPPED) .ci/setup package
+	CARGO=$(CARGO) $(PACKAGING)/build $(SHIPPED)
+
+## deb: Debian packages of module, tools and C library, in target/deb
+deb: shipped
+	$(PACKAGING)/deb $(SHIPPED) $(TARGET_DIR)/deb
+
+## dist: the release's tarball with install.sh and checksum, in target/dist
+dist: shipped
+	$(PACKAGING)/dist $(SHIPPED) $(TARGET_DIR)/dist
+
+# Debian's suites whose servers try the packages.
+SUITES ?= bookworm
+## test-package: install what is shipped into clean roots, and use it there (root; SUITES)
+test-package: deb dist
+	@SHM_FIFO_SHIPPED=$(SHIPPED) .ci/setup test-package
+	$(PACKAGING)/tests/dist $(SHIPPED) $(TARGET_DIR)/dist
+	$(PACKAGING)/tests/deb $(TARGET_DIR)/deb $(TARGET_DIR)/roots $(SUITES)
+
+MUSL := x86_64-unknown-linux-musl
+.PHONY: musl
+## musl: test the libraries in static programs, as for Alpine (rustup target add x86_64-unknown-linux-musl)
+musl:
+	@if ! rustup target list --installed 2>/dev/null | grep -qx $(MUSL); then \
+		echo "make musl: NOTHING WAS TESTED: rustup target add $(MUSL)" >&2; exit 1; fi
+	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl -p shm-fifo \
+		--features std,virtual-fd --lib --test fd_passing
+	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl \
+		-p shm-fifo-redis-client -p shm-fifo-redis-capi --no-default-features --lib
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:

@@ -130,7 +130,7 @@ pub fn recv_with_fd(
     message.msg_iov = &raw mut span;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = CONTROL_BYTES;
+    message.msg_controllen = CONTROL_BYTES as ControlLength;
     let flags = flags | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: all that the message points to lives until the call returns.
     let got = unsafe { libc::syscall(libc::SYS_recvmsg, socket, &raw mut message, flags) };
@@ -166,7 +166,7 @@ fn fds_behind(header: &libc::cmsghdr) -> impl Iterator<Item = OwnedFd> {
     // SAFETY: the data follows the header.
     let data = unsafe { libc::CMSG_DATA(&raw const *header) }.cast::<RawFd>();
     let count = match has_fds {
-        true => header.cmsg_len.saturating_sub(control_length(0)) / size_of::<RawFd>(),
+        true => fds_in(header.cmsg_len),
         false => 0,
     };
     (0..count).map(move |index| {
@@ -184,12 +184,24 @@ fn fds_bytes(fds: usize) -> libc::c_uint {
     libc::c_uint::try_from(fds * size_of::<RawFd>()).unwrap_or(libc::c_uint::MAX)
 }
 
-fn control_space(fds: usize) -> usize {
+/// Lengths of control messages. To the kernel they are words; musl, which keeps to POSIX,
+/// has half of one and padding, which is zero.
+#[cfg(target_env = "musl")]
+type ControlLength = libc::socklen_t;
+#[cfg(not(target_env = "musl"))]
+type ControlLength = libc::size_t;
+
+fn control_space(fds: usize) -> ControlLength {
     // SAFETY: arithmetic only.
-    unsafe { libc::CMSG_SPACE(fds_bytes(fds)) as usize }
+    unsafe { libc::CMSG_SPACE(fds_bytes(fds)) as ControlLength }
 }
 
-fn control_length(fds: usize) -> usize {
+fn control_length(fds: usize) -> ControlLength {
     // SAFETY: arithmetic only.
-    unsafe { libc::CMSG_LEN(fds_bytes(fds)) as usize }
+    unsafe { libc::CMSG_LEN(fds_bytes(fds)) as ControlLength }
+}
+
+/// How many descriptors a control message of this length has.
+fn fds_in(length: ControlLength) -> usize {
+    (1..).take_while(|&fds| control_length(fds) <= length).count()
 }

@@ -20,8 +20,7 @@ pub(super) fn checks(server: Option<Pid>) -> Vec<Check> {
 }
 
 fn cores(server: Option<&CpuSet>) -> Check {
-    let text = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    let online = cpus(text.trim());
+    let online = online(&fs::read_to_string("/proc/stat").unwrap_or_default());
     let Ok(own) = sched_getaffinity(None) else {
         return Check::ok(CORES, format!("{} online", online.len()));
     };
@@ -51,13 +50,11 @@ fn judge_cores(
     )
 }
 
-/// A list as `0-3,8`.
-fn cpus(list: &str) -> BTreeSet<usize> {
-    let ranges = list.split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
-    });
-    ranges.flatten().collect()
+/// The CPUs that `/proc/stat` has a line for. What is in /sys says the same, but not every
+/// container has that.
+fn online(stat: &str) -> BTreeSet<usize> {
+    let names = stat.lines().filter_map(|line| line.strip_prefix("cpu")?.split(' ').next());
+    names.filter_map(|number| number.parse().ok()).collect()
 }
 
 fn autogroup() -> Check {
@@ -128,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_cpus_has_ranges() {
-        assert_eq!(cpus("0-2,8"), set(&[0, 1, 2, 8]));
-        assert_eq!(cpus("0"), set(&[0]));
-        assert_eq!(cpus(""), set(&[]));
+    fn online_are_those_that_the_kernel_counts() {
+        let stat = "cpu  9 0 9\ncpu0 1 0 1\ncpu1 1 0 1\ncpu8 7 0 7\nintr 5 0\n";
+        assert_eq!(online(stat), set(&[0, 1, 8]));
+        assert_eq!(online(""), set(&[]));
     }
 
     #[test]
