@@ -6,7 +6,7 @@
 mod support;
 
 use shm_fifo::vfd::{self, Errno};
-use shm_fifo::{Channel, Region};
+use shm_fifo::{Channel, Duplex, Region};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -102,6 +102,27 @@ fn connection(watch: impl FnOnce(RawFd)) -> (Moved, Channel) {
     let attached = Region::attach(region.fd().unwrap()).unwrap();
     vfd::start(here.as_raw_fd(), region.into_endpoint(), 42, b"").unwrap();
     (Moved(here), Channel::new(attached.into_endpoint(), there.into()))
+}
+
+/// A program closes its socket where nobody sees that, and goes on looking into the rings.
+#[test]
+fn who_still_looks_when_its_socket_has_ended_sees_the_end() {
+    let _watchdog = Watchdog::start();
+    let (here, there) = UnixStream::pair().unwrap();
+    let epoll = Epoll::new();
+    epoll.control(libc::EPOLL_CTL_ADD, here.as_raw_fd(), IN, DATA).unwrap();
+    let region = Region::create(RING_BYTES).unwrap();
+    let peer = Duplex::new(Region::attach(region.fd().unwrap()).unwrap().into_endpoint());
+    vfd::start(here.as_raw_fd(), region.into_endpoint(), 42, b"").unwrap();
+    let moved = Moved(here);
+    moved.write(b"unread").unwrap();
+    drop(there);
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(8), Ok(vec![]));
+
+    drop(moved);
+
+    assert!(peer.peer_closed());
 }
 
 #[test]

@@ -366,6 +366,17 @@ impl Endpoint {
         self.mapping.discard(0, self.mapping.total_bytes());
     }
 
+    /// Gives the memory of both rings back although others may keep the file. The words that
+    /// say that this side has closed stay, for whoever still looks.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn discard_rings(&self) {
+        let ring_bytes = self.mapping.ring_bytes;
+        self.mapping
+            .ring_offsets()
+            .into_iter()
+            .for_each(|ring| self.mapping.discard(ring, ring_bytes));
+    }
+
     /// Gives the memory back in which there is nothing that the peer may still read, though
     /// the peer keeps the file. Returns how much is left beside the first page. To be called
     /// when this side neither reads nor writes any more.

@@ -111,7 +111,7 @@ impl Session {
         // A peer may keep the region for as long as it likes; what it may still read, our
         // last words, is all that is left to it.
         if self.peer_is_gone() {
-            ended.discard();
+            ended.discard_rings();
         } else {
             unread::leave(ended);
         }
