@@ -254,7 +254,7 @@ fn a_small_ring_is_enough_for_a_large_pipeline() {
             "-P",
             "500",
             "-n",
-            "50000",
+            "500000",
             "-t",
             "ping_mbulk",
             "-s",
