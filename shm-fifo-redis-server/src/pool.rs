@@ -79,9 +79,7 @@ pub(crate) fn stop() {
 /// connections and offers take.
 pub(crate) fn take(used_bytes: usize) -> Option<io::Result<Region>> {
     let region_bytes = Region::bytes_with_rings_of(config::ring_bytes());
-    // Whoever takes one does not wait for one.
-    let waiting = WAITING.load(Relaxed).saturating_sub(1);
-    let ring_bytes = want(used_bytes.saturating_add(region_bytes), waiting);
+    let ring_bytes = want(used_bytes.saturating_add(region_bytes), WAITING.load(Relaxed));
     let ready = take_ready(ring_bytes);
     if ready.is_none() && !has_thread() {
         return Some(Region::create(ring_bytes));
@@ -89,7 +87,8 @@ pub(crate) fn take(used_bytes: usize) -> Option<io::Result<Region>> {
     ready.map(UnmappedRegion::map)
 }
 
-/// Says how many clients wait for a region; [`adjust`] has the thread know.
+/// Says how many clients wait for a region, without one that is about to take it; [`adjust`]
+/// has the thread know.
 pub(crate) fn note_waiting(count: usize) {
     WAITING.store(count, Relaxed);
 }

@@ -136,6 +136,8 @@ fn look_at_opens(context: &Context) {
     let failure = pool::failure();
     let mut kept = VecDeque::new();
     while let Some((client, fd_socket)) = waiting.pop_front() {
+        // Before this one takes a region: the thread need not make one more for it.
+        pool::note_waiting(kept.len() + waiting.len());
         let outcome = match &failure {
             Some(reason) => Some(Err(Refusal::Region(reason.clone()))),
             None => open_again(context, client.client_id, fd_socket),
