@@ -21,6 +21,7 @@
 mod deferred;
 mod member;
 mod members;
+mod page_memory;
 mod place;
 mod poller;
 mod session;

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use super::in_forked_child;
+use super::page_memory;
 use super::poller::Poller;
 use super::session::Session;
 use crate::os::sys;
@@ -268,26 +269,19 @@ fn place(fd: RawFd) -> Option<(&'static AtomicPtr<Page>, usize)> {
 /// Makes a page of slots, for ever, where there is none; if another thread was first, its
 /// page is the one. Not from the heap, in which a signal may have interrupted this thread.
 fn page_or_insert(cell: &AtomicPtr<Page>) -> Option<&'static Page> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping, wherever there is room.
-    let memory = unsafe { libc::mmap(null_mut(), size_of::<Page>(), protection, flags, -1, 0) };
-    if memory == libc::MAP_FAILED {
-        return None;
-    }
+    let fresh = page_memory::take::<Page>()?;
     for index in 0..SLOTS_PER_PAGE {
-        // SAFETY: within the mapping, which is a page's bytes long.
-        let slot = unsafe { memory.cast::<Slot>().add(index) };
-        // SAFETY: aligned, as the mapping and the size of slots are, and nobody else's yet.
+        // SAFETY: within the memory, which is a page's bytes long.
+        let slot = unsafe { fresh.cast::<Slot>().add(index) };
+        // SAFETY: aligned, as the memory and the size of slots are, and nobody else's yet.
         unsafe { slot.write(Slot::default()) };
     }
-    let fresh = memory.cast::<Page>();
     // ORDERING, AcqRel: publishes the slots to the Acquire loads of the cell.
     let current = match cell.compare_exchange(null_mut(), fresh, AcqRel, Acquire) {
         Ok(_) => fresh,
         Err(other) => {
-            // SAFETY: mapped above and never shared; what it holds needs no drop.
-            unsafe { libc::munmap(memory, size_of::<Page>()) };
+            // SAFETY: taken above and never shared; what it holds needs no drop.
+            unsafe { page_memory::give_back(fresh) };
             other
         }
     };
