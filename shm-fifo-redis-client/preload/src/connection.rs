@@ -311,7 +311,7 @@ impl Connection {
     /// Whether the socket has ended, as the rings have, and that was not heard yet.
     pub(crate) fn has_unheard_end(&self) -> bool {
         let is_half = self.has_ended() && !self.is_gone();
-        is_half && sys::ready_now(self.fd(), READ_HANG_UP) != 0
+        is_half && sys::has_hung_up(self.fd())
     }
 
     /// Whether the end of the socket was heard: there are no more doorbells.

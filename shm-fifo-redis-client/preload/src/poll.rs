@@ -112,7 +112,7 @@ impl Poll {
         mask: *const sigset_t,
     ) -> Result<usize, Errno> {
         let Some(joined) = self.join(entries) else { return Ok(0) };
-        self.ask(entries, left_ns.map(timespec_of), mask, joined)
+        self.ask(entries, left_ns.map(sys::timespec_of), mask, joined)
     }
 
     /// Asks the kernel, with signals let in. As there, what is ready goes before them.
@@ -329,10 +329,4 @@ fn asks_for_bytes(entry: &pollfd) -> bool {
 
 fn events_of(entry: &pollfd) -> u32 {
     u32::from(entry.events.cast_unsigned())
-}
-
-fn timespec_of(ns: u64) -> timespec {
-    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
-    let rest = libc::c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
-    timespec { tv_sec: seconds, tv_nsec: rest }
 }

@@ -37,10 +37,7 @@ pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
         sleeps::end_deeper_than(&raw const here);
     }
     let result = work();
-    thread.is_busy.set(was_busy);
-    if !was_busy && thread.has_late.get() {
-        thread.deliver_late();
-    }
+    is_done(thread, was_busy);
     result
 }
 
@@ -58,6 +55,16 @@ pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
     result
 }
 
+/// What the thread was busy with is done: as before, it is or is not in the middle of something
+/// else.
+#[inline]
+fn is_done(thread: &Thread, was_busy: bool) {
+    thread.is_busy.set(was_busy);
+    if !was_busy && thread.has_late.get() {
+        thread.deliver_late();
+    }
+}
+
 /// A fork begins, in this thread. Until it is done the heap is locked, and no handler may come.
 pub(crate) fn fork_begins() {
     let thread = thread::own();
@@ -67,11 +74,7 @@ pub(crate) fn fork_begins() {
 /// It is done.
 pub(crate) fn fork_is_done() {
     let thread = thread::own();
-    let was_busy = thread.was_busy_before_fork.get();
-    thread.is_busy.set(was_busy);
-    if !was_busy && thread.has_late.get() {
-        thread.deliver_late();
-    }
+    is_done(thread, thread.was_busy_before_fork.get());
 }
 
 /// The same in the child: a signal that came before is its parent's.

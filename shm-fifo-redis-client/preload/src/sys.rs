@@ -384,7 +384,7 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
-fn timespec_of(ns: u64) -> timespec {
+pub(crate) fn timespec_of(ns: u64) -> timespec {
     let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
     let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
     timespec { tv_sec: seconds, tv_nsec: rest }
