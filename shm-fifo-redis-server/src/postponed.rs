@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How soon it is looked again. Where nothing has come of that, as while a large region is
@@ -48,9 +48,13 @@ struct Lists {
     starts: VecDeque<Waiting>,
 }
 
-/// After how many milliseconds it is looked next; 0 if nobody will. (The server's main thread
-/// alone uses it.)
+/// The timer that looks next, and after how many milliseconds it does; 0 if there is none.
+static TIMER: AtomicU64 = AtomicU64::new(NO_TIMER);
 static PERIOD_MS: AtomicI64 = AtomicI64::new(0);
+const NO_TIMER: raw::RedisModuleTimerID = 0;
+
+// ORDERING, Relaxed, of both: the server's main thread alone uses them.
+
 static LISTS: Mutex<Lists> = Mutex::new(Lists { opens: VecDeque::new(), starts: VecDeque::new() });
 
 /// How many clients wait for regions.
@@ -88,7 +92,7 @@ fn block(context: &Context, client_id: u64) -> Option<Waiting> {
     let blocked = unsafe { block(context.ctx, Some(reply), None, Some(forget), NEVER) };
     // SAFETY: the handle that was just made.
     unsafe { set_disconnect_callback(blocked, Some(disconnected)) };
-    if PERIOD_MS.load(Relaxed) == 0 {
+    if TIMER.load(Relaxed) == NO_TIMER {
         look_again_in(SHORTEST_MS, context.ctx);
     }
     Some(Waiting { client_id, blocked })
@@ -99,11 +103,26 @@ fn look_again_in(period_ms: c_longlong, ctx: *mut raw::RedisModuleCtx) {
     // SAFETY: set by the server before it calls any function of the module.
     if let Some(create_timer) = unsafe { raw::RedisModule_CreateTimer } {
         // SAFETY: a live context; the function has the right signature.
-        unsafe { create_timer(ctx, period_ms, Some(look_again), null_mut()) };
+        let timer = unsafe { create_timer(ctx, period_ms, Some(look_again), null_mut()) };
+        TIMER.store(timer, Relaxed);
+    }
+}
+
+/// Has nobody look, where nobody waits any more: the server unloads no module that has a
+/// timer.
+fn look_no_more(ctx: *mut raw::RedisModuleCtx) {
+    let timer = TIMER.swap(NO_TIMER, Relaxed);
+    // SAFETY: set by the server before it calls any function of the module.
+    let stop_timer = unsafe { raw::RedisModule_StopTimer };
+    if let (true, Some(stop_timer)) = (timer != NO_TIMER, stop_timer) {
+        // SAFETY: a live context, and a timer of this module that is not being called;
+        // `null` for its data, which is not wanted.
+        unsafe { stop_timer(ctx, timer, null_mut()) };
     }
 }
 
 extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    TIMER.store(NO_TIMER, Relaxed);
     let waited = lock().count();
     let looked = catch_unwind(AssertUnwindSafe(|| {
         let context = Context::new(ctx);
@@ -122,8 +141,6 @@ extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
     };
     if wait > 0 {
         look_again_in(period_ms, ctx);
-    } else {
-        PERIOD_MS.store(0, Relaxed);
     }
 }
 
@@ -221,19 +238,22 @@ extern "C" fn forget(_ctx: *mut raw::RedisModuleCtx, data: *mut c_void) {
 
 /// Called when a client ends that is still waiting. Its handle is to be given back.
 extern "C" fn disconnected(
-    _ctx: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     blocked: *mut raw::RedisModuleBlockedClient,
 ) {
-    let waited = {
+    let (waited, wait) = {
         let mut lists = lock();
         let before = lists.count();
         lists.opens.retain(|(client, _)| client.blocked != blocked);
         lists.starts.retain(|client| client.blocked != blocked);
         pool::note_waiting(lists.opens.len());
-        lists.count() < before
+        (lists.count() < before, lists.count())
     };
     if waited {
         unblock(blocked, None);
+    }
+    if wait == 0 {
+        look_no_more(ctx);
     }
 }
 
