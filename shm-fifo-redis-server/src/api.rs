@@ -7,7 +7,8 @@
 
 use crate::registration::{Argument, Command};
 use crate::status::{ERR, OK};
-use crate::{client, commands, config, image, info, interpose, log, offers, open, pool, postponed};
+use crate::{client, commands, config, image, info, interpose, log, offers, open, pool};
+use crate::{postponed, refused};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -274,6 +275,8 @@ extern "C" fn cron(
         offers::drop_old();
         pool::adjust(open::used_bytes());
         vfd::sweep();
-        info::log_violations(&Context::new(ctx));
+        let context = Context::new(ctx);
+        info::log_violations(&context);
+        refused::log(&context);
     });
 }

@@ -1,8 +1,7 @@
 //! `SHM.OPEN`, `SHM.START` and `SHM.LIST`, as `docs/protocol.md` has them.
 
-use crate::refusal::Refusal;
 use crate::{offers, open, start};
-use redis_module::{Context, RedisResult, RedisString, RedisValue};
+use redis_module::{Context, RedisError, RedisResult, RedisString, RedisValue};
 use shm_fifo::vfd;
 
 pub(crate) const OPEN: &str = "SHM.OPEN";
@@ -30,7 +29,8 @@ pub(crate) fn start(context: &Context, args: &[RedisString]) -> RedisResult {
 /// `SHM.LIST`
 pub(crate) fn list(_context: &Context, args: &[RedisString]) -> RedisResult {
     if args.len() != 1 {
-        return Err(Refusal::ListArguments.reply_to("SHM.LIST"));
+        let text = "ERR SHM.LIST: wrong number of arguments; SHM.LIST takes none";
+        return Err(RedisError::Str(text));
     }
     offers::drop_old();
     let offered = offers::list()

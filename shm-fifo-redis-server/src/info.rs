@@ -1,6 +1,6 @@
 //! The INFO section `shm`, and the log lines that follow from its counters.
 
-use crate::{log, offers, pool};
+use crate::{config, log, offers, pool, refused};
 use redis_module::{Context, InfoContext, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, CString};
@@ -12,6 +12,7 @@ pub(crate) fn add_section(context: &InfoContext) {
     let offered = offers::pending();
     let usage = vfd::usage();
     let stats = vfd::stats();
+    let limits = config::limits();
     let hot = vfd::sessions().iter().filter(|session| session.hot).count();
     let fields = [
         ("sessions", usage.sessions as u64),
@@ -22,6 +23,9 @@ pub(crate) fn add_section(context: &InfoContext) {
         ("unread_bytes", usage.unread_bytes as u64),
         ("ready_regions", pool::regions() as u64),
         ("ready_bytes", pool::bytes() as u64),
+        ("max_sessions", limits.max_sessions),
+        ("max_memory_bytes", limits.max_memory_bytes),
+        ("ring_bytes", config::ring_bytes() as u64),
         ("total_sessions", stats.sessions_started),
         ("protocol_errors", stats.protocol_violations),
         ("doorbells_sent", stats.doorbells_sent),
@@ -38,6 +42,9 @@ pub(crate) fn add_section(context: &InfoContext) {
     add_version(context);
     for (name, value) in fields {
         add_field(context, name, value);
+    }
+    for (name, value) in refused::fields() {
+        add_field(context, &name, value);
     }
 }
 

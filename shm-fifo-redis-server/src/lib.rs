@@ -23,6 +23,7 @@ mod open;
 mod pool;
 mod postponed;
 mod refusal;
+mod refused;
 mod registration;
 mod server;
 mod start;

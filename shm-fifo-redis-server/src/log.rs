@@ -7,6 +7,11 @@
 use redis_module::{Context, raw};
 use std::ffi::{CStr, CString};
 
+/// What whoever looks for a fault of a client likes to know; not logged by default.
+pub(crate) fn verbose(context: &Context, text: &str) {
+    log(context, c"verbose", text);
+}
+
 /// What an operator likes to know.
 pub(crate) fn notice(context: &Context, text: &str) {
     log(context, c"notice", text);

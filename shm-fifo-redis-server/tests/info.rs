@@ -8,7 +8,7 @@ use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_unti
 
 /// A page for the header, and the two rings.
 const DEFAULT_REGION_BYTES: u64 = 4096 + 2 * (128 << 10);
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 34] = [
     "sessions",
     "sessions_hot",
     "offers",
@@ -17,6 +17,9 @@ const FIELDS: [&str; 19] = [
     "unread_bytes",
     "ready_regions",
     "ready_bytes",
+    "max_sessions",
+    "max_memory_bytes",
+    "ring_bytes",
     "total_sessions",
     "protocol_errors",
     "doorbells_sent",
@@ -28,6 +31,18 @@ const FIELDS: [&str; 19] = [
     "spins_preempted",
     "spin_backoffs",
     "spin_us",
+    "refused_switched_off",
+    "refused_max_sessions",
+    "refused_max_memory",
+    "refused_system",
+    "refused_client_list",
+    "refused_remote",
+    "refused_encrypted",
+    "refused_state",
+    "refused_unread",
+    "refused_offer",
+    "refused_version",
+    "refused_arguments",
 ];
 
 /// The entry of the client `id` in `SHM.LIST`, values by name.
