@@ -101,6 +101,23 @@ fn redis_without_the_module_is_a_no_that_says_how_to_load_it() {
     });
 }
 
+#[test]
+fn redis_that_has_refused_moves_is_said_to_and_why() {
+    watched(|| {
+        let server = RedisServer::with_module(&["max-sessions", "0"]);
+        assert_eq!(find(&checks(&server.path(), &[]), "refusals")["status"], "ok");
+        let again = checks(&server.path(), &[]);
+        let refusals = find(&again, "refusals");
+        assert_eq!(refusals["status"], "note");
+        let detail = refusals["detail"].as_str().unwrap();
+        assert!(detail.starts_with("1 of 1 requests to move were refused"), "{detail}");
+        assert!(refusals["fix"].as_str().unwrap().contains("CONFIG SET shm.max-sessions 10000"));
+
+        server.ask("CONFIG SET shm.max-sessions 10");
+        assert_eq!(doctor(&server.path(), &[]).code, Some(0));
+    });
+}
+
 /// Does what the fix of `name` says.
 fn apply_fix(server: &RedisServer, checks: &[Value], name: &str) {
     let fix = find(checks, name)["fix"].as_str().unwrap();

@@ -13,10 +13,11 @@ use support::cli::{PROGRAM, in_terminal, redis_shm, run};
 use support::redis_server::RedisServer;
 use support::watched;
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "sessions",
     "hot",
     "offers",
+    "refused",
     "region_bytes",
     "commands_per_s",
     "doorbells_sent_per_s",
@@ -56,6 +57,7 @@ fn redis_sessions_are_counted_in_lines_that_programs_read() {
         for line in ended.stdout.lines() {
             let figures = figures(line);
             assert_eq!((figures["sessions"], figures["offers"]), (3.0, 0.0), "{line}");
+            assert_eq!(figures["refused"], 0.0, "{line}");
             assert_eq!(figures["region_bytes"], 3.0 * (4096.0 + 2.0 * 131_072.0), "{line}");
             // INFO is a command, too.
             assert!(figures["commands_per_s"] > 0.0, "{line}");
@@ -95,13 +97,38 @@ fn redis_in_a_terminal_has_its_header_on_every_screen() {
         assert!(ended.stdout.contains('\x1b'), "the header is bold");
         let lines: Vec<&str> = ended.stdout.lines().collect();
         let headers: Vec<usize> =
-            (0..lines.len()).filter(|&line| lines[line].contains("sessions")).collect();
+            (0..lines.len()).filter(|&line| lines[line].contains("on shm")).collect();
         // Of two lines, with four of figures below: the screen of six.
         assert_eq!(headers, [1, 7, 13], "{}", ended.stdout);
         assert_eq!(lines.len(), 12 + 3 * 2, "{}", ended.stdout);
-        assert!(lines.iter().all(|line| line.chars().count() <= 100 + "\x1b[1m".len()));
         let plain = run(in_terminal(6, &line).env("NO_COLOR", "1"));
         assert!(!plain.stdout.contains('\x1b'), "{:?}", plain.stdout);
+    });
+}
+
+#[test]
+fn redis_that_refuses_moves_is_said_to_and_why() {
+    watched(|| {
+        let server = RedisServer::with_module(&["max-sessions", "1"]);
+        let _moved = moved(&server);
+        for _ in 0..3 {
+            let left = Client::open(server.unix_address()).unwrap().get_connection().unwrap();
+            assert_ne!(left.transport(), Transport::SharedMemory);
+        }
+
+        let stat = ["stat", "-s", &server.path(), "-i", "0.02", "-n", "2"];
+        let ended = run(&mut redis_shm(&stat));
+        assert!(ended.stdout.lines().all(|line| figures(line)["refused"] == 3.0), "{ended:?}");
+        let line = format!("{PROGRAM} {}", stat.join(" "));
+        let ended = run(in_terminal(20, &line).env("NO_COLOR", "1"));
+
+        let told = "3 of 4 requests to move were refused since the server's start: 3 for \
+                    shm.max-sessions (now 1); if that still grows, raise it: CONFIG SET \
+                    shm.max-sessions 2";
+        let lines: Vec<&str> = ended.stdout.lines().collect();
+        // Once, below the first line.
+        let [_, _, _, folded @ .., _] = &lines[..] else { panic!("{ended:?}") };
+        assert_eq!(folded.join(" "), told);
     });
 }
 

@@ -18,6 +18,7 @@ use crate::Answer;
 use crate::interrupt::Interrupts;
 use crate::report;
 use crate::running::RunningServer;
+use crate::text;
 use anyhow::Context;
 use check::Check;
 use client::Outcome;
@@ -48,7 +49,11 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Answer> {
     let verdict = examine(&args.server, &mut checks);
     interrupts.check()?;
     let moved = matches!(verdict, Ok(Answer::Yes));
-    let text = if args.json { output::json(&checks)? } else { output::text(&checks, moved) };
+    let text = if args.json {
+        output::json(&checks)?
+    } else {
+        output::text(&checks, moved, text::width())
+    };
     let printed = report::print_text(&text);
     if moved {
         printed?;

@@ -16,11 +16,13 @@ mod login;
 mod machine;
 mod plot;
 mod publish;
+mod refusals;
 mod report;
 mod running;
 mod server;
 mod stat;
 mod statistics;
+mod text;
 mod transport;
 
 use args::{Args, Subcommand};

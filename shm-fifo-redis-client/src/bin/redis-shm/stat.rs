@@ -6,8 +6,11 @@ mod sample;
 use crate::Answer;
 use crate::interrupt::Interrupts;
 use crate::login;
+use crate::refusals::Refusals;
 use crate::report;
 use crate::running::RunningServer;
+use crate::text::{fold, width};
+use anstyle::{AnsiColor, Style};
 use anyhow::{Context, anyhow};
 use redis::RedisError;
 use sample::Sample;
@@ -17,6 +20,8 @@ use std::time::{Duration, Instant};
 
 const ABOUT_CODES: &str = "Exit codes: 0 done, also by Ctrl-C; 1 the server does not have the shm \
     module; 2 an error; 130 Ctrl-C before --count lines, or while the server does not answer.";
+
+const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 /// A terminal that does not tell its height.
 const USUAL_ROWS: u16 = 24;
@@ -95,7 +100,19 @@ fn text(line: u64, before: &Sample, sample: &Sample) -> String {
     }
     let header =
         if line.is_multiple_of(lines_below_header()) { columns::header() } else { String::new() };
-    header + &columns::for_people(before, sample)
+    header + &columns::for_people(before, sample) + &why_refused(before, sample)
+}
+
+/// Below the first line that counts refusals: why, and what to do.
+fn why_refused(before: &Sample, sample: &Sample) -> String {
+    let total = |sample: &Sample| sample.refusals.as_ref().map_or(0, Refusals::total);
+    match sample.refusals.as_ref().and_then(|refusals| Some((refusals, refusals.advice()?))) {
+        Some((refusals, advice)) if total(before) == 0 => {
+            let note = format!("{}; {advice}", refusals.summary());
+            format!("{YELLOW}{}{YELLOW:#}\n", fold(&note, width(), 0))
+        }
+        _ => String::new(),
+    }
 }
 
 /// So many fill the screen together with it.

@@ -1,6 +1,7 @@
 //! The proof: a connection of its own that moves, is asked once more, and closed.
 
 use super::check::Check;
+use crate::refusals::SWITCH_ON;
 use crate::running::RunningServer;
 use anyhow::anyhow;
 use redis::RedisError;
@@ -56,7 +57,7 @@ pub(super) fn check(outcome: &Outcome, user: &str) -> Option<Check> {
 fn refused(text: &str, user: &str) -> Check {
     let fixes = [
         ("NOPERM", format!("ACL SETUSER {user} +shm.open +shm.start")),
-        ("shm.max-sessions is 0", super::module::SWITCH_ON.to_owned()),
+        ("shm.max-sessions is 0", SWITCH_ON.to_owned()),
         ("(shm.max-sessions)", "raise it by CONFIG SET shm.max-sessions, or close some".to_owned()),
         ("(shm.max-memory)", "raise it by CONFIG SET shm.max-memory, or close some".to_owned()),
         ("cannot make the shared memory", "give the server memory and memfd_create".to_owned()),

@@ -4,6 +4,7 @@
 use super::check::Check;
 use super::client::error_text;
 use super::server::Reached;
+use crate::refusals::{Refusals, SWITCH_ON};
 use redis::Value;
 use shm_fifo_redis_client::{Connection, Refusal, wire};
 use std::collections::BTreeMap;
@@ -12,10 +13,7 @@ const MODULE: &str = "module";
 const PROTOCOL: &str = "protocol";
 const PERMISSIONS: &str = "permissions";
 const SETTINGS: &str = "settings";
-
-/// How to switch it on again.
-pub(super) const SWITCH_ON: &str = "CONFIG SET shm.max-sessions 10000 (on Redis 6.2 an argument \
-                                    of loadmodule)";
+const REFUSALS: &str = "refusals";
 
 /// Looks at it, if it is there.
 pub(super) fn look(server: &mut Reached, checks: &mut Vec<Check>) {
@@ -31,6 +29,14 @@ pub(super) fn look(server: &mut Reached, checks: &mut Vec<Check>) {
     checks.extend(protocol(&open));
     checks.push(permissions(&[&open, &start], &server.user));
     checks.push(settings(&mut server.connection));
+    checks.push(match redis::cmd("INFO").arg("shm").query::<String>(&mut server.connection) {
+        Ok(info) => refusals(&info),
+        Err(error) => Check::note(
+            REFUSALS,
+            format!("not looked at: {}", error_text(&error)),
+            "ask as a user that may run INFO",
+        ),
+    });
 }
 
 /// What the server says to a command that cannot succeed.
@@ -125,6 +131,17 @@ fn judge(settings: &BTreeMap<String, String>) -> Check {
     Check::ok(SETTINGS, all)
 }
 
+/// Of other clients: that this one moves is no proof that all do.
+fn refusals(info: &str) -> Check {
+    let Some(refusals) = Refusals::from_info(info) else {
+        return Check::ok(REFUSALS, "not counted by this version of the module");
+    };
+    match refusals.advice() {
+        Some(advice) => Check::note(REFUSALS, refusals.summary(), advice),
+        None => Check::ok(REFUSALS, format!("none beside {} moves", refusals.moved())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::check::Status;
@@ -152,5 +169,11 @@ mod tests {
         assert_eq!(judged(&[("shm.max-sessions", "0")]).status, Status::Problem);
         assert_eq!(judged(&[("shm.wait", "park")]).status, Status::Note);
         assert_eq!(judged(&[("shm.spin-us", "0")]).status, Status::Note);
+    }
+
+    #[test]
+    fn an_older_module_counts_no_refusals() {
+        let old = refusals("# shm\r\nshm_sessions:1\r\n");
+        assert_eq!(old, Check::ok(REFUSALS, "not counted by this version of the module"));
     }
 }

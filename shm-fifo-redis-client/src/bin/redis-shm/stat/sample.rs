@@ -1,5 +1,6 @@
 //! What INFO said at one moment.
 
+use crate::refusals::Refusals;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ pub(super) struct Sample {
     pub(super) hot: u64,
     pub(super) offers: u64,
     pub(super) region_bytes: u64,
+    /// Those since the start; `None` where an older module does not count them.
+    pub(super) refusals: Option<Refusals>,
     pub(super) counters: Counters,
 }
 
@@ -38,6 +41,7 @@ impl Sample {
             hot: 0,
             offers: 0,
             region_bytes: 0,
+            refusals: None,
             counters: Counters::default(),
         }
     }
@@ -54,6 +58,7 @@ impl Sample {
             hot: shm("sessions_hot")?,
             offers: shm("offers")?,
             region_bytes: shm("region_bytes")?,
+            refusals: Refusals::from_info(info),
             counters: Counters {
                 commands: fields.get("total_commands_processed").copied().unwrap_or(0),
                 doorbells_sent: counter("doorbells_sent"),
