@@ -48,6 +48,8 @@ MANUAL := $(TARGET_DIR)/manual
 BASH_COMPLETION = $(PREFIX)/share/bash-completion/completions/redis-shm
 ZSH_COMPLETION = $(PREFIX)/share/zsh/site-functions/_redis-shm
 FISH_COMPLETION = $(PREFIX)/share/fish/vendor_completions.d/redis-shm.fish
+# The script and the alerts for Prometheus.
+MONITORING = $(PREFIX)/share/shm-fifo/monitoring
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 # Programs are installed stripped (-s): three quarters of them are debug information, which
 # stays in $(TARGET_DIR) for addr2line. Who splits it off, as debhelper does, says so by
@@ -71,6 +73,7 @@ install:
 	rm -rf $(MANUAL)
 	$(BUILT)/redis-shm generate $(MANUAL)
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
+	$(INSTALL) -Dm644 -t $(DESTDIR)$(MONITORING) $(PACKAGING)/monitoring/*
 	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.bash $(DESTDIR)$(BASH_COMPLETION)
 	$(INSTALL) -Dm644 $(MANUAL)/_redis-shm $(DESTDIR)$(ZSH_COMPLETION)
 	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.fish $(DESTDIR)$(FISH_COMPLETION)
@@ -84,6 +87,7 @@ uninstall:
 		$(DESTDIR)$(CAPI_LIBRARY) $(addprefix $(DESTDIR)$(CAPI_LIBRARY)., $(CAPI_ABI) $(VERSION)) \
 		$(DESTDIR)$(PREFIX)/share/man/man1/redis-shm.1 $(DESTDIR)$(PREFIX)/share/man/man1/redis-shm-*.1 \
 		$(addprefix $(DESTDIR), $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
+	rm -rf $(DESTDIR)$(MONITORING)
 
 PACKAGING := shm-fifo-redis-server/packaging
 SHIPPED := $(TARGET_DIR)/shipped
