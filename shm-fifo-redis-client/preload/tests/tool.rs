@@ -66,6 +66,23 @@ fn several_servers_by_unix_socket_and_tcp() {
 }
 
 #[test]
+fn none_moves_before_its_first_reply() {
+    watched(|| {
+        for after in ["0", "1"] {
+            let server = Server::start(&[]);
+            let socket = server.socket();
+            let socket = socket.to_str().unwrap();
+            let pings = |count: &str| {
+                let mut command = exec(&["--after", after, "-s", socket, "--", "redis-cli"]);
+                run(command.args(["-s", socket, "-r", count, "PING"]), "")
+            };
+            assert_eq!((pings("1").as_str(), server.moved()), ("PONG\n", 0), "{after}");
+            assert_eq!((pings("3"), server.moved()), ("PONG\n".repeat(3), 1), "{after}");
+        }
+    });
+}
+
+#[test]
 fn a_program_within_a_program_has_the_servers_of_both() {
     watched(|| {
         let [one, two] = std::array::from_fn(|_| Server::start(&[]));

@@ -27,11 +27,11 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
-/// A line for a shell whose stdout and stderr are a terminal of 100 columns, run to its
+/// A line for a shell whose stdout and stderr are a terminal of 80 columns, run to its
 /// end; `script` gives its exit code and prints both.
 pub(crate) fn in_terminal(rows: u16, line: &str) -> Command {
     let mut command = Command::new("script");
-    let line = format!("stty rows {rows} cols 100; exec {line}");
+    let line = format!("stty rows {rows} cols 80; exec {line}");
     command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
     command.env("TERM", "xterm-256color").env_remove("REDISCLI_AUTH").env_remove("NO_COLOR");
     command

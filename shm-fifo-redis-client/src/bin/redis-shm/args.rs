@@ -140,7 +140,7 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     pub(crate) verbose: bool,
 
-    /// After how many answered commands a connection moves [default: 16].
+    /// A connection begins to move after so many answered commands, 1 at least [default: 16].
     #[arg(long, value_name = "COMMANDS")]
     pub(crate) after: Option<u64>,
 

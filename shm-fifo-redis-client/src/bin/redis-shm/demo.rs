@@ -27,14 +27,16 @@ const WARM_UP_REQUESTS: u64 = 200;
 
 /// What is going to happen, for who sees it for the first time.
 const INTRODUCTION: &str = "\
-How long until a command is answered? This starts a redis-server of its own with the
-shm module and sends it PING, SET and GET, one at a time: over TCP (loopback), over a
-unix socket, and over shared memory (shm), by a minimal client and by redis-rs. All
-take turns, so that they meet the same machine. Ctrl-C ends it and leaves nothing.
+How long until a command is answered? This starts a redis-server of its own
+with the shm module and sends it PING, SET and GET, one at a time: over TCP
+(loopback), over a unix socket, and over shared memory (shm), by a minimal
+client and by redis-rs. All take turns, so that they meet the same machine.
+Ctrl-C ends it and leaves nothing.
 ";
 /// What to do with what was seen.
 const OUTLOOK: &str = "\
-Is a server of yours used like this? redis-shm doctor -s PATH tells, and what to do.
+Is a server of yours used like this? redis-shm doctor -s PATH tells, and what
+to do.
 ";
 
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Answer> {

@@ -46,6 +46,7 @@ fn measure(args: &LatencyArgs, interrupts: &Interrupts) -> anyhow::Result<Answer
     let rows = view.finish(&mut probes)?;
     if !rows.is_empty() {
         export::write(args, &rows, &probes)?;
+        eprint!("{}", figures::hint(args).unwrap_or_default());
     }
     match ended? {
         Ended::Interrupted if args.has_an_end() || rows.is_empty() => Err(Interrupted.into()),

@@ -8,6 +8,7 @@ use crate::exchange::Command;
 use crate::machine::Machine;
 use crate::plot;
 use crate::statistics::Summary;
+use crate::text::{fold, width};
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
@@ -144,12 +145,13 @@ pub(crate) fn print_text(text: &str) -> Result<(), OutputError> {
 /// Prints the tables, the chart and which files were `written`.
 pub(crate) fn print(report: &Report, written: &[PathBuf]) -> Result<(), OutputError> {
     let requests = report.results.first().map_or(0, |row| row.requests);
-    let mut text = format!(
-        "\n{}, one client, one request at a time, {} requests each, in turns\n{}\n\n",
+    let heading = format!(
+        "{}, one client, one request at a time, {} requests each, in turns\n{}",
         report.heading.server,
         thousands(requests),
         report.heading.machine
     );
+    let mut text = format!("\n{}\n\n", fold(&heading, width(), 0));
     text += &table::render("A minimal client", &report.results);
     text.push('\n');
     text += &table::render("redis-rs", &report.redis_rs);

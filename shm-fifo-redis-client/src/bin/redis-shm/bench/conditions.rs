@@ -14,6 +14,7 @@ use super::progress_bar;
 use crate::Answer;
 use crate::interrupt::Interrupts;
 use crate::report::{self, Heading};
+use crate::text::{fold, width};
 use crate::transport::Transport;
 use row::Row;
 use stage::{Scene, Stage};
@@ -127,11 +128,12 @@ fn text(args: &BenchArgs, Findings { heading, rows, missing }: &Findings) -> Str
     let mut text = String::new();
     if let Some(heading) = heading.as_ref().filter(|_| !args.quiet) {
         let rounds = report::rounds(args.rounds);
+        let heading = fold(&heading.to_string(), width(), 0);
         text += &format!("\n{heading}\nmedians of {rounds}, transports in turns\n\n");
     }
     text += &if args.quiet { table::lines(rows) } else { table::render(rows) };
     for reason in missing {
-        text += &format!("{reason}\n");
+        text += &(fold(reason, width(), 2) + "\n");
     }
     if let Some(path) = &args.json {
         text += &format!("wrote {}\n", path.display());

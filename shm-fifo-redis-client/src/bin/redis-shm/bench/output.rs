@@ -6,6 +6,7 @@ use super::plot;
 use super::row::{Results, Row};
 use super::table;
 use crate::report::{self, Heading, OutputError};
+use crate::text::{fold, width};
 use anyhow::Context;
 use serde::Serialize;
 use std::fs;
@@ -48,6 +49,7 @@ pub(crate) fn write(args: &BenchArgs, heading: &Heading, results: &Results) -> a
     let mut text = String::new();
     if !args.quiet {
         let rounds = report::rounds(results.rounds);
+        let heading = fold(&heading.to_string(), width(), 0);
         text += &format!("\n{heading}\nmedians of {rounds}, transports in turns\n\n");
         text += &table::render(results);
     }

@@ -1,14 +1,16 @@
-//! The sweep for people: a table for each command and number of clients, a line
-//! for each depth.
+//! The sweep for people: a table for each command and number of clients, a line for each
+//! depth and transport.
 
 use super::row::{Cell, Outcome, Results, Row};
 use crate::report::thousands;
+use crate::text::{align, digits};
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
 
 const BOLD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
+const HEADER: [&str; 7] = ["depth", "", "commands/s", "p50", "p99", "p99.9", "shm/best"];
 
 pub(crate) fn render(results: &Results) -> String {
     let same_table = |one: &Outcome, other: &Outcome| table_of(&one.row) == table_of(&other.row);
@@ -23,16 +25,41 @@ fn table_of(row: &Row) -> Cell {
 fn one_table(outcomes: &[Outcome]) -> String {
     let rows: Vec<&Row> = outcomes.iter().map(|outcome| &outcome.row).collect();
     let Some(first) = rows.first() else { return String::new() };
-    let transports: Vec<Transport> = Transport::ALL
-        .into_iter()
-        .filter(|transport| rows.iter().any(|row| row.transport == *transport))
-        .collect();
-    let mut text = format!("{BOLD}{}{BOLD:#}\n", title(&first.cell));
-    text += &header(&transports);
+    let mut lines = vec![HEADER.map(str::to_owned)];
+    let mut styles = Vec::new();
     for rows in rows.chunk_by(|one, other| one.cell == other.cell) {
-        text += &line(rows);
+        let ratio = times_best_socket(rows);
+        lines.extend(rows.iter().map(|row| cells(row, rows, ratio)));
+        styles.extend(rows.iter().map(|row| style(row, ratio)));
     }
-    text + "\n"
+    let lines = align(&lines, 2);
+    let mut text = format!("{BOLD}{}{BOLD:#}\n{}\n", title(&first.cell), lines[0]);
+    for (line, style) in lines[1..].iter().zip(styles) {
+        text += &format!("{style}{line}{style:#}\n");
+    }
+    text + "p50, p99, p99.9: µs per batch\n\n"
+}
+
+/// The first of `rows` names their depth, that of shared memory says how they compare.
+fn cells(row: &Row, rows: &[&Row], ratio: Option<f64>) -> [String; 7] {
+    let is_first = rows.first().is_some_and(|first| first.transport == row.transport);
+    let depth = if is_first { thousands(row.cell.pipeline) } else { String::new() };
+    let ratio = ratio.filter(|_| row.transport == Transport::Shm);
+    let us = |ns: u64| digits(ns as f64 / 1000.0);
+    [
+        depth,
+        row.transport.to_string(),
+        thousands(whole(row.commands_per_s)),
+        us(row.p50_ns),
+        us(row.p99_ns),
+        us(row.p999_ns),
+        ratio.map_or_else(String::new, |ratio| format!("{ratio:.2} ×")),
+    ]
+}
+
+fn style(row: &Row, ratio: Option<f64>) -> Style {
+    let ratio = ratio.filter(|_| row.transport == Transport::Shm);
+    ratio.map_or_else(Style::new, |ratio| if ratio < 1.0 { BAD } else { GOOD })
 }
 
 /// A cell without its depth, in words.
@@ -44,41 +71,6 @@ pub(crate) fn title(cell: &Cell) -> String {
     };
     let plural = if cell.clients == 1 { "" } else { "s" };
     format!("{}{value}, {} client{plural}", cell.command, thousands(cell.clients))
-}
-
-fn header(transports: &[Transport]) -> String {
-    let mut text = format!("{:>7}", "depth");
-    for transport in transports {
-        text += &format!("{:>12}", format!("{transport} /s"));
-    }
-    text += &format!("{:>10}", "shm/best");
-    for quantile in ["p50", "p99"] {
-        for transport in transports {
-            text += &format!("{:>12}", format!("{transport} {quantile}"));
-        }
-    }
-    text + "  µs per batch\n"
-}
-
-fn line(rows: &[&Row]) -> String {
-    let Some(first) = rows.first() else { return String::new() };
-    let mut text = format!("{:>7}", thousands(first.cell.pipeline));
-    for row in rows {
-        text += &format!("{:>12}", thousands(whole(row.commands_per_s)));
-    }
-    text += &match times_best_socket(rows) {
-        Some(ratio) => {
-            let style = if ratio < 1.0 { BAD } else { GOOD };
-            format!("{style}{:>10}{style:#}", format!("{ratio:.2} ×"))
-        }
-        None => " ".repeat(10),
-    };
-    for quantile in [|row: &Row| row.p50_ns, |row: &Row| row.p99_ns] {
-        for row in rows {
-            text += &format!("{:>12.2}", quantile(row) as f64 / 1000.0);
-        }
-    }
-    text + "\n"
 }
 
 /// How many times the better socket's throughput shared memory has.
@@ -101,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_depth_is_a_line_with_the_ratio_to_the_best_socket() {
+    fn each_depth_is_a_block_with_the_ratio_to_the_best_socket() {
         let outcomes = vec![
             outcome(Transport::Tcp, 1, 40_000.0),
             outcome(Transport::Unix, 1, 60_000.0),
@@ -114,9 +106,11 @@ mod tests {
         let text = anstream::adapter::strip_str(&render(&results)).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "PING, 1 client");
-        assert!(lines[2].contains("600,000   10.00 ×"), "{text}");
-        assert!(lines[3].contains("0.50 ×"), "{text}");
-        assert_eq!(lines.len(), 5);
+        assert!(lines[1].starts_with("depth        commands/s "), "{text}");
+        assert!(lines[2].starts_with("1      tcp       40,000  1.50  2.00 "), "{text}");
+        assert!(lines[4].starts_with("       shm      600,000 "), "{text}");
+        assert!(lines[4].ends_with("10.00 ×") && lines[7].ends_with("0.50 ×"), "{text}");
+        assert_eq!(lines.len(), 2 + 6 + 2);
     }
 
     #[test]

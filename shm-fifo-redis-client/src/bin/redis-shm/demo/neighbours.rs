@@ -41,9 +41,9 @@ impl Neighbours {
 }
 
 const ONE_CPU: &str = "\
-Client and server shared one CPU, for this program may use no other: nothing had to be
-woken on another one, and the factors are smaller. Two make the difference: taskset,
-cpuset.cpus, cpu.max; redis-shm doctor says what limits it.
+Client and server shared one CPU, for this program may use no other: nothing
+had to be woken on another one, and the factors are smaller. Two make the
+difference: taskset, cpuset.cpus, cpu.max; redis-shm doctor says what limits it.
 ";
 
 fn judge(used: &Used, elapsed_s: f64) -> Option<String> {
@@ -52,15 +52,15 @@ fn judge(used: &Used, elapsed_s: f64) -> Option<String> {
     let steal_percent = 100.0 * used.stolen_s / (elapsed_s * cpus);
     if steal_percent >= NOTABLE_STEAL_PERCENT {
         return Some(format!(
-            "The hypervisor took {steal_percent:.0} % of the CPU time meanwhile: all figures have \
-             its pauses in them.\nRepeat it later, or on CPUs of your own.\n"
+            "The hypervisor took {steal_percent:.0} % of the CPU time meanwhile: all figures \
+             have its\npauses in them. Repeat it later, or on CPUs of your own.\n"
         ));
     }
     (cpus - others < ENOUGH_CPUS).then(|| {
         format!(
-            "Other programs used {others:.1} of the {cpus} CPUs meanwhile: client and server often \
-             had to share one,\nand the factors are smaller. Repeat it when they are done; top \
-             shows them.\n"
+            "Other programs used {others:.1} of the {cpus} CPUs meanwhile: client and server \
+             often had\nto share one, and the factors are smaller. Repeat it when they are \
+             done; top\nshows them.\n"
         )
     })
 }

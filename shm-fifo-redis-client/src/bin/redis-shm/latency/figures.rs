@@ -1,6 +1,6 @@
 //! The figures as text, for people and for programs.
 
-use super::args::LatencyArgs;
+use super::args::{LatencyArgs, Output};
 use super::probe::Probe;
 use super::row::Row;
 use crate::report::{self, thousands};
@@ -73,6 +73,16 @@ pub(crate) fn elapsed(elapsed: Duration, end: &str) -> String {
 /// How a run ends, where that is for the user to do.
 pub(crate) fn end(args: &LatencyArgs) -> &'static str {
     if args.has_an_end() { "" } else { ", until Ctrl-C" }
+}
+
+/// What to know of the figures where nobody has chosen the pause before each of them.
+pub(crate) fn hint(args: &LatencyArgs) -> Option<&'static str> {
+    const HINT: &str = "\
+Both sides sleep before each PING, and waking them up is in these figures. For
+a busy connection's: --sample-rate 0. All transports side by side: --compare.
+";
+    let is_told = args.sample_rate.is_none() && args.sample_rate_us() > 0;
+    (is_told && args.output() != Output::Csv).then_some(HINT)
 }
 
 /// A line of name=value pairs, without its end.

@@ -1,6 +1,7 @@
 //! The table: one line for each command and transport.
 
 use super::{BOLD, Row, colour, thousands, us};
+use crate::text::align;
 use crate::transport::Transport;
 
 const HEADER: [&str; 8] =
@@ -13,22 +14,14 @@ pub(super) fn render(title: &str, rows: &[Row]) -> String {
         let line = |(index, row)| cells(row, rows, index == 0);
         block.iter().enumerate().map(line).collect::<Vec<_>>()
     };
-    let cells: Vec<[String; 8]> = blocks.flat_map(of_block).collect();
-    let width = |column: usize| {
-        let of_cells = cells.iter().map(|line| line[column].chars().count());
-        of_cells.chain([HEADER[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
-    let mut text = format!("{BOLD}{title}{BOLD:#}\n");
-    text += &line(&HEADER.map(str::to_owned), &widths);
-    for (row, cells) in rows.iter().zip(&cells) {
-        let style = if row.transport == Transport::Shm {
-            colour(row.transport)
-        } else {
-            anstyle::Style::new()
-        };
-        let line = line(cells, &widths);
-        text += &format!("{style}{}{style:#}\n", line.trim_end_matches('\n'));
+    let lines: Vec<[String; 8]> =
+        [HEADER.map(str::to_owned)].into_iter().chain(blocks.flat_map(of_block)).collect();
+    let lines = align(&lines, 2);
+    let mut text = format!("{BOLD}{title}{BOLD:#}\n{}\n", lines[0]);
+    for (row, line) in rows.iter().zip(&lines[1..]) {
+        let is_shm = row.transport == Transport::Shm;
+        let style = if is_shm { colour(row.transport) } else { anstyle::Style::new() };
+        text += &format!("{style}{line}{style:#}\n");
     }
     text
 }
@@ -42,8 +35,7 @@ fn cells(row: &Row, rows: &[Row], first: bool) -> [String; 8] {
         us(row.p99_ns),
         us(row.p999_ns),
         us(row.max_ns),
-        // Positive and below 10⁹, being a rate of round trips.
-        format!("{:>}", thousands(rounded(row.commands_per_s))),
+        thousands(rounded(row.commands_per_s)),
         ratio,
     ]
 }
@@ -51,16 +43,6 @@ fn cells(row: &Row, rows: &[Row], first: bool) -> [String; 8] {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
 fn rounded(rate: f64) -> u64 {
     rate.round() as u64
-}
-
-fn line(cells: &[String; 8], widths: &[usize]) -> String {
-    let mut text = String::new();
-    for (column, (cell, &width)) in cells.iter().zip(widths).enumerate() {
-        let padded = if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
-        text += if column == 0 { "" } else { "  " };
-        text += &padded;
-    }
-    format!("{}\n", text.trim_end())
 }
 
 #[cfg(test)]

@@ -2,55 +2,50 @@
 
 use super::row::Row;
 use crate::report::thousands;
+use crate::text::{align, digits};
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
 
+const BOLD: Style = Style::new().bold();
 const SHM: Style = AnsiColor::Green.on_default();
+const HEADER: [&str; 9] =
+    ["", "p50", "(range)", "p99", "p99.9", "commands/s", "server", "client", "/ shm"];
 
 pub(crate) fn render(rows: &[Row]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let widest = rows.iter().map(|row| row.condition.len()).max().unwrap_or(0);
-    let mut text = format!(
-        "{:widest$} {:4} {:>10} {:>20} {:>11} {:>11} {:>12} {:>8} {:>8} {:>9}\n",
-        "",
-        "",
-        "p50 µs",
-        "(range)",
-        "p99 µs",
-        "p99.9 µs",
-        "commands/s",
-        "server",
-        "client",
-        "p50 / shm"
-    );
-    for block in rows.chunk_by(|one, other| one.condition == other.condition) {
-        for (index, row) in block.iter().enumerate() {
-            let name = if index == 0 { row.condition.as_str() } else { "" };
-            let style = if row.transport == Transport::Shm { SHM } else { Style::new() };
-            text += &format!("{name:widest$} {style}{}{style:#}\n", line(row, block));
+    let lines = [HEADER.map(str::to_owned)].into_iter();
+    let blocks = rows.chunk_by(|one, other| one.condition == other.condition);
+    let cells = blocks.flat_map(|block| block.iter().map(|row| cells(row, block)));
+    let lines = align(&lines.chain(cells).collect::<Vec<_>>(), 1);
+    let mut text = format!("{}\n", lines[0]);
+    let mut condition = "";
+    for (row, line) in rows.iter().zip(&lines[1..]) {
+        if row.condition != condition {
+            condition = &row.condition;
+            text += &format!("{BOLD}{condition}{BOLD:#}\n");
         }
+        let style = if row.transport == Transport::Shm { SHM } else { Style::new() };
+        text += &format!("{style}{line}{style:#}\n");
     }
-    text + "server, client: CPU time in ns for each command\n"
+    text + "times in µs; server and client: CPU time for each command\n"
 }
 
-fn line(row: &Row, block: &[Row]) -> String {
-    let us = |ns: u64| format!("{:.2}", ns as f64 / 1000.0);
+fn cells(row: &Row, block: &[Row]) -> [String; 9] {
+    let us = |ns: u64| digits(ns as f64 / 1000.0);
     let (least, greatest) = row.p50_range_ns;
-    let ratio = times_shm(row, block).map_or_else(String::new, |ratio| format!("{ratio:.2} ×"));
-    format!(
-        "{:4} {:>10} {:>20} {:>11} {:>11} {:>12} {:>8} {:>8} {:>9}",
-        row.transport,
+    [
+        format!("  {}", row.transport),
         us(row.p50_ns),
         format!("({}–{})", us(least), us(greatest)),
         us(row.p99_ns),
         us(row.p999_ns),
         thousands(whole(row.commands_per_s)),
-        thousands(row.server_cpu_ns_per_command),
-        thousands(row.client_cpu_ns_per_command),
-        ratio
-    )
+        us(row.server_cpu_ns_per_command),
+        us(row.client_cpu_ns_per_command),
+        times_shm(row, block).map_or_else(String::new, |ratio| format!("{ratio:.2} ×")),
+    ]
 }
 
 /// How often this row's median holds that of shared memory.
@@ -100,9 +95,10 @@ mod tests {
     fn each_condition_is_named_once_and_compared() {
         let text = anstream::adapter::strip_str(&render(&rows())).to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].starts_with("one-core unix"), "{text}");
-        assert!(lines[1].ends_with("2.00 ×"), "{text}");
-        assert!(lines[2].trim_start().starts_with("shm") && lines[2].ends_with("1.00 ×"), "{text}");
+        assert_eq!(lines[1], "one-core");
+        assert!(lines[2].starts_with("  unix  9.00  (9.00–9.00) "), "{text}");
+        assert!(lines[2].ends_with("2.00 ×"), "{text}");
+        assert!(lines[3].starts_with("  shm ") && lines[3].ends_with("1.00 ×"), "{text}");
     }
 
     #[test]
