@@ -74,6 +74,7 @@ install:
 	$(BUILT)/redis-shm generate $(MANUAL)
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(MANUAL)/*.1
 	$(INSTALL) -Dm644 -t $(DESTDIR)$(MONITORING) $(PACKAGING)/monitoring/*
+	$(INSTALL) -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man7 shm-fifo-redis-server/redis-shm-module.7
 	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.bash $(DESTDIR)$(BASH_COMPLETION)
 	$(INSTALL) -Dm644 $(MANUAL)/_redis-shm $(DESTDIR)$(ZSH_COMPLETION)
 	$(INSTALL) -Dm644 $(MANUAL)/redis-shm.fish $(DESTDIR)$(FISH_COMPLETION)
@@ -86,6 +87,7 @@ uninstall:
 		$(addprefix $(DESTDIR)$(LIBDIR)/, libshm_fifo_redis.a pkgconfig/shm_fifo_redis.pc) \
 		$(DESTDIR)$(CAPI_LIBRARY) $(addprefix $(DESTDIR)$(CAPI_LIBRARY)., $(CAPI_ABI) $(VERSION)) \
 		$(DESTDIR)$(PREFIX)/share/man/man1/redis-shm.1 $(DESTDIR)$(PREFIX)/share/man/man1/redis-shm-*.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man7/redis-shm-module.7 \
 		$(addprefix $(DESTDIR), $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 	rm -rf $(DESTDIR)$(MONITORING)
 

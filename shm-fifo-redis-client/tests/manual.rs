@@ -63,8 +63,19 @@ fn each_subcommand_has_a_man_page_with_its_sections() {
     for page in pages.iter().map(String::as_str).chain(["redis-shm.1"]) {
         let text = read(&directory, page);
         assert!(text.contains(&format!(".TH {} 1", page.trim_end_matches(".1"))), "{text}");
-        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\""] {
-            assert!(text.contains(&format!(".SH {section}\n")), "{page} has no {section}:\n{text}");
+        let sections = [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "\"EXIT STATUS\"",
+            "ENVIRONMENT",
+            "EXAMPLES",
+            "\"SEE ALSO\"",
+        ];
+        for section in sections {
+            let heading = format!(".SH {section}\n");
+            assert_eq!(text.matches(&heading).count(), 1, "{page}, {section}:\n{text}");
         }
         assert!(!text.contains("SH EXTRA"), "{text}");
     }

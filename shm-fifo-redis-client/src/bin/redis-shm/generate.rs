@@ -54,14 +54,36 @@ fn complete_commands(shell: Shell, script: &Path) -> io::Result<()> {
     fs::write(script, text)
 }
 
+/// What the command line does not know of itself, a page's last sections; in `roff(7)`.
+const LAST_SECTIONS: [(&str, &str); 8] = [
+    ("redis-shm.1", include_str!("generate/manual/redis-shm.roff")),
+    ("redis-shm-bench.1", include_str!("generate/manual/redis-shm-bench.roff")),
+    ("redis-shm-demo.1", include_str!("generate/manual/redis-shm-demo.roff")),
+    ("redis-shm-doctor.1", include_str!("generate/manual/redis-shm-doctor.roff")),
+    ("redis-shm-exec.1", include_str!("generate/manual/redis-shm-exec.roff")),
+    ("redis-shm-latency.1", include_str!("generate/manual/redis-shm-latency.roff")),
+    ("redis-shm-report.1", include_str!("generate/manual/redis-shm-report.roff")),
+    ("redis-shm-stat.1", include_str!("generate/manual/redis-shm-stat.roff")),
+];
+
 fn write_page(command: &clap::Command, directory: &Path) -> io::Result<()> {
     let page = Man::new(command.clone()).source(SOURCE).manual("shm-fifo");
+    let name = page.get_filename();
     let mut text = Vec::new();
     page.render(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    // The version is in the page's last line already.
+    let text = text.split(".SH VERSION\n").next().unwrap_or_default();
     // Where manuals have what stands below our options; Man has another name for it.
-    let text =
-        String::from_utf8_lossy(&text).replace(".SH EXTRA\nExit codes: ", ".SH \"EXIT STATUS\"\n");
-    fs::write(directory.join(page.get_filename()), text)
+    let (options, below) = text.split_once(".SH EXTRA\nExit codes: ").unwrap_or((text, ""));
+    let (codes, notes) = below.split_once("\n\n").unwrap_or((below, ""));
+    let mut text = format!("{options}.SH \"EXIT STATUS\"\n{}\n", codes.trim_end());
+    if !notes.is_empty() {
+        text += &format!(".SH NOTES\n{}\n", notes.trim_end().replace("\n\n", "\n.PP\n"));
+    }
+    let last = LAST_SECTIONS.iter().find(|(page, _)| *page == name);
+    text += last.map_or("", |(_, sections)| sections);
+    fs::write(directory.join(name), text)
 }
 
 /// Without the hidden subcommands, which completions would offer.
