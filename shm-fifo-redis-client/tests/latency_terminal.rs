@@ -8,6 +8,7 @@ mod support;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::cli::{in_terminal, run};
 use support::latency::{PROGRAM, endless, module, number, rows, span_us};
 use support::redis_server::RedisServer;
 use support::terminal::Screen;
@@ -194,5 +195,28 @@ fn redis_compare_in_a_terminal_has_a_row_for_each_and_the_factor() {
             assert_eq!((row[0].as_str(), row[9].as_str()), (name, "×"), "{lines:#?}");
         }
         assert_eq!(rows[2][8], "1.0");
+    });
+}
+
+#[test]
+fn who_has_not_chosen_the_pause_is_told_what_is_in_the_figures() {
+    watched(|| {
+        let table = [
+            ("", true),
+            ("| cat", true),
+            ("--history", true),
+            ("--sample-rate 10000", false),
+            ("--sample-rate 0", false),
+            ("2>/dev/null", false),
+        ];
+        for (rest, is_told) in table {
+            let (server, _) = endless(Duration::ZERO);
+            let arguments = ["--transport", "unix", "--samples", "2"].join(" ");
+            let line = format!("{PROGRAM} latency -s {} {arguments} {rest}", server.place);
+            let ended = run(&mut in_terminal(20, &format!("sh -c '{line}'")));
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            let hint = "waking them up is in these figures";
+            assert_eq!(ended.stdout.contains(hint), is_told, "{rest}: {ended:?}");
+        }
     });
 }

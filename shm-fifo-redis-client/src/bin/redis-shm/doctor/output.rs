@@ -69,8 +69,8 @@ mod tests {
     fn what_is_too_long_goes_on_below_itself() {
         let text = anstream::adapter::strip_str(&text(&checks(), false, 25)).to_string();
         let expected = "ok       server  Redis\n                 7.0.15\n\
-                        problem  module  it is\n                 not there\n                 \
-                        → load\n                   it\n";
+                        problem  module  it is\n                 not\n                 there\n\
+                        \x20                → load\n                   it\n";
         assert_eq!(text, expected);
     }
 

@@ -1,11 +1,12 @@
 //! The figures as text, for people and for programs.
 
-use super::args::{LatencyArgs, Output};
+use super::args::LatencyArgs;
 use super::probe::Probe;
 use super::row::Row;
 use crate::report::{self, thousands};
 use crate::transport::Transport;
 use anstyle::Style;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 const BOLD: Style = Style::new().bold();
@@ -75,14 +76,14 @@ pub(crate) fn end(args: &LatencyArgs) -> &'static str {
     if args.has_an_end() { "" } else { ", until Ctrl-C" }
 }
 
-/// What to know of the figures where nobody has chosen the pause before each of them.
+/// What people are to know of the figures where nobody has chosen the pause before each.
 pub(crate) fn hint(args: &LatencyArgs) -> Option<&'static str> {
     const HINT: &str = "\
 Both sides sleep before each PING, and waking them up is in these figures. For
 a busy connection's: --sample-rate 0. All transports side by side: --compare.
 ";
-    let is_told = args.sample_rate.is_none() && args.sample_rate_us() > 0;
-    (is_told && args.output() != Output::Csv).then_some(HINT)
+    let is_chosen = args.sample_rate.is_some() || args.sample_rate_us() == 0;
+    (!is_chosen && io::stderr().is_terminal()).then_some(HINT)
 }
 
 /// A line of name=value pairs, without its end.
