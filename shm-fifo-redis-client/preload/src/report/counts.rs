@@ -1,5 +1,6 @@
 //! How many connections moved, and why how many did not.
 
+use shm_fifo_redis_client::wire::words;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,15 +49,11 @@ impl Reason {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::NoModule => "the server does not have the shm module",
-            Self::NoPermission => {
-                "NOPERM for SHM.OPEN or SHM.START; ACL SETUSER ... +shm.open +shm.start allows them"
-            }
-            Self::NotLoggedIn => "NOAUTH: the program has not logged in",
-            Self::Refused => "the server refused for the moment (limits, memory, offers)",
-            Self::DescriptorStripped => {
-                "the server's file descriptor did not arrive: a proxy or another network is between"
-            }
+            Self::NoModule => words::NO_MODULE,
+            Self::NoPermission => words::NO_PERMISSION,
+            Self::NotLoggedIn => words::NOT_LOGGED_IN,
+            Self::Refused => words::REFUSED,
+            Self::DescriptorStripped => words::NO_DESCRIPTOR,
             Self::NotMovable => "the server cannot move it (TLS, a replica's, a monitor's)",
             Self::NotSeenWaiting => "not seen waiting by calls that are served",
             Self::NotUnderstood => {
@@ -65,9 +62,7 @@ impl Reason {
             Self::Watched => "watched by an epoll instance, aio or io_uring that is not served",
             Self::SharedWithChild => "the process forked: a child has it, too",
             Self::Short => "too few commands (SHM_FIFO_AFTER_COMMANDS)",
-            Self::NotAttached => {
-                "the shared memory cannot be used here (limits, seccomp, another version)"
-            }
+            Self::NotAttached => words::NOT_ATTACHED,
             Self::NeverQuiet => "there was no moment without an outstanding reply",
         }
     }
