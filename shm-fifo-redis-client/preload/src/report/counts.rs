@@ -14,8 +14,6 @@ pub(crate) enum Reason {
     /// Its limits, its memory, or too many offers at a time.
     Refused,
     DescriptorStripped,
-    /// The server says that it cannot be: TLS, a replica, a monitor.
-    NotMovable,
     NotSeenWaiting,
     /// Bytes that are no RESP, and what makes replies come otherwise than one for each
     /// request.
@@ -23,28 +21,25 @@ pub(crate) enum Reason {
     /// By an epoll instance, aio or io_uring that is not served.
     Watched,
     SharedWithChild,
-    /// Too few commands.
+    /// Too few commands, or no moment without an outstanding reply behind them.
     Short,
     /// What was offered could not be used in this process.
     NotAttached,
-    NeverQuiet,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::NoModule,
         Self::NoPermission,
         Self::NotLoggedIn,
         Self::Refused,
         Self::DescriptorStripped,
-        Self::NotMovable,
         Self::NotSeenWaiting,
         Self::NotUnderstood,
         Self::Watched,
         Self::SharedWithChild,
         Self::Short,
         Self::NotAttached,
-        Self::NeverQuiet,
     ];
 
     fn sentence(self) -> &'static str {
@@ -54,16 +49,16 @@ impl Reason {
             Self::NotLoggedIn => words::NOT_LOGGED_IN,
             Self::Refused => words::REFUSED,
             Self::DescriptorStripped => words::NO_DESCRIPTOR,
-            Self::NotMovable => "the server cannot move it (TLS, a replica's, a monitor's)",
             Self::NotSeenWaiting => "not seen waiting by calls that are served",
             Self::NotUnderstood => {
                 "its bytes are not followed (no RESP, SUBSCRIBE, MONITOR, CLIENT REPLY)"
             }
             Self::Watched => "watched by an epoll instance, aio or io_uring that is not served",
             Self::SharedWithChild => "the process forked: a child has it, too",
-            Self::Short => "too few commands (SHM_FIFO_AFTER_COMMANDS)",
+            Self::Short => {
+                "too few commands (SHM_FIFO_AFTER_COMMANDS), or none without an outstanding reply"
+            }
             Self::NotAttached => words::NOT_ATTACHED,
-            Self::NeverQuiet => "there was no moment without an outstanding reply",
         }
     }
 }
