@@ -7,10 +7,7 @@ use crate::input::Input;
 use crate::process::open_fds;
 use crate::resp::{Split, split};
 use shm_fifo::Region;
-use shm_fifo_redis_client::wire::{
-    Event, Handshake, Reason, ReplyScanner, RingAnswer, SocketKind, Violation,
-};
-use std::os::fd::OwnedFd;
+use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, RingAnswer, Violation, attach};
 
 /// What servers say, more or less.
 const PHRASES: [&[u8]; 20] = [
@@ -40,11 +37,11 @@ const PHRASES: [&[u8]; 20] = [
 ///
 /// # Panics
 /// If the machine says anything but what the model says, keeps or invents a byte of the
-/// program's, accepts an offer twice or without memory, or leaks a descriptor.
+/// program's, or leaks a descriptor.
 pub fn run(data: &[u8]) {
     let fds_before = open_fds();
     let mut input = Input::new(data);
-    let mut trial = Trial::new(&mut input);
+    let mut trial = Trial::new();
     while !input.is_empty() && trial.violation.is_none() {
         trial.act(&mut input);
     }
@@ -57,14 +54,11 @@ pub fn run(data: &[u8]) {
 /// A handshake, and what is known of it.
 struct Trial {
     handshake: Handshake,
-    replies: u64,
     region: Region,
     said: Vec<u8>,
     program: Vec<u8>,
     events: Vec<Told>,
     violation: Option<Violation>,
-    /// Whether the last descriptor that came is the region's.
-    has_region: bool,
     /// How many bytes had come when the offer was accepted.
     started_at: Option<usize>,
 }
@@ -78,21 +72,16 @@ enum Told {
 }
 
 impl Trial {
-    fn new(input: &mut Input<'_>) -> Self {
-        let replies = input.below(4).saturating_sub(1) as u64;
-        let (handshake, command) =
-            Handshake::begin(SocketKind::Unix, replies, ReplyScanner::default())
-                .expect("a unix socket needs no other");
+    fn new() -> Self {
+        let (handshake, command) = Handshake::begin(None, ReplyScanner::default());
         assert!(command.starts_with(b"*2\r\n$8\r\nSHM.OPEN\r\n"));
         Self {
             handshake,
-            replies,
             region: Region::create(4096).expect("a region"),
             said: Vec::new(),
             program: Vec::new(),
             events: Vec::new(),
             violation: None,
-            has_region: false,
             started_at: None,
         }
     }
@@ -105,8 +94,6 @@ impl Trial {
                 let bytes = input.bytes(length);
                 self.say(bytes, input.below(8));
             }
-            4 => self.give(true, self.region.fd()),
-            5 => self.give(false, std::io::pipe().map(|(end, _)| end.into())),
             _ => self.start(),
         }
     }
@@ -135,46 +122,31 @@ impl Trial {
                 assert!(!part.is_empty());
                 self.program.extend(part);
             }
-            Event::Offered => {
-                assert!(self.has_region, "an offer of nothing");
-                self.events.push(Told::Offered);
-            }
+            Event::Offered => self.events.push(Told::Offered),
             Event::Moved(answer) => {
                 assert_eq!(answer.left_bytes(), 5);
                 self.events.push(Told::Moved);
             }
-            Event::Refused(reason) => {
-                if matches!(reason, Reason::NoDescriptor | Reason::Attach(_)) {
-                    assert!(!self.has_region, "{reason:?}");
-                }
-                self.events.push(Told::Refused);
-            }
+            Event::Refused(_) => self.events.push(Told::Refused),
         }
     }
 
-    fn give(&mut self, is_region: bool, fd: std::io::Result<OwnedFd>) {
-        self.handshake.receive_fd(fd.expect("a descriptor"));
-        if self.events.is_empty() {
-            self.has_region = is_region;
-        }
-    }
-
+    /// Accepts the offer, if there is one.
     fn start(&mut self) {
-        let started = self.handshake.start();
-        let is_offered = self.events == [Told::Offered] && self.started_at.is_none();
-        assert_eq!(started.is_some(), is_offered);
-        if let Some((command, _)) = started {
-            let token = self.region.token();
-            let digits: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
-            let expected = format!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{digits}\r\n");
-            assert_eq!(String::from_utf8_lossy(&command), expected);
-            self.started_at = Some(self.said.len());
+        if self.events != [Told::Offered] || self.started_at.is_some() {
+            return;
         }
+        let fd = self.region.fd().expect("a descriptor");
+        let (command, _) = self.handshake.start(attach(Some(fd)).expect("a region"));
+        let token = self.region.token();
+        let digits: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = format!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{digits}\r\n");
+        assert_eq!(String::from_utf8_lossy(&command), expected);
+        self.started_at = Some(self.said.len());
     }
 
     /// Compares it with the model.
     fn check(&self) {
-        assert!(self.handshake.answer().len() <= 512);
         let model = Model::of(self);
         if self.violation.is_some() {
             assert_ne!(model.end, End::Sound, "{:?} of {:?}", self.violation, self.said);
@@ -206,7 +178,7 @@ struct Model {
 impl Model {
     fn of(trial: &Trial) -> Self {
         let mut model = Self { program: Vec::new(), events: Vec::new(), end: End::Sound };
-        let (mut replies, mut at) = (trial.replies, 0);
+        let mut at = 0;
         while at < trial.said.len() {
             let rest = &trial.said[at..];
             let is_starting = trial.started_at.is_some_and(|start| at >= start);
@@ -226,7 +198,7 @@ impl Model {
                 }
                 _ => {}
             }
-            let is_answered = is_starting || model.events.is_empty() && replies == 0;
+            let is_answered = is_starting || model.events.is_empty();
             let own = is_answered && !matches!(rest[0], b'>' | b'|' | b'*');
             let length = match split(rest) {
                 Split::Whole(length) => length,
@@ -244,10 +216,9 @@ impl Model {
             at += length;
             if !own {
                 model.program.extend(value);
-                replies = replies.saturating_sub(u64::from(!matches!(value[0], b'>' | b'|')));
             } else if is_starting && value == b"+OK\r\n" {
                 return Self { end: End::Bad, ..model };
-            } else if !is_starting && value == b"+OK\r\n" && trial.has_region {
+            } else if !is_starting && value == b"+OK\r\n" {
                 model.events.push(Told::Offered);
             } else {
                 model.events.push(Told::Refused);

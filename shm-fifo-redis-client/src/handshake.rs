@@ -12,15 +12,16 @@ mod fd_socket;
 mod machine;
 mod moving;
 mod refusal;
+pub mod words;
 
 use crate::stream::Stream;
 use crate::sys;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
-pub use command::{Command, PROTOCOL_VERSION, open_command, start_command};
+pub use command::{Command, PROTOCOL_VERSION, open_command};
 pub use fd_socket::FdSocket;
-pub use machine::{Event, Handshake, Reason, RingAnswer, SocketKind, Violation};
+pub use machine::{Event, Handshake, RingAnswer, Violation, attach};
 pub use moving::{Moving, Progress};
 pub use refusal::{MoveError, Refusal};
 

@@ -41,8 +41,8 @@ mod sys;
 #[doc(hidden)]
 pub mod wire {
     pub use crate::handshake::{
-        Command, Event, FdSocket, Handshake, PROTOCOL_VERSION, Reason, RingAnswer, SocketKind,
-        Violation, open_command, start_command,
+        Command, Event, FdSocket, Handshake, PROTOCOL_VERSION, RingAnswer, Violation, attach,
+        open_command, words,
     };
     pub use crate::reply::{ReplyScanner, Scanned};
 }

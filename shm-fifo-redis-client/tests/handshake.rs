@@ -176,6 +176,22 @@ fn a_file_that_could_shrink_is_no_region() {
 }
 
 #[test]
+fn of_descriptors_the_last_is_the_offers() {
+    const PUSH: &[u8] = b">1\r\n+invalidate\r\n";
+    watched(|| {
+        let server = FakeServer::unix(|mut peer| {
+            let words = peer.expect("SHM.OPEN");
+            peer.say_with_fd(PUSH, std::io::pipe().unwrap().0);
+            let region = peer.offer_to(&words);
+            echo_one_byte(peer.start(region));
+        });
+        let mut stream = moved(&server);
+        assert_eq!(read_exact(&mut stream, PUSH.len()), PUSH);
+        assert_echoes(stream);
+    });
+}
+
+#[test]
 fn a_datagram_of_a_stranger_is_passed_over() {
     watched(|| {
         let server = FakeServer::tcp(|mut peer| {

@@ -1,9 +1,10 @@
-//! The handshake allocates nothing: it goes on inside calls that a signal handler makes.
+//! The handshake allocates nothing, but for the words of a refusal: it goes on within calls
+//! that a program makes to read and write.
 
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use shm_fifo::Region;
-use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, SocketKind, Violation};
+use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, Violation, attach};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -58,25 +59,21 @@ fn a_move_allocates_nothing() {
     let region = Region::create(4096).unwrap();
     let fd = region.fd().unwrap();
     let allocations = allocations_of(|| {
-        let begun = Handshake::begin(SocketKind::Unix, 1, ReplyScanner::default());
-        let mut handshake = begun.unwrap().0;
-        handshake.receive_fd(fd);
+        let (mut handshake, _command) = Handshake::begin(None, ReplyScanner::default());
         receive(&mut handshake, b"*2\r\n%1\r\n+a\r\n*1\r\n:1\r\n$1\r\nx\r\n+OK\r\n").unwrap();
-        assert!(handshake.start().is_some());
+        let (_command, _endpoint) = handshake.start(attach(Some(fd)).unwrap());
         receive(&mut handshake, b">2\r\n+invalidate\r\n_\r\n\0\0").unwrap();
     });
     assert_eq!(allocations, 0);
 }
 
 #[test]
-fn a_refusal_allocates_nothing() {
-    let allocations = allocations_of(|| {
-        for kind in [SocketKind::Unix, SocketKind::Tcp] {
-            let begun = Handshake::begin(kind, 0, ReplyScanner::default());
-            let mut handshake = begun.unwrap().0;
-            receive(&mut handshake, b"-NOPERM no\r\n+PONG\r\n").unwrap();
-            assert_eq!(handshake.answer(), b"-NOPERM no\r\n");
-        }
-    });
-    assert_eq!(allocations, 0);
+fn a_refusal_allocates_its_words_at_most() {
+    for (answer, words) in [(&b"-NOPERM no\r\n+PONG\r\n"[..], 0), (b"-ERR no\r\n+PONG\r\n", 1)] {
+        let allocations = allocations_of(|| {
+            let (mut handshake, _command) = Handshake::begin(None, ReplyScanner::default());
+            receive(&mut handshake, answer).unwrap();
+        });
+        assert_eq!(allocations, words);
+    }
 }

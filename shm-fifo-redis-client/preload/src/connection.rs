@@ -88,7 +88,8 @@ pub(crate) struct Connection {
     sending: AtomicU32,
     /// `None` once given up.
     tracker: Mutex<Option<Tracker>>,
-    mover: Mutex<Option<Mover>>,
+    /// While it moves: elsewhere, for it is large.
+    mover: Mutex<Option<Box<Mover>>>,
     ring: OnceLock<Duplex>,
     /// What came while moving and is the program's to read.
     kept: Mutex<VecDeque<u8>>,
@@ -268,7 +269,7 @@ impl Connection {
 
     /// What is done with the ring while the server has not answered `SHM.START`.
     fn with_early_ring<T>(&self, work: impl FnOnce(&Duplex) -> T) -> Option<T> {
-        lock(&self.mover).as_ref().and_then(Mover::ring).map(work)
+        lock(&self.mover).as_deref().and_then(Mover::ring).map(work)
     }
 
     /// What `poll` and `epoll` report of it, of the `events` that are asked for. The

@@ -1,24 +1,25 @@
-//! Moving a connection while the program uses it: `docs/protocol.md`, as a machine
-//! that never waits.
+//! Moving a connection while the program uses it: `docs/protocol.md`, without waiting.
 //!
 //! `SHM.OPEN` is sent while no reply is outstanding. What the program writes meanwhile
 //! goes on over the socket, behind it; its answer is the next reply and is taken out of
 //! the stream. `SHM.START` is sent when again no reply is outstanding; from that moment
 //! on the program's bytes go into the ring, where the server finds them when it has
 //! started. So nothing that the program has written ever waits for its next call.
+//!
+//! What the server's bytes mean, the [`Handshake`] of the other clients knows. It is shown
+//! what is on the socket; what it takes is then received, and the rest is the program's.
 
 use crate::errno::Errno;
 use crate::hidden::{Hidden, raised};
 use crate::sys;
-use crate::track::{ReplyScanner, Scanned};
-use shm_fifo::doorbell::DOORBELL;
 use shm_fifo::{Duplex, Region, fd_passing};
-use shm_fifo_redis_client::wire::{FdSocket, open_command, start_command};
+use shm_fifo_redis_client::Refusal;
+use shm_fifo_redis_client::wire::{Event, FdSocket, Handshake, ReplyScanner, RingAnswer, attach};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
-/// Pushes, and the answer, that may wait for a program which does not read. They were the
+/// Pushes that may wait for a program which does not read. They were the
 /// server's to hold on a socket; it ends a subscriber with fewer.
 const MAX_KEPT_BYTES: usize = 64 << 20;
 /// So many of them at a time: the program may read those before the rest.
@@ -39,48 +40,20 @@ pub(crate) enum Outcome {
     /// Everything goes on over the socket: first of all these bytes, which the server has
     /// not seen.
     Refused(Refusal, Vec<u8>),
-}
-
-/// Why a connection stays on its socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The server does not know the command.
-    NoModule,
-    /// This user may not use it.
-    NoPermission,
-    /// Nobody may, who has not logged in.
-    NotLoggedIn,
-    /// A limit is reached, or it was not the moment.
-    NotNow,
-    /// The answer came without the memory's descriptor.
-    NoDescriptor,
-    /// The memory could not be mapped.
-    NotAttached,
-    /// The socket ended, or what came on it was no answer.
+    /// The socket has ended, or what came on it was no answer.
     Broken,
 }
 
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "one for each connection")]
-enum Stage {
-    /// `SHM.OPEN` was sent.
-    Opening,
-    /// It was answered.
-    Offered(Region),
-    /// `SHM.START` was sent.
-    Starting(Duplex),
-    Over,
-}
-
-#[derive(Debug)]
 pub(crate) struct Mover {
-    stage: Stage,
+    handshake: Handshake,
     fd_socket: Option<Hidden<FdSocket>>,
     /// The descriptor that came last.
     received_fd: Option<Hidden<OwnedFd>>,
-    replies: ReplyScanner,
-    /// What came of a value.
-    value: Vec<u8>,
+    /// The memory of an offer that is to be started.
+    offered: Option<Region>,
+    /// What the program writes into, once the server was told to start.
+    ring: Option<Duplex>,
     /// What came for the program.
     kept: Vec<u8>,
     opened_ns: u64,
@@ -90,17 +63,17 @@ impl Mover {
     /// Asks the server; `None` if it cannot be asked now.
     pub(crate) fn open(socket: RawFd, is_tcp: bool) -> Option<Self> {
         let fd_socket = if is_tcp { Some(fd_socket().ok()?) } else { None };
-        let command = open_command(fd_socket.as_deref());
+        let (handshake, command) = Handshake::begin(fd_socket.as_deref(), ReplyScanner::default());
         // The socket is idle: so few bytes go whole or not at all.
         if sys::send(socket, &command) != Ok(command.len()) {
             return None;
         }
         Some(Self {
-            stage: Stage::Opening,
+            handshake,
             fd_socket,
             received_fd: None,
-            replies: ReplyScanner::default(),
-            value: Vec::new(),
+            offered: None,
+            ring: None,
             kept: Vec::new(),
             opened_ns: sys::monotonic_ns(),
         })
@@ -108,7 +81,7 @@ impl Mover {
 
     /// Whether an offer waits to be started.
     pub(crate) fn is_offered(&self) -> bool {
-        matches!(self.stage, Stage::Offered(_))
+        self.offered.is_some()
     }
 
     /// Whether the server has dropped the offer by now.
@@ -118,56 +91,43 @@ impl Mover {
 
     /// Accepts the offer. Returns whether it could.
     pub(crate) fn start(&mut self, socket: RawFd) -> bool {
-        let Stage::Offered(region) = std::mem::replace(&mut self.stage, Stage::Over) else {
-            return false;
-        };
-        let command = start_command(region.token());
-        self.stage = Stage::Starting(Duplex::new_unstarted(region.into_endpoint()));
+        let Some(region) = self.offered.take() else { return false };
+        let (command, endpoint) = self.handshake.start(region);
+        self.ring = Some(Duplex::new_unstarted(endpoint));
         sys::send(socket, &command) == Ok(command.len())
     }
 
     /// The ring that the program writes into, once the server was told to start.
     pub(crate) fn ring(&self) -> Option<&Duplex> {
-        match &self.stage {
-            Stage::Starting(ring) => Some(ring),
-            _ => None,
-        }
+        self.ring.as_ref()
     }
 
-    /// Takes the server's answers off the socket, without waiting, and pushes before them. What
-    /// follows an answer stays there: it is the program's, as are the bytes that are `unread`.
+    /// Takes the server's answers off the socket, without waiting, and what comes before them.
+    /// What follows an answer stays there: it is the program's, as are the bytes that are
+    /// `unread`.
     pub(crate) fn advance(&mut self, socket: RawFd, unread: usize) -> Outcome {
         let mut chunk = [0; 1024];
         while self.kept.len() < KEPT_AT_ONCE {
             let there = match sys::peek(socket, &mut chunk) {
-                Ok(0) => return self.refused(Refusal::Broken, socket),
-                Ok(count) => &chunk[..count],
+                Ok(count @ 1..) => &chunk[..count],
                 Err(Errno(libc::EAGAIN | libc::EINTR)) => return Outcome::Waiting,
                 // The program will hear of it on the socket.
-                Err(_) => return self.refused(Refusal::Broken, socket),
+                _ => return self.ended(socket),
             };
-            // No value begins with a doorbell.
-            if self.value.is_empty() && there[0] == DOORBELL {
-                return self.enter(socket);
+            let mut rest = there;
+            let understood = self.handshake.next(&mut rest);
+            let taken = self.take(socket, there.len() - rest.len());
+            let (Ok(event), Ok(())) = (understood, taken) else { return self.broken(socket) };
+            match event {
+                // The beginning of an answer.
+                None => {}
+                Some(Event::Program(part)) => self.kept.extend_from_slice(part),
+                Some(Event::Offered) => return self.offered(socket),
+                Some(Event::Moved(answer)) => return self.enter(answer, socket),
+                Some(Event::Refused(refusal)) => return self.refused(refusal, socket),
             }
-            let Ok(Scanned { taken, value }) = self.replies.next(there) else {
-                return self.refused(Refusal::Broken, socket);
-            };
-            let part = &there[..taken];
-            self.value.extend_from_slice(part);
-            if self.take(socket, taken).is_err() {
-                return self.refused(Refusal::Broken, socket);
-            }
-            if unread + self.kept.len() + self.value.len() > MAX_KEPT_BYTES {
-                // Nor may an answer come that nobody takes out any more.
-                sys::shut_down(socket, libc::SHUT_RDWR);
-                return self.refused(Refusal::Broken, socket);
-            }
-            let Some(kind) = value else { continue };
-            let value = std::mem::take(&mut self.value);
-            match kind {
-                b'>' | b'|' | b'*' => self.kept.extend(value),
-                _ => return self.answered(&value, socket),
+            if unread + self.kept.len() > MAX_KEPT_BYTES {
+                return self.broken(socket);
             }
         }
         Outcome::Waiting
@@ -195,69 +155,64 @@ impl Mover {
         Ok(())
     }
 
-    fn answered(&mut self, answer: &[u8], socket: RawFd) -> Outcome {
-        match self.stage {
-            Stage::Opening if answer == b"+OK\r\n" => match self.region() {
-                Ok(region) => {
-                    self.stage = Stage::Offered(region);
-                    Outcome::Offered
-                }
-                Err(refusal) => self.refused(refusal, socket),
-            },
-            Stage::Opening => self.refused(refusal_of(answer), socket),
-            // A server that has moved says so in the ring.
-            _ if answer == b"+OK\r\n" => self.refused(Refusal::Broken, socket),
-            _ => self.refused(Refusal::NotNow, socket),
-        }
-    }
-
-    /// The offered memory.
-    fn region(&mut self) -> Result<Region, Refusal> {
+    fn offered(&mut self, socket: RawFd) -> Outcome {
         let fd = match self.fd_socket.take() {
             Some(fd_socket) => fd_socket.take_fd(),
             None => self.received_fd.take().and_then(Hidden::take),
         };
-        // Proxies strip descriptors.
-        let fd = fd.ok_or(Refusal::NoDescriptor)?;
-        Region::attach(fd).map_err(|_| Refusal::NotAttached)
+        match attach(fd) {
+            Ok(region) => {
+                self.offered = Some(region);
+                Outcome::Offered
+            }
+            Err(refusal) => self.refused(refusal, socket),
+        }
     }
 
     /// The server has moved. Its answer is the first thing in the ring.
-    fn enter(&mut self, socket: RawFd) -> Outcome {
-        const ANSWER: &[u8] = b"+OK\r\n";
-        let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) else {
-            return self.refused(Refusal::Broken, socket);
-        };
+    fn enter(&mut self, mut answer: RingAnswer, socket: RawFd) -> Outcome {
+        let Some(ring) = self.ring.take() else { return self.broken(socket) };
         ring.enter();
-        let mut answer = [0; ANSWER.len()];
-        let read = ring.read(socket, &mut answer).unwrap_or(0);
-        if answer[..read] != *ANSWER {
+        let mut bytes = [0; 8];
+        let room = bytes.len().min(answer.left_bytes());
+        let read = ring.read(socket, &mut bytes[..room]).unwrap_or(0);
+        if answer.receive(&bytes[..read]).is_err() || answer.left_bytes() > 0 {
             // Not our protocol: the program sees the end of its connection.
             ring.close(socket);
         }
         Outcome::Moved(ring)
     }
 
-    /// Back to the socket, with all that came and was no answer.
+    /// Back to the socket, with what the program has written into the ring.
     fn refused(&mut self, refusal: Refusal, socket: RawFd) -> Outcome {
-        // The beginning of something that is no answer. That of an answer is none of the program's.
-        if !matches!(self.value.first(), Some(b'+' | b'-')) {
-            self.kept.append(&mut self.value);
-        }
         let mut unread = Vec::new();
-        if let Stage::Starting(ring) = std::mem::replace(&mut self.stage, Stage::Over) {
-            let taken_back = ring.take_back(|bytes| {
-                unread.extend_from_slice(bytes);
-                Ok(bytes.len())
-            });
-            // Without an answer the server may still start, and read what is in the ring.
-            if refusal == Refusal::Broken || taken_back.is_err() {
-                // Not our protocol, or its end.
-                ring.close(socket);
-                return Outcome::Refused(Refusal::Broken, Vec::new());
-            }
+        let Some(ring) = &self.ring else { return Outcome::Refused(refusal, unread) };
+        let taken_back = ring.take_back(|bytes| {
+            unread.extend_from_slice(bytes);
+            Ok(bytes.len())
+        });
+        match taken_back {
+            Ok(()) => Outcome::Refused(refusal, unread),
+            // It has read some.
+            Err(_) => self.broken(socket),
         }
-        Outcome::Refused(refusal, unread)
+    }
+
+    /// Not our protocol: the program sees the end of its connection. Nor may an answer come
+    /// that nobody takes out of the stream any more.
+    fn broken(&mut self, socket: RawFd) -> Outcome {
+        if self.ring.is_none() {
+            sys::shut_down(socket, libc::SHUT_RDWR);
+        }
+        self.ended(socket)
+    }
+
+    /// Without an answer the server may still start, and read what is in the ring.
+    fn ended(&mut self, socket: RawFd) -> Outcome {
+        if let Some(ring) = self.ring.take() {
+            ring.close(socket);
+        }
+        Outcome::Broken
     }
 }
 
@@ -286,37 +241,4 @@ pub(crate) fn flush(socket: RawFd, mut rest: &[u8]) -> bool {
 fn fd_socket() -> io::Result<Hidden<FdSocket>> {
     let socket = raised(UnixDatagram::unbound()?.into());
     FdSocket::on(socket.into()).map(Hidden::new)
-}
-
-fn refusal_of(answer: &[u8]) -> Refusal {
-    let begins_with = |start: &[u8]| {
-        answer.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
-    };
-    if begins_with(b"-ERR unknown command") {
-        Refusal::NoModule
-    } else if begins_with(b"-NOPERM") {
-        Refusal::NoPermission
-    } else if begins_with(b"-NOAUTH") {
-        Refusal::NotLoggedIn
-    } else {
-        Refusal::NotNow
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_known_by_its_first_words() {
-        for (answer, refusal) in [
-            (&b"-ERR unknown command 'SHM.OPEN', with args\r\n"[..], Refusal::NoModule),
-            (b"-NOPERM this user has no permissions\r\n", Refusal::NoPermission),
-            (b"-NOAUTH Authentication required.\r\n", Refusal::NotLoggedIn),
-            (b"-ERR SHM.OPEN: 64 offers wait\r\n", Refusal::NotNow),
-            (b"-LOADING Redis is loading\r\n", Refusal::NotNow),
-        ] {
-            assert_eq!(refusal_of(answer), refusal);
-        }
-    }
 }

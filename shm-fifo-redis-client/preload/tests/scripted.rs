@@ -124,6 +124,29 @@ fn pushes_come_without_end() {
     });
 }
 
+#[test]
+fn half_a_push_is_read_before_the_rest_comes() {
+    watched(|| {
+        for kind in [Kind::Unix, Kind::Tcp] {
+            let moved = scripted(kind, "halves", &[], |peer, _, this_run| {
+                let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
+                let (half, rest) = PUSH.split_at(PUSH.len() / 2);
+                peer.say(half);
+                peer.request();
+                let offer = Offer::make();
+                peer.offer(&offer, name.as_deref(), rest, OK, 0);
+                peer.say(PONG);
+                if peer.serve_to(b"SHM.START").is_some() {
+                    this_run.moved.fetch_add(1, SeqCst);
+                    peer.enter(offer, OK);
+                    peer.serve_ring();
+                }
+            });
+            assert_eq!(moved, 1, "{kind:?}");
+        }
+    });
+}
+
 /// What is no answer ends the connection.
 #[test]
 fn answers_that_are_none() {
@@ -149,6 +172,24 @@ fn answers_that_are_none() {
                     // An answer that may be none.
                     _ => peer.say(b"+OK\r\n"),
                 }
+                peer.wait_for_end();
+            });
+        }
+    });
+}
+
+/// Nor does an answer to the first question leave anything to go on with.
+#[test]
+fn answers_to_open_that_are_none() {
+    watched(|| {
+        for kind in [Kind::Unix, Kind::Tcp] {
+            scripted(kind, "ended_early", &[("TIMES", 2)], |peer, number, _| {
+                if peer.serve_to(b"SHM.OPEN").is_none() {
+                    return;
+                }
+                // A doorbell before anything was started, and an answer without an end.
+                let endless = [b"-", &[b'x'; 70_000][..]].concat();
+                peer.say([b"\0", &endless[..]][number]);
                 peer.wait_for_end();
             });
         }

@@ -51,8 +51,7 @@ pub fn open_command(fd_socket: Option<&FdSocket>) -> Command {
 }
 
 /// The bytes of `SHM.START`.
-#[must_use]
-pub fn start_command(token: [u8; TOKEN_BYTES]) -> Command {
+pub(super) fn start_command(token: [u8; TOKEN_BYTES]) -> Command {
     let token = u128::from_be_bytes(token);
     Command::of(format_args!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{token:032x}\r\n"))
 }

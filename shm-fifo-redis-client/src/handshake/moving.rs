@@ -2,13 +2,14 @@
 
 use super::Attempt;
 use super::command::Command;
-use super::machine::{Event, Handshake, RingAnswer, SocketKind};
+use super::fd_socket::FdSocket;
+use super::machine::{Event, Handshake, RingAnswer, attach};
 use super::refusal::{self, MoveError, Refusal};
 use crate::reply::ReplyScanner;
 use crate::stream::{Stream, Transport};
-use shm_fifo::{Channel, Endpoint, Interest, fd_passing};
+use shm_fifo::{Channel, Endpoint, Interest, Region, fd_passing};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// How many bytes may come for the reader meanwhile: pushes.
 const MAX_KEPT_BYTES: usize = 1 << 20;
@@ -160,6 +161,12 @@ struct Conversation {
     command: Command,
     /// How many of its bytes were sent.
     sent_bytes: usize,
+    /// Where the descriptor comes, over TCP.
+    fd_socket: Option<FdSocket>,
+    /// The descriptor that came last beside the bytes.
+    fd: Option<OwnedFd>,
+    /// The memory of an offer that is to be accepted.
+    offered: Option<Region>,
     /// This side of the memory, once the offer was accepted.
     endpoint: Option<Endpoint>,
     kept_bytes: usize,
@@ -176,17 +183,23 @@ enum Turn {
 impl Conversation {
     /// The inner error is that there is no socket for the descriptor.
     fn begin(stream: &Stream) -> Result<io::Result<Self>, MoveError> {
-        let kind = match stream.transport() {
-            Transport::Tcp => SocketKind::Tcp,
-            _ => SocketKind::Unix,
+        let scanner = scanner_behind(stream.kept())?;
+        let fd_socket = match stream.transport() {
+            Transport::Tcp => FdSocket::bind().map(Some),
+            _ => Ok(None),
         };
-        let handshake = Handshake::begin(kind, 0, scanner_behind(stream.kept())?);
-        Ok(handshake.map(|(handshake, command)| Self {
-            handshake,
-            command,
-            sent_bytes: 0,
-            endpoint: None,
-            kept_bytes: 0,
+        Ok(fd_socket.map(|fd_socket| {
+            let (handshake, command) = Handshake::begin(fd_socket.as_ref(), scanner);
+            Self {
+                handshake,
+                command,
+                sent_bytes: 0,
+                fd_socket,
+                fd: None,
+                offered: None,
+                endpoint: None,
+                kept_bytes: 0,
+            }
         }))
     }
 
@@ -224,7 +237,7 @@ impl Conversation {
             match fd_passing::recv_with_fd(stream.as_raw_fd(), chunk, libc::MSG_DONTWAIT) {
                 Ok((0, _)) => return Err(MoveError::Ended),
                 Ok((count, fd)) => {
-                    fd.into_iter().for_each(|fd| self.handshake.receive_fd(fd));
+                    self.fd = fd.or(self.fd.take());
                     return Ok(Some(count));
                 }
                 Err(error) => match error.kind() {
@@ -246,21 +259,31 @@ impl Conversation {
         while let Some(event) = self.handshake.next(&mut bytes)? {
             match event {
                 Event::Program(part) => self.keep(part, stream)?,
-                Event::Offered => {}
+                Event::Offered => match attach(self.take_fd()) {
+                    Ok(region) => self.offered = Some(region),
+                    Err(refusal) => decided = Some(Turn::Stayed(refusal)),
+                },
                 Event::Moved(answer) => {
                     decided = self.endpoint.take().map(|endpoint| Turn::Moved(endpoint, answer));
                 }
-                Event::Refused(reason) => {
-                    decided = Some(Turn::Stayed(Refusal::because(reason, &self.handshake)));
-                }
+                Event::Refused(refusal) => decided = Some(Turn::Stayed(refusal)),
             }
         }
         // Only now: what has come already is no answer to it.
-        if let Some((command, endpoint)) = self.handshake.start() {
+        if let Some(region) = self.offered.take() {
+            let (command, endpoint) = self.handshake.start(region);
             (self.command, self.sent_bytes) = (command, 0);
             self.endpoint = Some(endpoint);
         }
         Ok(decided)
+    }
+
+    /// The descriptor of the offer that has just come.
+    fn take_fd(&mut self) -> Option<OwnedFd> {
+        match self.fd_socket.take() {
+            Some(fd_socket) => fd_socket.take_fd(),
+            None => self.fd.take(),
+        }
     }
 
     fn keep(&mut self, part: &[u8], stream: &mut Stream) -> Result<(), MoveError> {

@@ -1,6 +1,7 @@
 //! Why a connection did not move, or was lost while it tried.
 
-use super::machine::{Handshake, Reason, Violation};
+use super::machine::Violation;
+use super::words::{NO_DESCRIPTOR, NO_MODULE, NO_PERMISSION, NOT_ATTACHED, NOT_LOGGED_IN, REFUSED};
 use crate::reply::ReplyError;
 use crate::stream::Stream;
 use shm_fifo::AttachError;
@@ -12,10 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 #[non_exhaustive]
 pub enum Refusal {
     /// The server does not know `SHM.OPEN`.
-    #[error(
-        "the server does not have the shm module; load it with MODULE LOAD or a loadmodule line \
-         in redis.conf"
-    )]
+    #[error("{NO_MODULE}; load it with MODULE LOAD or a loadmodule line in redis.conf")]
     NoModule,
     /// The server runs on another host. It was not asked.
     #[error(
@@ -23,17 +21,22 @@ pub enum Refusal {
          address or an address of this host"
     )]
     RemotePeer(SocketAddr),
+    /// This user may not use `SHM.OPEN` or `SHM.START`.
+    #[error("{NO_PERMISSION}")]
+    NoPermission,
+    /// Nobody may, who has not logged in.
+    #[error("{NOT_LOGGED_IN}; give user and password")]
+    NotLoggedIn,
     /// The server said no; its text says why.
-    #[error("the server refused shared memory: {0}")]
+    #[error("{REFUSED}: {0}")]
     Refused(String),
     /// The server said yes, but no file descriptor came with it.
     #[error(
-        "the server's file descriptor did not arrive; connect to the server itself, not to a \
-         proxy, and in its network namespace if over TCP"
+        "{NO_DESCRIPTOR}; connect to the server itself, and in its network namespace if over TCP"
     )]
     NoDescriptor,
     /// What came is not shared memory that can be used safely.
-    #[error("{0}; use the same version of shm-fifo in server and client")]
+    #[error("{NOT_ATTACHED}: {0}; use the same version of shm-fifo in server and client")]
     Attach(#[from] AttachError),
     /// The socket for the file descriptor could not be made.
     #[error("cannot make the socket on which shared memory arrives: {0}; connect by unix socket")]
@@ -102,22 +105,24 @@ impl Refusal {
     /// server has no module at the moment.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        match self {
-            Self::NoModule => true,
-            Self::Refused(text) => !text.starts_with("NOPERM") && !text.starts_with("NOAUTH"),
-            Self::RemotePeer(_) | Self::NoDescriptor | Self::Attach(_) | Self::FdSocket(_) => false,
-        }
+        matches!(self, Self::NoModule | Self::Refused(_))
     }
 
-    /// The refusal for this reason, with the server's own words where it has some.
-    pub(super) fn because(reason: Reason, handshake: &Handshake) -> Self {
-        match reason {
-            Reason::NoModule => Self::NoModule,
-            Reason::NoDescriptor => Self::NoDescriptor,
-            Reason::Attach(error) => Self::Attach(error),
-            Reason::NotAllowed | Reason::OpenRefused | Reason::StartRefused => {
-                Self::Refused(text_of(handshake.answer()))
-            }
+    /// What the server means by this answer to `SHM.OPEN` or `SHM.START`. Of a long one the
+    /// beginning will do.
+    pub(super) fn in_answer(answer: &[u8]) -> Self {
+        let begins_with = |beginning: &str| {
+            let part = answer.get(..beginning.len());
+            part.is_some_and(|part| part.eq_ignore_ascii_case(beginning.as_bytes()))
+        };
+        if begins_with("-ERR unknown command") {
+            Self::NoModule
+        } else if begins_with("-NOPERM") {
+            Self::NoPermission
+        } else if begins_with("-NOAUTH") {
+            Self::NotLoggedIn
+        } else {
+            Self::Refused(text_of(answer))
         }
     }
 }
@@ -141,6 +146,25 @@ mod tests {
         assert!(is_this_host(ip("::ffff:127.0.0.1"), ip("::ffff:127.0.0.1")));
         assert!(is_this_host(ip("192.0.2.7"), ip("192.0.2.7")));
         assert!(!is_this_host(ip("192.0.2.7"), ip("192.0.2.8")));
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_its_first_words() {
+        let table: [(&[u8], Refusal, bool); 8] = [
+            (b"-ERR unknown command 'SHM.OPEN', with args\r\n", Refusal::NoModule, true),
+            (b"-err Unknown Command\r\n", Refusal::NoModule, true),
+            (b"-NOPERM this user has no permissions\r\n", Refusal::NoPermission, false),
+            (b"-NOAUTH Authentication required.\r\n", Refusal::NotLoggedIn, false),
+            (b"-NOA", Refusal::Refused("NOA".to_owned()), true),
+            (b"-ERR SHM.OPEN: no\r\n", Refusal::Refused("ERR SHM.OPEN: no".to_owned()), true),
+            (b"-LOADING Redis\r\n", Refusal::Refused("LOADING Redis".to_owned()), true),
+            (b"+QUEUED\r\n", Refusal::Refused("+QUEUED".to_owned()), true),
+        ];
+        for (answer, expected, may_pass) in table {
+            let refusal = Refusal::in_answer(answer);
+            assert_eq!(refusal.to_string(), expected.to_string());
+            assert_eq!(refusal.may_pass(), may_pass, "{refusal}");
+        }
     }
 
     #[test]

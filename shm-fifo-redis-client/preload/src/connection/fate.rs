@@ -1,8 +1,8 @@
 //! Why a connection is where it is, for the report.
 
 use super::{Connection, lock};
-use crate::mover::Refusal;
 use crate::report::{self, Reason};
+use shm_fifo_redis_client::Refusal;
 
 impl Connection {
     /// It stays on its socket, as far as can be told now.
@@ -21,14 +21,13 @@ impl Connection {
     }
 }
 
-pub(super) fn reason_of(refusal: Refusal) -> Reason {
+pub(super) fn reason_of(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::NoModule => Reason::NoModule,
         Refusal::NoPermission => Reason::NoPermission,
         Refusal::NotLoggedIn => Reason::NotLoggedIn,
-        Refusal::NotNow => Reason::Refused,
         Refusal::NoDescriptor => Reason::DescriptorStripped,
-        Refusal::NotAttached => Reason::NotAttached,
-        Refusal::Broken => Reason::NotUnderstood,
+        Refusal::Attach(_) => Reason::NotAttached,
+        _ => Reason::Refused,
     }
 }

@@ -3,12 +3,13 @@
 
 use super::fate::reason_of;
 use super::{Connection, Phase, lock};
-use crate::mover::{self, Mover, Outcome, Refusal};
+use crate::mover::{self, Mover, Outcome};
 use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
 use crate::{habits, sys, table};
 use shm_fifo::Duplex;
+use shm_fifo_redis_client::Refusal;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -132,7 +133,7 @@ impl Connection {
             Some(tracker) if tracker.is_quiet() => (tracker.may_ask(), tracker.known_refusal()),
             _ => return,
         };
-        let is_offered = lock(&self.mover).as_ref().is_some_and(Mover::is_offered);
+        let is_offered = lock(&self.mover).as_deref().is_some_and(Mover::is_offered);
         if !is_offered && !may_ask {
             return;
         }
@@ -146,7 +147,7 @@ impl Connection {
         } else if is_offered {
             self.start();
         } else if let Some(refusal) = known_refusal {
-            self.stays(reason_of(refusal));
+            self.stays(reason_of(&refusal));
         } else {
             self.open();
         }
@@ -156,7 +157,7 @@ impl Connection {
     fn open(self: &Arc<Self>) {
         let mut place = lock(&self.mover);
         let opened = self.quietly(Phase::Opening, || {
-            *place = Mover::open(self.fd(), self.is_tcp);
+            *place = Mover::open(self.fd(), self.is_tcp).map(Box::new);
             place.is_some()
         });
         if opened {
@@ -171,10 +172,10 @@ impl Connection {
     /// Accepts the server's offer.
     fn start(self: &Arc<Self>) {
         let mut place = lock(&self.mover);
-        if place.as_ref().is_none_or(Mover::is_stale) {
+        if place.as_deref().is_none_or(Mover::is_stale) {
             *place = None;
             if let Some(tracker) = lock(&self.tracker).as_mut() {
-                tracker.refused(Refusal::NotNow);
+                tracker.missed_offer();
             }
             return;
         }
@@ -260,21 +261,32 @@ impl Connection {
             Outcome::Offered => Phase::Returning,
             Outcome::Refused(refusal, unread) => {
                 *place = None;
-                if !mover::flush(self.fd(), &unread) {
-                    // Nothing may come behind what has not gone.
-                    sys::shut_down(self.fd(), libc::SHUT_RDWR);
-                } else if self.write_shut.load(Relaxed) {
-                    sys::shut_down(self.fd(), libc::SHUT_WR);
-                }
+                self.return_with(&unread);
+                self.note_refusal(&refusal, &unread);
+                Phase::Returning
+            }
+            Outcome::Broken => {
+                *place = None;
                 self.restore_flags();
-                self.note_refusal(refusal, &unread);
-                self.stays(reason_of(refusal));
+                *lock(&self.tracker) = None;
+                self.stays(Reason::NotUnderstood);
                 Phase::Returning
             }
         };
         // ORDERING, SeqCst: publishes the ring, too.
         self.phase.store(next as u8, SeqCst);
         true
+    }
+
+    /// Goes on over the socket: first of all by `unread`.
+    fn return_with(&self, unread: &[u8]) {
+        if !mover::flush(self.fd(), unread) {
+            // Nothing may come behind what has not gone.
+            sys::shut_down(self.fd(), libc::SHUT_RDWR);
+        } else if self.write_shut.load(Relaxed) {
+            sys::shut_down(self.fd(), libc::SHUT_WR);
+        }
+        self.restore_flags();
     }
 
     /// It stays open on `exec` after all, where the program wanted that.
@@ -285,15 +297,17 @@ impl Connection {
     }
 
     /// The server refused, and these bytes went on the socket after all.
-    fn note_refusal(&self, refusal: Refusal, sent: &[u8]) {
+    fn note_refusal(&self, refusal: &Refusal, sent: &[u8]) {
         let mut tracker = lock(&self.tracker);
         let is_understood = tracker.as_mut().is_some_and(|tracker| {
             tracker.refused(refusal);
-            refusal != Refusal::Broken && tracker.sent(sent).is_ok()
+            tracker.sent(sent).is_ok()
         });
         if !is_understood {
             *tracker = None;
         }
+        drop(tracker);
+        self.stays(reason_of(refusal));
     }
 
     fn move_into(&self, ring: Duplex) {

@@ -1,5 +1,6 @@
 //! How many connections moved, and why how many did not.
 
+use shm_fifo_redis_client::wire::words;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,8 +14,6 @@ pub(crate) enum Reason {
     /// Its limits, its memory, or too many offers at a time.
     Refused,
     DescriptorStripped,
-    /// The server says that it cannot be: TLS, a replica, a monitor.
-    NotMovable,
     NotSeenWaiting,
     /// Bytes that are no RESP, and what makes replies come otherwise than one for each
     /// request.
@@ -22,53 +21,44 @@ pub(crate) enum Reason {
     /// By an epoll instance, aio or io_uring that is not served.
     Watched,
     SharedWithChild,
-    /// Too few commands.
+    /// Too few commands, or no moment without an outstanding reply behind them.
     Short,
     /// What was offered could not be used in this process.
     NotAttached,
-    NeverQuiet,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::NoModule,
         Self::NoPermission,
         Self::NotLoggedIn,
         Self::Refused,
         Self::DescriptorStripped,
-        Self::NotMovable,
         Self::NotSeenWaiting,
         Self::NotUnderstood,
         Self::Watched,
         Self::SharedWithChild,
         Self::Short,
         Self::NotAttached,
-        Self::NeverQuiet,
     ];
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::NoModule => "the server does not have the shm module",
-            Self::NoPermission => {
-                "NOPERM for SHM.OPEN or SHM.START; ACL SETUSER ... +shm.open +shm.start allows them"
-            }
-            Self::NotLoggedIn => "NOAUTH: the program has not logged in",
-            Self::Refused => "the server refused for the moment (limits, memory, offers)",
-            Self::DescriptorStripped => {
-                "the server's file descriptor did not arrive: a proxy or another network is between"
-            }
-            Self::NotMovable => "the server cannot move it (TLS, a replica's, a monitor's)",
+            Self::NoModule => words::NO_MODULE,
+            Self::NoPermission => words::NO_PERMISSION,
+            Self::NotLoggedIn => words::NOT_LOGGED_IN,
+            Self::Refused => words::REFUSED,
+            Self::DescriptorStripped => words::NO_DESCRIPTOR,
             Self::NotSeenWaiting => "not seen waiting by calls that are served",
             Self::NotUnderstood => {
                 "its bytes are not followed (no RESP, SUBSCRIBE, MONITOR, CLIENT REPLY)"
             }
             Self::Watched => "watched by an epoll instance, aio or io_uring that is not served",
             Self::SharedWithChild => "the process forked: a child has it, too",
-            Self::Short => "too few commands (SHM_FIFO_AFTER_COMMANDS)",
-            Self::NotAttached => {
-                "the shared memory cannot be used here (limits, seccomp, another version)"
+            Self::Short => {
+                "too few commands (SHM_FIFO_AFTER_COMMANDS), or none without an outstanding reply"
             }
-            Self::NeverQuiet => "there was no moment without an outstanding reply",
+            Self::NotAttached => words::NOT_ATTACHED,
         }
     }
 }

@@ -6,12 +6,11 @@
 
 mod requests;
 
-use crate::mover::Refusal;
 use crate::refusals::{self, User};
 use crate::sys;
 use requests::{Request, RequestScanner};
-use shm_fifo_redis_client::ReplyError;
-pub(crate) use shm_fifo_redis_client::wire::{ReplyScanner, Scanned};
+use shm_fifo_redis_client::wire::{ReplyScanner, Scanned};
+use shm_fifo_redis_client::{Refusal, ReplyError};
 use std::collections::VecDeque;
 
 /// Nothing more can be said of this connection.
@@ -159,18 +158,18 @@ impl Tracker {
     }
 
     /// It said no: perhaps it is asked again, later.
-    pub(crate) fn refused(&mut self, refusal: Refusal) {
-        self.wanted = match refusal {
-            Refusal::NotNow | Refusal::NoModule => {
-                Wanted::From(sys::monotonic_ns() + pause_ns(self.attempts))
-            }
-            Refusal::NoPermission
-            | Refusal::NotLoggedIn
-            | Refusal::NoDescriptor
-            | Refusal::NotAttached
-            | Refusal::Broken => Wanted::No,
-        };
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.wanted = if refusal.may_pass() { self.later() } else { Wanted::No };
         refusals::note(refusal, self.user);
+    }
+
+    /// Its offer was not started in time.
+    pub(crate) fn missed_offer(&mut self) {
+        self.wanted = self.later();
+    }
+
+    fn later(&self) -> Wanted {
+        Wanted::From(sys::monotonic_ns() + pause_ns(self.attempts))
     }
 
     fn requested(&mut self, request: &Request) -> Result<(), GivenUp> {
@@ -309,7 +308,7 @@ mod tests {
     fn a_server_that_refused_is_left_alone_for_longer_each_time() {
         let mut tracker = Tracker::new(0);
         tracker.asked();
-        tracker.refused(Refusal::NotNow);
+        tracker.refused(&Refusal::Refused("ERR SHM.OPEN: not now".to_owned()));
         assert!(matches!(tracker.wanted, Wanted::From(_)));
         assert!(!tracker.may_ask());
         assert_eq!([1, 2, 5].map(pause_ns), [100_000_000, 200_000_000, 1_600_000_000]);

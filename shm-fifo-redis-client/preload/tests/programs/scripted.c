@@ -52,12 +52,25 @@ static void pushes(void) {
     }
 }
 
+/* What has come of a push can be read before the rest comes. */
+static void halves(void) {
+    int fd = open_connection();
+    char push[PUSH_LENGTH];
+    settle_times(fd, 16);
+    read_all(fd, push, PUSH_LENGTH / 2, 0);
+    send_ping(fd);
+    read_all(fd, push + PUSH_LENGTH / 2, PUSH_LENGTH - PUSH_LENGTH / 2, 0);
+    read_pong(fd);
+    settle(fd);
+    close(fd);
+}
+
 /* It ends. */
-static void ended(void) {
+static void ended_after(int pings) {
     for (int round = 0; round < times(); round++) {
         int fd = open_connection();
         char byte;
-        settle_times(fd, 17);
+        settle_times(fd, pings);
         /* It may have ended by now. */
         send(fd, PING, PING_LENGTH, MSG_NOSIGNAL);
         /* What came may be seen before. */
@@ -69,6 +82,15 @@ static void ended(void) {
         CHECK(send(fd, PING, PING_LENGTH, MSG_NOSIGNAL) == -1 && errno == EPIPE);
         close(fd);
     }
+}
+
+static void ended(void) {
+    ended_after(17);
+}
+
+/* As soon as the server is asked. */
+static void ended_early(void) {
+    ended_after(16);
 }
 
 static int lowest_number(void) {
@@ -269,7 +291,7 @@ static void cancelled(void) {
 }
 
 static const struct test TESTS[] = {
-    TEST(pushes), TEST(ended), TEST(numbers), TEST(flags), TEST(much),
+    TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(numbers), TEST(flags), TEST(much),
     TEST(rung), TEST(left), TEST(cancelled),
 };
 

@@ -1,21 +1,23 @@
 use super::*;
 use proptest::prelude::*;
-use shm_fifo::{Channel, fd_passing};
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use shm_fifo::Channel;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 
 const RING_BYTES: usize = 4096;
 const PUSH: &[u8] = b">2\r\n$10\r\ninvalidate\r\n$3\r\n\0a\0\r\n";
 const RESP2_PUSH: &[u8] = b"*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$1\r\nb\r\n";
 
-fn begin(kind: SocketKind, replies: u64) -> Handshake {
-    Handshake::begin(kind, replies, ReplyScanner::default()).unwrap().0
+fn begin() -> Handshake {
+    Handshake::begin(None, ReplyScanner::default()).0
 }
 
 fn region() -> Region {
     Region::create(RING_BYTES).unwrap()
 }
+
+/// As it is told of.
+const NOT_NOW: &str = "Refused(\"ERR SHM.OPEN: not now\")";
 
 /// What came of some bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl Seen {
             Event::Program(part) => self.program.extend(part),
             Event::Offered => self.events.push("offered".to_owned()),
             Event::Moved(_) => self.events.push("moved".to_owned()),
-            Event::Refused(reason) => self.events.push(format!("{reason:?}")),
+            Event::Refused(refusal) => self.events.push(format!("{refusal:?}")),
         }
     }
 }
@@ -57,25 +59,25 @@ fn receive(handshake: &mut Handshake, bytes: &[u8]) -> Result<Seen, Violation> {
 }
 
 /// A handshake whose offer has come.
-fn offered() -> (Handshake, Region) {
-    let (mut handshake, region) = (begin(SocketKind::Unix, 0), region());
-    handshake.receive_fd(region.fd().unwrap());
+fn offered() -> Handshake {
+    let mut handshake = begin();
     assert_eq!(receive(&mut handshake, OK), Ok(Seen::of("", &["offered"])));
-    (handshake, region)
+    handshake
 }
 
 /// A handshake that waits for the answer to `SHM.START`.
 fn starting() -> Handshake {
-    let (mut handshake, _) = offered();
-    assert!(handshake.start().is_some());
+    let mut handshake = offered();
+    let (_command, _endpoint) = handshake.start(region());
     handshake
 }
 
 #[test]
 fn a_connection_moves() {
-    let (mut handshake, created) = offered();
+    let (mut handshake, created) = (offered(), region());
     let token: String = created.token().iter().map(|byte| format!("{byte:02x}")).collect();
-    let (command, endpoint) = handshake.start().unwrap();
+    let attached = attach(Some(created.fd().unwrap())).unwrap();
+    let (command, endpoint) = handshake.start(attached);
     assert!(String::from_utf8_lossy(&command).contains(&token));
 
     let (here, there) = UnixStream::pair().unwrap();
@@ -96,34 +98,35 @@ fn a_connection_moves() {
 }
 
 #[test]
-fn over_tcp_the_descriptor_comes_on_a_socket_of_its_own() {
-    let mut handshake = begin(SocketKind::Tcp, 0);
-    let name = handshake.fd_socket.as_ref().unwrap().name().to_owned();
-    let address = fd_passing::AbstractAddress::from_digits(name.as_bytes()).unwrap();
-    let (socket, region) = (UnixDatagram::unbound().unwrap(), region());
-    let fd = region.fd().unwrap();
-    fd_passing::send_with_fd_to(socket.as_raw_fd(), address, &[0], fd.as_fd()).unwrap();
-    assert_eq!(receive(&mut handshake, OK), Ok(Seen::of("", &["offered"])));
-    assert!(handshake.fd_socket.is_none(), "it is of no use any more");
+fn what_comes_before_the_answer_and_is_no_answer_is_the_programs() {
+    let before = [PUSH, b"|1\r\n+ttl\r\n:3\r\n", RESP2_PUSH].concat();
+    let all = [&before, &b"-ERR SHM.OPEN: not now\r\n"[..], b"+PONG\r\n"].concat();
+    let expected = Seen::of([&before, &b"+PONG\r\n"[..]].concat(), &[NOT_NOW]);
+    assert_eq!(receive(&mut begin(), &all), Ok(expected));
 }
 
+/// Of bytes that were peeked at, those behind are not to be received.
 #[test]
-fn replies_before_the_answer_are_the_programs_and_pushes_are_not_counted() {
-    let mut handshake = begin(SocketKind::Unix, 3);
-    let before = [OK, PUSH, b"|1\r\n+ttl\r\n:3\r\n", b"*2\r\n:1\r\n:2\r\n", PUSH, b"-ERR x\r\n"];
-    let before = before.concat();
-    let all = [&before, RESP2_PUSH, b"-ERR SHM.OPEN: not now\r\n", b"+PONG\r\n"].concat();
-    let expected = Seen::of([&before, RESP2_PUSH, b"+PONG\r\n"].concat(), &["OpenRefused"]);
-    assert_eq!(receive(&mut handshake, &all), Ok(expected));
-    assert_eq!(handshake.answer(), b"-ERR SHM.OPEN: not now\r\n");
+fn nothing_behind_an_answer_is_taken_with_it() {
+    for answer in [OK, b"-ERR no\r\n"] {
+        let bytes = [PUSH, answer, OK].concat();
+        let (mut handshake, mut rest) = (begin(), &bytes[..]);
+        let push = handshake.next(&mut rest);
+        assert!(matches!(push, Ok(Some(Event::Program(part))) if part == PUSH), "{push:?}");
+        assert_eq!(rest, [answer, OK].concat());
+        let answered = handshake.next(&mut rest);
+        let is_answer = matches!(answered, Ok(Some(Event::Offered | Event::Refused(_))));
+        assert!(is_answer, "{answered:?}");
+        assert_eq!(rest, OK);
+    }
 }
 
 #[test]
 fn replies_behind_the_answer_are_the_programs_until_it_starts() {
-    let (mut handshake, _region) = offered();
+    let mut handshake = offered();
     let behind = [OK, b"-ERR no\r\n", PUSH, b"$-1\r\n"].concat();
     assert_eq!(receive(&mut handshake, &behind), Ok(Seen::of(&behind, &[])));
-    assert!(handshake.start().is_some());
+    let (_command, _endpoint) = handshake.start(region());
     assert_eq!(receive(&mut handshake, PUSH), Ok(Seen::of(PUSH, &[])));
     assert_eq!(receive(&mut handshake, b"\0"), Ok(Seen::of("", &["moved"])));
 }
@@ -133,95 +136,51 @@ fn what_was_half_received_before_is_the_programs() {
     let (seen_before, rest) = PUSH.split_at(12);
     let mut scanner = ReplyScanner::default();
     scanner.next(seen_before).unwrap();
-    let mut handshake = Handshake::begin(SocketKind::Unix, 0, scanner).unwrap().0;
+    let mut handshake = Handshake::begin(None, scanner).0;
     let bytes = [rest, b"-ERR unknown command 'SHM.OPEN'\r\n"].concat();
     assert_eq!(receive(&mut handshake, &bytes), Ok(Seen::of(rest, &["NoModule"])));
 }
 
 #[test]
-fn a_refusal_has_its_reason() {
-    let table: [(&[u8], &str); 8] = [
+fn both_commands_are_refused_by_the_same_words() {
+    let table: [(&[u8], &str); 4] = [
         (b"-ERR unknown command 'SHM.OPEN', with args\r\n", "NoModule"),
-        (b"-err Unknown Command\r\n", "NoModule"),
-        (b"-NOAUTH Authentication required.\r\n", "NotAllowed"),
-        (b"-NOPERM this user has no permissions\r\n", "NotAllowed"),
-        (b"-ERR SHM.OPEN: too many sessions\r\n", "OpenRefused"),
-        (b"-LOADING Redis is loading\r\n", "OpenRefused"),
-        (b"+QUEUED\r\n", "OpenRefused"),
-        (b"+OK\r\n", "NoDescriptor"),
+        (b"-NOPERM this user has no permissions\r\n", "NoPermission"),
+        (b"-ERR SHM.OPEN: not now\r\n", NOT_NOW),
+        (b"+QUEUED\r\n", "Refused(\"+QUEUED\")"),
     ];
-    for (answer, reason) in table {
-        let mut handshake = begin(SocketKind::Unix, 0);
-        assert_eq!(receive(&mut handshake, answer), Ok(Seen::of("", &[reason])));
-        assert_eq!(handshake.answer(), answer);
-        assert!(handshake.start().is_none());
+    for (answer, refusal) in table {
+        for mut handshake in [begin(), starting()] {
+            assert_eq!(receive(&mut handshake, answer), Ok(Seen::of("", &[refusal])));
+        }
     }
 }
 
 #[test]
 fn what_is_no_region_is_refused() {
-    let mut handshake = begin(SocketKind::Unix, 0);
-    handshake.receive_fd(io::pipe().unwrap().0.into());
-    let mut answer = OK;
-    let event = handshake.next(&mut answer);
-    assert!(matches!(event, Ok(Some(Event::Refused(Reason::Attach(_))))), "{event:?}");
-}
-
-/// A descriptor, and what sees whether it was closed.
-fn watched_fd() -> (OwnedFd, impl FnMut() -> bool) {
-    let (mut watcher, watched) = UnixStream::pair().unwrap();
-    watcher.set_nonblocking(true).unwrap();
-    (watched.into(), move || watcher.read(&mut [0]).is_ok())
-}
-
-#[test]
-fn of_descriptors_the_last_counts_and_others_are_closed() {
-    let mut handshake = begin(SocketKind::Unix, 1);
-    let (first, mut is_closed) = watched_fd();
-    handshake.receive_fd(first);
-    receive(&mut handshake, b"+PONG\r\n").unwrap();
-    assert!(!is_closed());
-    handshake.receive_fd(region().fd().unwrap());
-    assert!(is_closed());
-    assert_eq!(receive(&mut handshake, OK), Ok(Seen::of("", &["offered"])));
-
-    let (late, mut is_closed) = watched_fd();
-    handshake.receive_fd(late);
-    assert!(is_closed());
+    assert!(matches!(attach(None), Err(Refusal::NoDescriptor)));
+    let pipe = attach(Some(io::pipe().unwrap().0.into()));
+    assert!(matches!(pipe, Err(Refusal::Attach(_))));
 }
 
 #[test]
 fn after_a_refusal_everything_is_the_programs() {
     let anything = [&b"\0\0garbage\r\n"[..], PUSH, b"+OK\r\n"].concat();
-    let mut opening = begin(SocketKind::Unix, 0);
     let bytes = [b"-NOPERM no\r\n", &anything[..]].concat();
-    assert_eq!(receive(&mut opening, &bytes), Ok(Seen::of(&anything, &["NotAllowed"])));
+    assert_eq!(receive(&mut begin(), &bytes), Ok(Seen::of(&anything, &["NoPermission"])));
 
-    let mut starting = starting();
     let bytes = [PUSH, b"-ERR SHM.START: expired\r\n", &anything].concat();
-    let expected = Seen::of([PUSH, &anything].concat(), &["StartRefused"]);
-    assert_eq!(receive(&mut starting, &bytes), Ok(expected));
-    assert_eq!(starting.answer(), b"-ERR SHM.START: expired\r\n");
-}
-
-#[test]
-fn an_offer_is_accepted_once_and_not_before_it_comes() {
-    let (mut handshake, region) = (begin(SocketKind::Unix, 0), region());
-    assert!(handshake.start().is_none());
-    handshake.receive_fd(region.fd().unwrap());
-    assert_eq!(receive(&mut handshake, OK), Ok(Seen::of("", &["offered"])));
-    assert!(handshake.start().is_some());
-    assert!(handshake.start().is_none());
-    assert_eq!(receive(&mut handshake, b"\0"), Ok(Seen::of("", &["moved"])));
-    assert!(handshake.start().is_none());
+    let refusal = "Refused(\"ERR SHM.START: expired\")";
+    let expected = Seen::of([PUSH, &anything].concat(), &[refusal]);
+    assert_eq!(receive(&mut starting(), &bytes), Ok(expected));
 }
 
 #[test]
 fn a_doorbell_is_one_only_between_values_and_after_start() {
     let early = Err(Violation::Unexpected("a doorbell before SHM.START"));
-    assert_eq!(receive(&mut begin(SocketKind::Unix, 0), b"\0"), early);
-    assert_eq!(receive(&mut begin(SocketKind::Unix, 1), b"+OK\r\n\0"), early);
-    assert_eq!(receive(&mut offered().0, b"\0"), early);
+    assert_eq!(receive(&mut begin(), b"\0"), early);
+    assert_eq!(receive(&mut begin(), b"+OK\r\n\0"), early);
+    assert_eq!(receive(&mut offered(), b"\0"), early);
     assert_eq!(receive(&mut starting(), PUSH), Ok(Seen::of(PUSH, &[])));
 }
 
@@ -240,31 +199,30 @@ fn answers_that_cannot_be_are_violations() {
     let endless = [b"-".to_vec(), vec![b'x'; MAX_ANSWER_BYTES]].concat();
     let violation = Err(Violation::Unexpected("an answer that does not end"));
     for length in [1000, usize::MAX] {
-        let mut handshake = begin(SocketKind::Unix, 0);
+        let mut handshake = begin();
         assert_eq!(in_portions(&mut handshake, &endless, length), violation);
     }
     let no_reply = Err(Violation::Reply(ReplyError::UnknownType(b'H')));
-    assert_eq!(receive(&mut begin(SocketKind::Unix, 0), b"HTTP/1.1 400\r\n"), no_reply);
+    assert_eq!(receive(&mut begin(), b"HTTP/1.1 400\r\n"), no_reply);
 }
 
 #[test]
 fn the_beginning_of_a_long_answer_is_kept() {
     let long = [b"-", &[b'x'; 5000][..], b"\r\n"].concat();
-    let mut handshake = begin(SocketKind::Unix, 0);
-    let seen = in_portions(&mut handshake, &long, 300);
-    assert_eq!(seen, Ok(Seen::of("", &["OpenRefused"])));
-    assert_eq!(*handshake.answer(), long[..KEPT_ANSWER_BYTES]);
+    let seen = in_portions(&mut begin(), &long, 300);
+    let kept = format!("Refused({:?})", "x".repeat(KEPT_ANSWER_BYTES - 1));
+    assert_eq!(seen, Ok(Seen::of("", &[&kept])));
 }
 
 #[test]
 fn a_value_of_any_size_is_passed_on_piece_by_piece() {
-    let mut handshake = begin(SocketKind::Unix, 1);
-    let mut beginning = &b"$99999999999\r\n"[..];
+    let mut handshake = begin();
+    let mut beginning = &b">1\r\n$99999999999\r\n"[..];
     let mut passed = 0;
     while let Some(Event::Program(part)) = handshake.next(&mut beginning).unwrap() {
         passed += part.len();
     }
-    assert_eq!(passed, 14);
+    assert_eq!(passed, 18);
     let chunk = [b'x'; 100_000];
     for _ in 0..100 {
         let mut bytes = &chunk[..];
@@ -305,19 +263,10 @@ proptest! {
     #[test]
     fn portions_make_no_difference(
         phrases in prop::collection::vec(0..PHRASES.len(), 0..12),
-        replies in 0..4_u64,
-        with_fd: bool,
         length in 1..40_usize,
     ) {
         let bytes: Vec<u8> = phrases.iter().flat_map(|&index| PHRASES[index]).copied().collect();
-        let created = region();
-        let run = |length| {
-            let mut handshake = begin(SocketKind::Unix, replies);
-            if with_fd {
-                handshake.receive_fd(created.fd().unwrap());
-            }
-            in_portions(&mut handshake, &bytes, length)
-        };
+        let run = |length| in_portions(&mut begin(), &bytes, length);
         prop_assert_eq!(run(length), run(usize::MAX));
     }
 }

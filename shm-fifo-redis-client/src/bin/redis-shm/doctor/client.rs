@@ -46,7 +46,11 @@ pub(super) fn check(outcome: &Outcome, user: &str) -> Option<Check> {
     Some(match outcome {
         Outcome::Moved => Check::ok(MOVE, "a connection moved and was answered in shared memory"),
         Outcome::Refused(Refusal::NoModule | Refusal::RemotePeer(_)) => return None,
-        Outcome::Refused(Refusal::Refused(text)) => refused(text, user),
+        Outcome::Refused(refusal @ Refusal::NoPermission) => {
+            let fix = format!("ACL SETUSER {user} +shm.open +shm.start");
+            Check::problem(MOVE, without_advice(&refusal.to_string()), fix)
+        }
+        Outcome::Refused(Refusal::Refused(text)) => refused(text),
         Outcome::Refused(refusal) => Check::problem_of(MOVE, &refusal.to_string()),
         Outcome::Failed(error) => Check::problem_of(MOVE, &error.to_string()),
     })
@@ -54,14 +58,13 @@ pub(super) fn check(outcome: &Outcome, user: &str) -> Option<Check> {
 
 /// The server's own words, with what an operator can do: to stay on the socket is
 /// the advice for a client.
-fn refused(text: &str, user: &str) -> Check {
+fn refused(text: &str) -> Check {
     let fixes = [
-        ("NOPERM", format!("ACL SETUSER {user} +shm.open +shm.start")),
-        ("shm.max-sessions is 0", SWITCH_ON.to_owned()),
-        ("(shm.max-sessions)", "raise it by CONFIG SET shm.max-sessions, or close some".to_owned()),
-        ("(shm.max-memory)", "raise it by CONFIG SET shm.max-memory, or close some".to_owned()),
-        ("cannot make the shared memory", "give the server memory and memfd_create".to_owned()),
-        ("cannot send the file descriptor", "connect by unix socket, by -s PATH".to_owned()),
+        ("shm.max-sessions is 0", SWITCH_ON),
+        ("(shm.max-sessions)", "raise it by CONFIG SET shm.max-sessions, or close some"),
+        ("(shm.max-memory)", "raise it by CONFIG SET shm.max-memory, or close some"),
+        ("cannot make the shared memory", "give the server memory and memfd_create"),
+        ("cannot send the file descriptor", "connect by unix socket, by -s PATH"),
     ];
     match fixes.into_iter().find(|(words, _)| text.contains(words)) {
         Some((_, fix)) => Check::problem(MOVE, without_advice(text), fix),
@@ -86,14 +89,18 @@ pub(super) fn error_text(error: &RedisError) -> String {
 mod tests {
     use super::*;
 
+    fn fix_of(refusal: Refusal) -> String {
+        let check = check(&Outcome::Refused(refusal), "app").expect("it is told of");
+        check.fix.expect("problems have one")
+    }
+
     fn fix(text: &str) -> String {
-        refused(text, "app").fix.expect("problems have one")
+        fix_of(Refusal::Refused(text.to_owned()))
     }
 
     #[test]
     fn a_forbidden_command_is_allowed_to_the_user_that_asked() {
-        let text = "NOPERM this user has no permissions to run the 'shm.open' command";
-        assert_eq!(fix(text), "ACL SETUSER app +shm.open +shm.start");
+        assert_eq!(fix_of(Refusal::NoPermission), "ACL SETUSER app +shm.open +shm.start");
     }
 
     #[test]
@@ -101,7 +108,7 @@ mod tests {
         let text = "ERR SHM.OPEN: shared memory is switched off (shm.max-sessions is 0); stay on \
                     the socket";
         assert!(fix(text).contains("CONFIG SET shm.max-sessions 10000"));
-        assert!(!refused(text, "app").detail.contains("stay on"));
+        assert!(!refused(text).detail.contains("stay on"));
     }
 
     #[test]
