@@ -7,7 +7,9 @@
 
 use crate::registration::{Argument, Command};
 use crate::status::{ERR, OK};
-use crate::{client, commands, config, image, info, interpose, log, offers, open, pool, postponed};
+use crate::{
+    client, commands, config, image, info, interpose, log, offers, open, pool, postponed, waker,
+};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -112,6 +114,7 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
         }
         // The hooks stay where they are and pass every call on.
         pool::stop();
+        waker::stop();
         OK
     })
     .unwrap_or(ERR)
@@ -173,6 +176,7 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     register_info(context)?;
     interpose::install()?;
     subscribe_to_cron(context)?;
+    waker::start(context, postponed::look);
     pool::start();
     log::notice(context, "ready to serve clients of this machine over shared memory");
     Ok(())
@@ -271,9 +275,11 @@ extern "C" fn cron(
     _data: *mut c_void,
 ) {
     guarded(|| {
+        let context = Context::new(ctx);
         offers::drop_old();
+        postponed::look(&context);
         pool::adjust(open::used_bytes());
         vfd::sweep();
-        info::log_violations(&Context::new(ctx));
+        info::log_violations(&context);
     });
 }
