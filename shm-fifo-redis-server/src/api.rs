@@ -8,7 +8,7 @@
 use crate::registration::{Argument, Command};
 use crate::status::{ERR, OK};
 use crate::{client, commands, config, image, info, interpose, log, offers, open, pool};
-use crate::{postponed, refused};
+use crate::{postponed, refused, waker};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -113,6 +113,7 @@ pub unsafe extern "C" fn RedisModule_OnUnload(ctx: *mut raw::RedisModuleCtx) -> 
         }
         // The hooks stay where they are and pass every call on.
         pool::stop();
+        waker::stop();
         OK
     })
     .unwrap_or(ERR)
@@ -174,6 +175,7 @@ fn load(context: &Context, args: &[RedisString]) -> Result<(), String> {
     register_info(context)?;
     interpose::install()?;
     subscribe_to_cron(context)?;
+    waker::start(context, postponed::look);
     pool::start();
     log::notice(context, "ready to serve clients of this machine over shared memory");
     Ok(())
@@ -272,10 +274,11 @@ extern "C" fn cron(
     _data: *mut c_void,
 ) {
     guarded(|| {
+        let context = Context::new(ctx);
         offers::drop_old();
+        postponed::look(&context);
         pool::adjust(open::used_bytes());
         vfd::sweep();
-        let context = Context::new(ctx);
         info::log_violations(&context);
         refused::log(&context);
     });

@@ -60,7 +60,8 @@ impl Client {
         }
         let line =
             client_list(context, &["ID", &id.to_string()]).ok_or(Unsuitable::NoClientList)?;
-        Self::from_list_line(id, &line).ok_or(Unsuitable::NoClient)
+        let is_unix = info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_UNIXSOCKET) != 0;
+        Self::from_list_line(id, is_unix, &line).ok_or(Unsuitable::NoClient)
     }
 
     /// Sends a reply on the socket, where nothing else is unsent.
@@ -105,7 +106,7 @@ impl Client {
     }
 
     /// Reads what a line of `CLIENT LIST` says.
-    fn from_list_line(id: u64, line: &str) -> Option<Self> {
+    fn from_list_line(id: u64, is_unix: bool, line: &str) -> Option<Self> {
         let fd: RawFd = field(line, "fd")?.parse().ok()?;
         let unsent_bytes: u64 = field(line, "obl")?.parse().ok()?;
         let unsent_buffers: u64 = field(line, "oll")?.parse().ok()?;
@@ -113,7 +114,7 @@ impl Client {
         Some(Self {
             id,
             fd,
-            transport: transport_of(fd)?,
+            transport: if is_unix { Transport::Unix } else { transport_of_ip(fd)? },
             unsent: unsent_bytes.saturating_add(unsent_buffers),
             is_replica_or_monitor: flags.contains(['S', 'M', 'O']),
         })
@@ -181,29 +182,17 @@ pub(crate) fn holders_of_commands(context: &Context) -> Option<Vec<String>> {
     Some(list.lines().filter(holds).filter_map(|line| field(line, "id")).map(Into::into).collect())
 }
 
-fn transport_of(fd: RawFd) -> Option<Transport> {
+fn transport_of_ip(fd: RawFd) -> Option<Transport> {
     let peer = address_of(fd, libc::getpeername)?;
-    let own = address_of(fd, libc::getsockname)?;
-    Some(match (own, peer) {
-        (Address::Unix, _) => Transport::Unix,
-        (Address::Ip(own), Address::Ip(peer)) if peer.is_loopback() || peer == own => {
-            Transport::LocalTcp
-        }
-        _ => Transport::Remote,
-    })
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Address {
-    Unix,
-    Ip(IpAddr),
+    let is_local = peer.is_loopback() || peer == address_of(fd, libc::getsockname)?;
+    Some(if is_local { Transport::LocalTcp } else { Transport::Remote })
 }
 
 type GetName =
     unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
-/// What `getpeername` or `getsockname` says of `fd`.
-fn address_of(fd: RawFd, get_name: GetName) -> Option<Address> {
+/// The address that `getpeername` or `getsockname` tells of `fd`.
+fn address_of(fd: RawFd, get_name: GetName) -> Option<IpAddr> {
     // SAFETY: a plain C struct, for which zeros are valid.
     let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
     let mut length = libc::socklen_t::try_from(size_of_val(&storage)).ok()?;
@@ -213,16 +202,15 @@ fn address_of(fd: RawFd, get_name: GetName) -> Option<Address> {
         return None;
     }
     match libc::c_int::from(storage.ss_family) {
-        libc::AF_UNIX => Some(Address::Unix),
         libc::AF_INET => {
             // SAFETY: the family says that it is this struct, which fits.
             let v4 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
-            Some(Address::Ip(IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes())))
+            Some(IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes()))
         }
         libc::AF_INET6 => {
             // SAFETY: the family says that it is this struct, which fits.
             let v6 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
-            Some(Address::Ip(IpAddr::from(v6.sin6_addr.s6_addr).to_canonical()))
+            Some(IpAddr::from(v6.sin6_addr.s6_addr).to_canonical())
         }
         _ => None,
     }
@@ -244,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_needed_field_is_no_client() {
-        assert!(Client::from_list_line(3, "id=3 fd=0 flags=N obl=0").is_none());
-        assert!(Client::from_list_line(3, "").is_none());
+        assert!(Client::from_list_line(3, true, "id=3 fd=0 flags=N obl=0").is_none());
+        assert!(Client::from_list_line(3, true, "").is_none());
     }
 }

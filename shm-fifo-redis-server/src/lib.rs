@@ -28,5 +28,6 @@ mod registration;
 mod server;
 mod start;
 mod status;
+mod waker;
 
 pub use api::{RedisModule_OnLoad, RedisModule_OnUnload};

@@ -4,18 +4,19 @@
 //! grows with it. A thread does that ahead. It makes files and nothing else: it calls no
 //! function of the server, maps nothing, so that the server never waits for it in the
 //! kernel, and shares one lock with the server's main thread, which never waits for that.
-//! Where nothing is ready, clients wait; the thread makes what they wait for.
+//! Where nothing is ready, clients wait; the thread makes what they wait for, and has the main
+//! thread woken.
 #![allow(unsafe_code)]
 
-use crate::config;
+use crate::{config, waker};
 use shm_fifo::{Region, UnmappedRegion};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many regions are ready at most, of so many bytes together: a herd of clients is
 /// larger, but rarely comes at once.
@@ -35,8 +36,8 @@ struct Pool {
 
 static POOL: Mutex<Pool> =
     Mutex::new(Pool { ready: Vec::new(), is_stopping: false, failure: None });
-/// There may be something to do for the thread.
-static WORK: Condvar = Condvar::new();
+/// The thread. Known to the main thread alone, which wakes it by `unpark`: that is not missed
+/// by a thread that is just about to sleep, although nobody holds the lock.
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 
 /// How many regions are to be ready, with rings of how many bytes.
@@ -47,8 +48,10 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// How many are ready, and the bytes they take.
 static READY: AtomicUsize = AtomicUsize::new(0);
 static READY_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// There is a failure for those who wait.
+static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
-// ORDERING, Relaxed, of all five: the regions themselves are handed over under the lock.
+// ORDERING, Relaxed, of all six: the regions themselves are handed over under the lock.
 
 /// Starts the thread. Without it everything works, but the server makes regions itself.
 pub(crate) fn start() {
@@ -57,6 +60,7 @@ pub(crate) fn start() {
         pool.is_stopping = false;
         pool.failure = None;
     }
+    HAS_FAILED.store(false, Relaxed);
     note_waiting(0);
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     if thread.is_none() {
@@ -68,8 +72,8 @@ pub(crate) fn start() {
 /// Ends the thread, and gives back all that is ready.
 pub(crate) fn stop() {
     lock().is_stopping = true;
-    WORK.notify_all();
     if let Some(thread) = THREAD.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        thread.thread().unpark();
         // It catches nothing and panics nowhere; if it did, it is gone as well.
         thread.join().ok();
     }
@@ -93,14 +97,41 @@ pub(crate) fn note_waiting(count: usize) {
     WAITING.store(count, Relaxed);
 }
 
+/// Whether there is something for those who wait that no wake-up follows for: it came before
+/// the last of them was noted. Others find it by the wake-up.
+pub(crate) fn has_news_already() -> bool {
+    // ORDERING, SeqCst: between the count of those who wait and a look for news, as in
+    // `tell_those_who_wait` between the news and a look at the count. One of both sees the
+    // other's.
+    fence(SeqCst);
+    regions() > 0 || HAS_FAILED.load(Relaxed)
+}
+
+/// Has the main thread look, if anybody waits for what has just been made.
+fn tell_those_who_wait() {
+    // ORDERING, SeqCst: see `has_news_already`.
+    fence(SeqCst);
+    if WAITING.load(Relaxed) > 0 {
+        waker::wake();
+    }
+}
+
 /// Why no region can be made, if that has just turned out, for those who wait.
 pub(crate) fn failure() -> Option<String> {
-    POOL.try_lock().ok()?.failure.take()
+    let mut pool = POOL.try_lock().ok()?;
+    HAS_FAILED.store(false, Relaxed);
+    pool.failure.take()
 }
 
 /// Whether a region is ready.
 pub(crate) fn has_ready() -> bool {
     regions() > 0 || !has_thread()
+}
+
+fn wake_thread() {
+    if let Some(thread) = &*THREAD.lock().unwrap_or_else(PoisonError::into_inner) {
+        thread.thread().unpark();
+    }
 }
 
 fn has_thread() -> bool {
@@ -115,7 +146,7 @@ pub(crate) fn adjust(used_bytes: usize) {
     let wanted = WANTED.load(Relaxed);
     let region_bytes = Region::bytes_with_rings_of(ring_bytes);
     if (regions(), bytes()) != (wanted, wanted.saturating_mul(region_bytes)) {
-        WORK.notify_one();
+        wake_thread();
     }
 }
 
@@ -164,7 +195,7 @@ fn take_ready(ring_bytes: usize) -> Option<UnmappedRegion> {
     let is_low = pool.ready.len() <= WANTED.load(Relaxed) / 2;
     drop(pool);
     if is_low {
-        WORK.notify_one();
+        wake_thread();
     }
     Some(region)
 }
@@ -183,12 +214,21 @@ fn run() {
 
 /// Waits after a failure, of which those hear who wait, but not longer than somebody comes.
 fn pause(failure: Option<String>) {
-    let mut pool = lock();
-    pool.failure = failure;
-    let goes_on = |pool: &mut Pool| {
-        !pool.is_stopping && (pool.failure.is_some() || WAITING.load(Relaxed) == 0)
-    };
-    drop(WORK.wait_timeout_while(pool, RETRY_AFTER, goes_on));
+    {
+        let mut pool = lock();
+        HAS_FAILED.store(failure.is_some(), Relaxed);
+        pool.failure = failure;
+    }
+    tell_those_who_wait();
+    let until = Instant::now() + RETRY_AFTER;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        let pool = lock();
+        if pool.is_stopping || pool.failure.is_none() && WAITING.load(Relaxed) > 0 {
+            break;
+        }
+        drop(pool);
+        thread::park_timeout(left);
+    }
 }
 
 enum Task {
@@ -198,8 +238,8 @@ enum Task {
 
 /// Waits until there is something to do; `None` if that is to end.
 fn next_task() -> Option<Task> {
-    let mut pool = lock();
     loop {
+        let mut pool = lock();
         let (wanted, ring_bytes) = match pool.is_stopping {
             true => (0, 0),
             false => (WANTED.load(Relaxed), RING_BYTES.load(Relaxed)),
@@ -222,7 +262,8 @@ fn next_task() -> Option<Task> {
             let is_waited_for = pool.ready.len() < WAITING.load(Relaxed);
             return Some(Task::Make { ring_bytes, is_waited_for });
         }
-        pool = WORK.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        drop(pool);
+        thread::park();
     }
 }
 
@@ -242,6 +283,8 @@ fn put(region: UnmappedRegion) {
     // What is too much by now goes with the next task.
     pool.ready.push(region);
     count(&pool);
+    drop(pool);
+    tell_those_who_wait();
 }
 
 fn count(pool: &Pool) {

@@ -1,7 +1,8 @@
 //! Commands that wait.
 //!
 //! `SHM.OPEN` waits for a region, where none is ready: to make one takes longer the larger it
-//! is, and the server serves nobody meanwhile. Those that wait are served in their order.
+//! is, and the server serves nobody meanwhile. Those that wait are served in their order, as
+//! soon as the thread that makes regions has woken the server's loop.
 //!
 //! `SHM.START` waits for a socket to take what the server has begun to send. Redis stops
 //! sending where a socket is full, in the middle of a value if need be, and that value cannot
@@ -10,15 +11,16 @@
 //! ring already.
 //!
 //! So the command is answered later. The server executes nothing else of that client
-//! meanwhile, as of any blocked one.
+//! meanwhile, as of any blocked one. A timer looks where nobody wakes the loop: for sockets,
+//! and for regions in servers that let no module do that.
 #![allow(unsafe_code)]
 
 use crate::open::{FdSocket, open_again, used_bytes};
 use crate::refusal::Refusal;
 use crate::start::start_again;
 use crate::status::{ERR, OK};
-use crate::{commands, pool};
-use redis_module::{Context, raw};
+use crate::{commands, pool, waker};
+use redis_module::{Context, ContextFlags, raw};
 use std::collections::VecDeque;
 use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,9 +68,12 @@ pub(crate) fn opens() -> usize {
 /// do that.
 pub(crate) fn postpone_open(context: &Context, client_id: u64, fd_socket: FdSocket) -> Option<()> {
     let waiting = block(context, client_id)?;
-    let mut lists = lock();
-    lists.opens.push_back((waiting, fd_socket));
-    pool::note_waiting(lists.opens.len());
+    {
+        let mut lists = lock();
+        lists.opens.push_back((waiting, fd_socket));
+        pool::note_waiting(lists.opens.len());
+    }
+    look_again_soon(context);
     Some(())
 }
 
@@ -77,10 +82,11 @@ pub(crate) fn postpone_open(context: &Context, client_id: u64, fd_socket: FdSock
 pub(crate) fn postpone_start(context: &Context, client_id: u64) -> Option<()> {
     let waiting = block(context, client_id)?;
     lock().starts.push_back(waiting);
+    look_again_soon(context);
     Some(())
 }
 
-/// Blocks the client, and has somebody look at the lists before long.
+/// Blocks the client.
 fn block(context: &Context, client_id: u64) -> Option<Waiting> {
     const NEVER: c_longlong = 0;
     // SAFETY: set by the server before it calls any function of the module.
@@ -92,10 +98,15 @@ fn block(context: &Context, client_id: u64) -> Option<Waiting> {
     let blocked = unsafe { block(context.ctx, Some(reply), None, Some(forget), NEVER) };
     // SAFETY: the handle that was just made.
     unsafe { set_disconnect_callback(blocked, Some(disconnected)) };
-    if TIMER.load(Relaxed) == NO_TIMER {
+    Some(Waiting { client_id, blocked })
+}
+
+/// Has a timer look at the lists before long, if there is something there for which nobody
+/// wakes the loop.
+fn look_again_soon(context: &Context) {
+    if TIMER.load(Relaxed) == NO_TIMER && lock().need_a_timer() {
         look_again_in(SHORTEST_MS, context.ctx);
     }
-    Some(Waiting { client_id, blocked })
 }
 
 fn look_again_in(period_ms: c_longlong, ctx: *mut raw::RedisModuleCtx) {
@@ -130,17 +141,30 @@ extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
         look_at_starts(&context);
     }));
     drop(looked);
-    let (wait, starts) = {
-        let lists = lock();
-        (lists.count(), lists.starts.len())
-    };
+    let lists = lock();
     let period_ms = match PERIOD_MS.load(Relaxed).saturating_mul(2) {
         // What a socket waits for is its client's doing, which is soon done.
-        longer if wait == waited && starts == 0 => longer.min(LONGEST_MS),
+        longer if lists.count() == waited && lists.starts.is_empty() => longer.min(LONGEST_MS),
         _ => SHORTEST_MS,
     };
-    if wait > 0 {
+    if lists.need_a_timer() && TIMER.load(Relaxed) == NO_TIMER {
         look_again_in(period_ms, ctx);
+    }
+}
+
+/// Looks at those who wait for regions: the loop was woken for them, or it is time again for
+/// what nobody wakes it for, as a change of the limits.
+pub(crate) fn look(context: &Context) {
+    // The server comes here also in the middle of a script or of loading, where it goes on
+    // with no client that was blocked.
+    if !context.get_flags().intersects(ContextFlags::LUA | ContextFlags::LOADING) {
+        look_at_opens(context);
+        let wait = lock().count();
+        if wait == 0 {
+            look_no_more(context.ctx);
+        } else {
+            look_again_soon(context);
+        }
     }
 }
 
@@ -151,7 +175,7 @@ fn look_at_opens(context: &Context) {
         return;
     }
     let failure = pool::failure();
-    let mut kept = VecDeque::new();
+    let mut kept = Vec::new();
     while let Some((client, fd_socket)) = waiting.pop_front() {
         // Before this one takes a region: the thread need not make one more for it.
         pool::note_waiting(kept.len() + waiting.len());
@@ -161,16 +185,16 @@ fn look_at_opens(context: &Context) {
         };
         match outcome {
             Some(outcome) => client.go_on(commands::OPEN, outcome),
-            None => kept.push_back((client, fd_socket)),
+            None => kept.push((client, fd_socket)),
         }
         if !kept.is_empty() && !pool::has_ready() {
             break;
         }
     }
-    kept.append(&mut waiting);
-    pool::note_waiting(kept.len());
+    kept.into_iter().rev().for_each(|passed_over| waiting.push_front(passed_over));
+    pool::note_waiting(waiting.len());
     pool::adjust(used_bytes());
-    lock().opens = kept;
+    lock().opens = waiting;
 }
 
 fn look_at_starts(context: &Context) {
@@ -188,6 +212,11 @@ fn look_at_starts(context: &Context) {
 impl Lists {
     fn count(&self) -> usize {
         self.opens.len() + self.starts.len()
+    }
+
+    fn need_a_timer(&self) -> bool {
+        let nobody_wakes = !waker::is_there() || pool::has_news_already();
+        !self.starts.is_empty() || !self.opens.is_empty() && nobody_wakes
     }
 }
 

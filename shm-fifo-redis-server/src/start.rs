@@ -44,13 +44,16 @@ pub(crate) fn start_again(context: &Context, client_id: u64) -> Option<Result<()
 /// Whether the client's stream can leave the socket between two values. What the server
 /// has not begun to send goes into the ring, behind the answer.
 fn may_enter(context: &Context, client_id: u64, fd: RawFd) -> bool {
-    vfd::is_between_writes(fd) && (!threads_may_send(context) || all_is_sent(context, client_id))
+    vfd::is_between_writes(fd) && !threads_may_send(context, client_id)
 }
 
 /// Whether a thread of the server may be sending something at this moment, of which the
 /// main thread, which asks, hears later: Valkey's io-threads.
-fn threads_may_send(context: &Context) -> bool {
-    server::is_valkey(context) && server::has_active_io_threads(context)
+fn threads_may_send(context: &Context, client_id: u64) -> bool {
+    // Whether they are at work takes longer to ask than whether there is something to send.
+    server::is_valkey(context)
+        && !all_is_sent(context, client_id)
+        && server::has_active_io_threads(context)
 }
 
 fn all_is_sent(context: &Context, client_id: u64) -> bool {

@@ -4,8 +4,13 @@
 mod support;
 
 use std::collections::HashSet;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use support::{HandMade, Offer, ServerOptions, TestServer, needs, wait_until};
+use std::os::unix::net::UnixStream;
+use support::{
+    Feature, HandMade, Offer, ServerOptions, TestServer, needs, request, server_has, wait_until,
+};
 
 /// How many there are, where nothing else bounds them.
 const MOST: u64 = 8;
@@ -17,6 +22,13 @@ fn with_settings(settings: &[&str]) -> TestServer {
 
 fn region_bytes(ring_bytes: u64) -> u64 {
     4096 + 2 * ring_bytes
+}
+
+/// Whether something has come on it.
+fn has_bytes(socket: &UnixStream) -> bool {
+    let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live entry; it does not wait.
+    unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
 }
 
 #[track_caller]
@@ -122,15 +134,45 @@ fn the_last_file_descriptors_are_left_to_clients() {
 #[test]
 fn nothing_is_left_of_them_after_unloading() {
     let server = TestServer::start();
+    server.ask("PING");
+    let before = server.process().fds_beside_regions();
     for _ in 0..3 {
         assert_becomes_ready(&server, MOST, 128 << 10);
         assert!(server.process().threads().contains(&THREAD.to_owned()));
+        let watched = server.process().watched_eventfds();
 
         assert_eq!(server.ask("MODULE UNLOAD shm"), "+OK\r\n");
 
         assert_eq!(server.process().region_fds(), 0);
         assert!(!server.process().threads().contains(&THREAD.to_owned()));
+        let has_been_woken = server_has(Feature::EventLoopOfModules);
+        assert_eq!(server.process().watched_eventfds(), watched - usize::from(has_been_woken));
         assert_eq!(server.load_module(), "+OK\r\n");
+        assert_eq!(server.process().watched_eventfds(), watched);
     }
+    wait_until("no more are open", || server.process().fds_beside_regions() <= before);
     server.shm().assert_answers();
+}
+
+/// A timer would end the sleep of the server's loop before long, again and again.
+#[test]
+fn no_timer_looks_whether_a_region_is_ready_that_a_client_waits_for() {
+    needs!(EventLoopOfModules);
+    const RING_BYTES: &str = "67108864";
+    const LONGEST_TIMER_MS: i32 = 64;
+    let options = ServerOptions::default().module_args(&["ring-bytes", RING_BYTES]);
+    let server = options.args(&["--hz", "1"]).start();
+    let sleeps_long_while_a_client_waits = || {
+        let mut socket = UnixStream::connect(server.socket()).unwrap();
+        socket.write_all(&request(&[b"SHM.OPEN", b"2"])).unwrap();
+        let waits = || server.info("blocked_clients") == 1;
+        let slept_ms = waits().then(|| server.process().sleeps_in_epoll_for()).flatten();
+        let is_answered = has_bytes(&socket);
+        // Then the client is gone, and with it what it was offered.
+        drop(socket);
+        wait_until("it is gone", || server.holds_no_shared_memory());
+        !is_answered && slept_ms > Some(LONGEST_TIMER_MS)
+    };
+    // The server may be looked at when it happens to be awake, or about to be.
+    wait_until("it sleeps until it is woken", sleeps_long_while_a_client_waits);
 }

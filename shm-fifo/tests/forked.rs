@@ -5,9 +5,10 @@
 
 mod support;
 
+use shm_fifo::vfd::{self, Errno};
 use shm_fifo::{Channel, Duplex, Endpoint, EventDoorbells, Interest, Region, SpinPolicy};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use support::Watchdog;
@@ -15,7 +16,7 @@ use support::process::{OtherProcess, roles};
 
 const RING_BYTES: usize = 4096;
 
-roles! { call_all_of_a_channel, call_all_of_a_duplex }
+roles! { call_all_of_a_channel, call_all_of_a_duplex, call_all_of_virtual_fds }
 
 /// What a child found wrong, each with its line. It may not panic: that would allocate, and
 /// unwind into the parent's copy of the test.
@@ -183,4 +184,73 @@ fn call_all_of_a_duplex(_: UnixStream) {
 fn proc_every_method_of_a_duplex_is_harmless_in_a_forked_child() {
     let _watchdog = Watchdog::start();
     OtherProcess::assert_plays("call_all_of_a_duplex");
+}
+
+fn call_all_of_virtual_fds(_: UnixStream) {
+    vfd::prepare().unwrap();
+    let (socket, peers_socket) = UnixStream::pair().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let fd = socket.as_raw_fd();
+    // SAFETY: no pointer; the results are new descriptors that nobody else has.
+    let [epoll, childs_own] = [(), ()]
+        .map(|()| unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) });
+    let watched = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 7 };
+    let watch = |epoll: &OwnedFd, fd| {
+        vfd::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, Some(watched))
+    };
+    watch(&epoll, fd).unwrap();
+    let (here, there) = endpoints();
+    let mut there = Channel::new(there, peers_socket.into());
+    vfd::start(fd, here, 42, b"").unwrap();
+    // One that has ended with something unread, for the sweep to look at.
+    let (ended, _its_peer) = UnixStream::pair().unwrap();
+    let (last_words, _unread) = endpoints();
+    vfd::start(ended.as_raw_fd(), last_words, 43, b"bye").unwrap();
+    vfd::before_close(ended.as_raw_fd());
+    there.write_all(b"x").unwrap();
+    assert!(vfd::set_mark(fd, 5));
+    let (unused, _) = endpoints();
+    let mut unused = Some(unused);
+
+    assert_right_in_a_child(|| {
+        let mut wrong = 0;
+        let mut events = [watched; 4];
+        let is_dead = |result| result == Some(Err(Errno(libc::EPIPE)));
+        expect!(wrong:
+            vfd::in_forked_child(),
+            vfd::sessions().is_empty(),
+            vfd::is_virtual(fd),
+            is_dead(vfd::read(fd, &mut [0; 8])),
+            is_dead(vfd::write(fd, &[IoSlice::new(b"x")])),
+            vfd::epoll_wait(epoll.as_raw_fd(), &mut events, -1).is_none(),
+            vfd::filter_events(epoll.as_raw_fd(), &mut events, 4) == 4,
+            watch(&childs_own, fd) == Ok(()),
+            vfd::epoll_wait(childs_own.as_raw_fd(), &mut events, -1).is_none(),
+            is_refused(vfd::start(ended.as_raw_fd(), unused.take().unwrap(), 44, b"x")),
+            !vfd::is_virtual(ended.as_raw_fd()),
+            vfd::mark(fd) == 5,
+            vfd::usage().sessions == 1,
+            vfd::stats().sessions_started == 2,
+        );
+        for _ in 0..8 {
+            vfd::sweep();
+        }
+        vfd::before_close(fd);
+        wrong
+    });
+
+    // Nothing was ended, and nothing was read.
+    assert_eq!(vfd::sessions().len(), 1);
+    let mut events = [watched; 4];
+    assert_eq!(vfd::epoll_wait(epoll.as_raw_fd(), &mut events, -1), Some(Ok(1)));
+    assert_eq!(vfd::read(fd, &mut [0; 8]), Some(Ok(1)));
+    assert_eq!(vfd::write(fd, &[IoSlice::new(b"hello")]), Some(Ok(5)));
+    assert_eq!(there.read(&mut [0; 8]).unwrap(), 5);
+    vfd::before_close(fd);
+}
+
+#[test]
+fn proc_every_function_of_virtual_fds_is_harmless_in_a_forked_child() {
+    let _watchdog = Watchdog::start();
+    OtherProcess::assert_plays("call_all_of_virtual_fds");
 }

@@ -628,3 +628,44 @@ fn a_blocking_call_ends_at_the_sockets_timeout() {
     assert_eq!(moved.write(&[b'x'; 2 * RING_BYTES]), Ok(RING_BYTES));
     assert_eq!(moved.write(b"more"), Err(Errno(libc::EAGAIN)));
 }
+
+/// What is level-triggered is told again; who wants an edge would not expect that.
+#[test]
+fn who_asks_for_edges_or_to_be_told_alone_or_once_is_refused() {
+    const NOT_SERVED: [i32; 3] = [libc::EPOLLET, libc::EPOLLONESHOT, libc::EPOLLEXCLUSIVE];
+    let _watchdog = Watchdog::start();
+    for flag in NOT_SERVED.map(i32::cast_unsigned) {
+        let epoll = Epoll::new();
+        let (moved, mut client) = connection(|_| {});
+        let invalid = Err(Errno(libc::EINVAL));
+        assert_eq!(epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN | flag, DATA), invalid);
+        epoll.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+        assert_eq!(epoll.control(libc::EPOLL_CTL_MOD, moved.fd(), IN | OUT | flag, 1), invalid);
+        // As it was before.
+        client.write_all(b"x").unwrap();
+        assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+        assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    }
+}
+
+#[test]
+fn who_has_edges_or_is_told_alone_or_once_stays_a_socket() {
+    const NOT_SERVED: [i32; 3] = [libc::EPOLLET, libc::EPOLLONESHOT, libc::EPOLLEXCLUSIVE];
+    let _watchdog = Watchdog::start();
+    for flag in NOT_SERVED.map(i32::cast_unsigned) {
+        let epoll = Epoll::new();
+        let (here, mut there) = UnixStream::pair().unwrap();
+        epoll.control(libc::EPOLL_CTL_ADD, here.as_raw_fd(), IN | flag, DATA).unwrap();
+        let endpoint = Region::create(RING_BYTES).unwrap().into_endpoint();
+
+        let refused = vfd::start(here.as_raw_fd(), endpoint, 42, b"hello").unwrap_err();
+
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert!(!vfd::is_virtual(here.as_raw_fd()));
+        there.write_all(b"x").unwrap();
+        assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+        let told_again = !matches!(flag.cast_signed(), libc::EPOLLET | libc::EPOLLONESHOT);
+        assert_eq!(epoll.wait(0).len(), usize::from(told_again));
+        vfd::before_close(here.as_raw_fd());
+    }
+}

@@ -32,6 +32,35 @@ impl Process {
         self.cpu_ticks() - before
     }
 
+    /// How many milliseconds its main thread sleeps in an epoll instance, if it does at the
+    /// moment; -1 is for ever.
+    pub(crate) fn sleeps_in_epoll_for(self) -> Option<i32> {
+        let call = self.read("syscall");
+        // The number of the call and its arguments (proc_pid_syscall(5)).
+        let mut words = call.split_ascii_whitespace();
+        let number: i64 = words.next()?.parse().ok()?;
+        let timeout = words.nth(3)?.strip_prefix("0x")?;
+        let timeout = u64::from_str_radix(timeout, 16).ok()? & u64::from(u32::MAX);
+        let is_wait = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait].contains(&number);
+        u32::try_from(timeout).ok().filter(|_| is_wait).map(u32::cast_signed)
+    }
+
+    /// How many eventfds its epoll instances watch.
+    pub(crate) fn watched_eventfds(self) -> usize {
+        let open = self.fd_links();
+        let is = |number: &str, kind: &str| {
+            open.iter()
+                .any(|(fd, target)| fd == number && target == &format!("anon_inode:[{kind}]"))
+        };
+        let infos = open.iter().filter(|(fd, _)| is(fd, "eventpoll"));
+        let infos: Vec<String> = infos.map(|(fd, _)| self.read(&format!("fdinfo/{fd}"))).collect();
+        let watched = infos
+            .iter()
+            .flat_map(|info| info.lines())
+            .filter_map(|line| line.strip_prefix("tfd:")?.split_ascii_whitespace().next());
+        watched.filter(|fd| is(fd, "eventfd")).count()
+    }
+
     /// Its open file descriptors.
     pub(crate) fn fds(self) -> usize {
         self.fd_targets().len()
@@ -55,12 +84,17 @@ impl Process {
     }
 
     fn fd_targets(self) -> Vec<String> {
+        self.fd_links().into_iter().map(|(_, target)| target).collect()
+    }
+
+    /// The numbers of its file descriptors, and what they are of.
+    fn fd_links(self) -> Vec<(String, String)> {
         let Ok(directory) = fs::read_dir(format!("/proc/{}/fd", self.0)) else { return Vec::new() };
-        directory
-            .filter_map(Result::ok)
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            .map(|target| target.to_string_lossy().into_owned())
-            .collect()
+        let link = |entry: fs::DirEntry| {
+            let target = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+            Some((entry.file_name().to_string_lossy().into_owned(), target))
+        };
+        directory.filter_map(Result::ok).filter_map(link).collect()
     }
 
     /// The highest number of an open file descriptor.

@@ -27,6 +27,8 @@ pub(crate) enum Feature {
     ModuleLoadex,
     /// `CLUSTER MIGRATESLOTS`.
     AtomicSlotMigration,
+    /// A module's file descriptors in the main loop.
+    EventLoopOfModules,
     /// `cluster-port`: the bus need not be the port and 10,000.
     ClusterPort,
 }
@@ -43,6 +45,7 @@ impl Feature {
             Self::RdbChannel => ("a channel for the RDB", Some((8, 0)), (8, 0)),
             Self::AsyncLoading => ("async_loading", Some((7, 0)), (7, 2)),
             Self::ModuleLoadex => ("MODULE LOADEX", Some((7, 0)), (7, 2)),
+            Self::EventLoopOfModules => ("RedisModule_EventLoopAdd", Some((7, 0)), (7, 2)),
             Self::AtomicSlotMigration => ("CLUSTER MIGRATESLOTS", None, (9, 0)),
             Self::ClusterPort => ("cluster-port", Some((7, 0)), (7, 2)),
         }

@@ -14,9 +14,14 @@
 //!
 //! # Limits
 //!
+//! Readiness is level-triggered and told to whoever waits. A registration with `EPOLLET`,
+//! `EPOLLONESHOT` or `EPOLLEXCLUSIVE` is refused with `EINVAL`: by [`epoll_ctl`] for a
+//! file descriptor that has moved, and by [`start`] for one that has them, which stays a
+//! socket.
+//!
 //! A virtual file descriptor is watched by at most one epoll instance at a time. In
-//! a forked child it is dead:
-//! reading and writing fail with `EPIPE` there.
+//! a forked child it is dead: reading and writing fail with `EPIPE` there, and nothing else
+//! here knows of it.
 
 mod deferred;
 mod member;
@@ -85,12 +90,15 @@ pub fn in_forked_child() -> bool {
 /// ([`Watch::needs_notify_if_entered`](crate::Watch::needs_notify_if_entered)).
 ///
 /// # Errors
-/// `AlreadyExists` if it has moved before; otherwise what the system says when
-/// the socket's registration in an epoll instance cannot be found or changed.
-/// Nothing has moved then.
+/// `AlreadyExists` if it has moved before, `InvalidInput` if it is watched in a way that is
+/// not served (see the module's limits); otherwise what the system says when the socket's
+/// registration in an epoll instance cannot be found or changed. Nothing has moved then. In a forked child, `BrokenPipe`.
 pub fn start(fd: RawFd, endpoint: Endpoint, owner: u64, greeting: &[u8]) -> io::Result<()> {
+    if in_forked_child() {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
     let slot = table::slot_or_insert(fd).ok_or(io::ErrorKind::InvalidInput)?;
-    let session = slot.session_or_insert(fd);
+    let session = slot.session_or_insert(fd).ok_or(io::ErrorKind::BrokenPipe)?;
     session.begin(endpoint, owner)?;
     let entered = greet_and_watch(slot, session, greeting);
     match entered {
@@ -142,30 +150,29 @@ pub fn is_between_writes(fd: RawFd) -> bool {
 /// Whether `fd` has been moved onto shared memory.
 #[must_use]
 pub fn is_virtual(fd: RawFd) -> bool {
-    session_of(fd).is_some()
+    table::slot(fd).is_some_and(Slot::is_virtual)
 }
 
 /// For `read(2)`: reads what there is into `target`. A file descriptor in blocking
 /// mode waits for something, as long as `SO_RCVTIMEO` says.
 #[inline]
 pub fn read(fd: RawFd, target: &mut [u8]) -> Option<Result<usize, Errno>> {
-    let session = session_of(fd)?;
-    Some(keeping_errno(|| if in_forked_child() { Err(EPIPE) } else { session.read(target) }))
+    call(fd, |session| session.read(target))
 }
 
 /// For `write(2)` and `writev(2)`: writes what there is space for. A file descriptor
 /// in blocking mode waits for the space, each time as long as `SO_SNDTIMEO` says.
 #[inline]
 pub fn write(fd: RawFd, sources: &[IoSlice<'_>]) -> Option<Result<usize, Errno>> {
-    let session = session_of(fd)?;
-    Some(keeping_errno(|| if in_forked_child() { Err(EPIPE) } else { session.write(sources) }))
+    call(fd, |session| session.write(sources))
 }
 
 /// For `epoll_ctl(2)`: call it instead, for every file descriptor, so that the
 /// engine knows where each is registered.
 ///
 /// # Errors
-/// What the kernel says.
+/// What the kernel says; `EINVAL` for what is not served (see the module's limits), which
+/// leaves a registration as it was.
 pub fn epoll_ctl(
     epfd: RawFd,
     operation: libc::c_int,
@@ -185,7 +192,7 @@ pub fn epoll_wait(
     timeout_ms: libc::c_int,
 ) -> Option<Result<usize, Errno>> {
     let poller = Poller::existing(epfd)?;
-    if events.is_empty() || in_forked_child() {
+    if events.is_empty() {
         return None;
     }
     Some(keeping_errno(|| poller.wait(events, timeout_ms).map_err(Errno::from)))
@@ -195,8 +202,8 @@ pub fn epoll_wait(
 /// while [`epoll_wait`] had said `None`. Returns how many are left in front.
 pub fn filter_events(epfd: RawFd, events: &mut [libc::epoll_event], count: usize) -> usize {
     match Poller::existing(epfd) {
-        Some(poller) if !in_forked_child() => leaving_errno(|| poller.filter(events, count)),
-        _ => count,
+        Some(poller) => leaving_errno(|| poller.filter(events, count)),
+        None => count,
     }
 }
 
@@ -239,13 +246,16 @@ pub fn mark(fd: RawFd) -> u64 {
 /// protocol causes any. It also gives memory back that peers of ended connections have read
 /// by now.
 pub fn sweep() {
+    if in_forked_child() {
+        return;
+    }
     leaving_errno(|| {
         poller::sweep_all();
         unread::sweep();
     });
 }
 
-/// All moved connections, in the order of their file descriptors.
+/// All moved connections, in the order of their file descriptors; none in a forked child.
 #[must_use]
 pub fn sessions() -> Vec<SessionInfo> {
     table::sessions().filter_map(Session::info).collect()
@@ -253,8 +263,17 @@ pub fn sessions() -> Vec<SessionInfo> {
 
 const EPIPE: Errno = Errno(libc::EPIPE);
 
-fn session_of(fd: RawFd) -> Option<&'static Session> {
-    table::slot(fd)?.live_session()
+/// Does on the session of `fd`, if it has one, what a system call would on the socket.
+#[inline]
+fn call(
+    fd: RawFd,
+    work: impl FnOnce(&'static Session) -> Result<usize, Errno>,
+) -> Option<Result<usize, Errno>> {
+    let slot = table::slot(fd)?;
+    match slot.live_session() {
+        Some(session) => Some(keeping_errno(|| work(session))),
+        None => slot.is_virtual().then(|| keeping_errno(|| Err(EPIPE))),
+    }
 }
 
 /// Runs `call`; `errno` is what it was before.

@@ -23,6 +23,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) const EPOLLIN: u32 = libc::EPOLLIN.cast_unsigned();
 pub(super) const EPOLLOUT: u32 = libc::EPOLLOUT.cast_unsigned();
 pub(super) const EPOLLET: u32 = libc::EPOLLET.cast_unsigned();
+/// What changes when and to whom readiness is told. Rings tell it as long as it lasts, to
+/// whoever waits.
+const NOT_SERVED: u32 = EPOLLET | (libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE).cast_unsigned();
 
 /// The engine's part of one epoll instance. Lives as long as the process.
 #[derive(Debug)]
@@ -51,6 +54,14 @@ pub(super) struct State {
 /// All pollers there ever were: one for each epoll file descriptor.
 static POLLERS: Mutex<Vec<&'static Poller>> = Mutex::new(Vec::new());
 
+fn note(poller: &'static Poller) {
+    let mut all = POLLERS.lock().unwrap_or_else(PoisonError::into_inner);
+    // Another thread may have made it at the same moment.
+    if !all.iter().any(|&known| std::ptr::eq(known, poller)) {
+        all.push(poller);
+    }
+}
+
 /// Lets every poller look for lost doorbells.
 pub(super) fn sweep_all() {
     POLLERS.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|poller| poller.sweep());
@@ -66,15 +77,14 @@ impl Poller {
     /// The poller of `epfd`, made if need be.
     pub(super) fn of(epfd: RawFd) -> io::Result<&'static Self> {
         let slot = table::slot_or_insert(epfd).ok_or(io::ErrorKind::InvalidInput)?;
-        let poller = slot.poller().unwrap_or_else(|| {
-            let poller = slot.set_poller(Self::new(epfd));
-            let mut all = POLLERS.lock().unwrap_or_else(PoisonError::into_inner);
-            // Another thread may have made it at the same moment.
-            if !all.iter().any(|&known| std::ptr::eq(known, poller)) {
-                all.push(poller);
+        let poller = match slot.poller() {
+            Some(poller) => poller,
+            None => {
+                let poller = slot.set_poller(Self::new(epfd)).ok_or(io::ErrorKind::BrokenPipe)?;
+                note(poller);
+                poller
             }
-            poller
-        });
+        };
         poller.arm()?;
         Ok(poller)
     }
@@ -122,7 +132,7 @@ impl Poller {
 
     /// Registers `session`'s socket as `wanted` (`operation` is `EPOLL_CTL_ADD` or
     /// `EPOLL_CTL_MOD`), publishes its `greeting`, if it has one to say, and looks at
-    /// its ring from the next turn on.
+    /// its ring from the next turn on. What is `NOT_SERVED` is refused, and changes nothing.
     pub(super) fn admit(
         &self,
         operation: libc::c_int,
@@ -130,6 +140,9 @@ impl Poller {
         wanted: Registration,
         greeting: &[u8],
     ) -> io::Result<()> {
+        if wanted.mask & NOT_SERVED != 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         let register = || {
             let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(session.fd()) };
             sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))?;
@@ -242,7 +255,8 @@ mod tests {
         let poller = Poller::of(epfd).expect("a poller");
         let session = table::slot_or_insert(socket.as_raw_fd())
             .expect("a file descriptor")
-            .session_or_insert(socket.as_raw_fd());
+            .session_or_insert(socket.as_raw_fd())
+            .expect("this process's");
         session.begin(region.into_endpoint(), 0).expect("its first");
 
         // As long as this is held, nobody looks, nor joins those who are looked at.

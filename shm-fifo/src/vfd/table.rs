@@ -12,6 +12,7 @@ use super::in_forked_child;
 use super::page_memory;
 use super::poller::Poller;
 use super::session::Session;
+use crate::os::fork::{self, NotInherited};
 use crate::os::sys;
 use std::fs;
 use std::io;
@@ -54,35 +55,46 @@ pub(super) struct Slot {
     is_known: AtomicBool,
     /// The program's own mark, until it is closed; 0 is none.
     mark: AtomicU64,
-    session: AtomicPtr<Session>,
-    poller: AtomicPtr<Poller>,
+    session: AtomicPtr<NotInherited<Session>>,
+    poller: AtomicPtr<NotInherited<Poller>>,
     /// Never waited for: whoever finds it locked leaves word that nothing is certain.
     registration: Mutex<Told>,
     is_uncertain: AtomicBool,
 }
 
 impl Slot {
-    /// The session of this file descriptor, if it has one at the moment.
+    /// Whether it has a session, which in a forked child is a dead one.
+    #[inline]
+    pub(super) fn is_virtual(&self) -> bool {
+        self.session().is_some_and(|session| session.even_if_inherited().is_live())
+    }
+
+    /// The session of this file descriptor, if it has one at the moment; none in a forked
+    /// child.
     #[inline]
     pub(super) fn live_session(&self) -> Option<&'static Session> {
-        self.session().filter(|session| session.is_live())
+        self.session()?.get().filter(|session| session.is_live())
     }
 
-    /// The object for this file descriptor's sessions, made for the first one.
-    pub(super) fn session_or_insert(&self, fd: RawFd) -> &'static Session {
-        self.session().unwrap_or_else(|| publish_or_get(&self.session, Session::new(fd)))
+    /// The object for this file descriptor's sessions, made for the first one. None in a
+    /// forked child of the process that made it.
+    pub(super) fn session_or_insert(&self, fd: RawFd) -> Option<&'static Session> {
+        let made = || NotInherited::new(Session::new(fd), fork::generation());
+        self.session().unwrap_or_else(|| publish_or_get(&self.session, made())).get()
     }
 
-    /// The poller of this file descriptor, if it is an epoll instance that has one.
+    /// The poller of this file descriptor, if it is an epoll instance that has one; none in
+    /// a forked child.
     #[inline]
     pub(super) fn poller(&self) -> Option<&'static Poller> {
         // SAFETY: null, or a box leaked by `publish_or_get`.
-        unsafe { self.poller.load(Acquire).as_ref() }
+        unsafe { self.poller.load(Acquire).as_ref() }?.get()
     }
 
-    /// Gives this epoll instance its poller, unless another thread was first.
-    pub(super) fn set_poller(&self, poller: Poller) -> &'static Poller {
-        publish_or_get(&self.poller, poller)
+    /// Gives this epoll instance its poller, unless another thread was first. None as for
+    /// [`Slot::session_or_insert`].
+    pub(super) fn set_poller(&self, poller: Poller) -> Option<&'static Poller> {
+        publish_or_get(&self.poller, NotInherited::new(poller, fork::generation())).get()
     }
 
     // ORDERING, Relaxed, of the mark and the flags: no data depends on them, and one file
@@ -151,7 +163,7 @@ impl Slot {
     }
 
     #[inline]
-    fn session(&self) -> Option<&'static Session> {
+    fn session(&self) -> Option<&'static NotInherited<Session>> {
         // SAFETY: null, or a box leaked by `publish_or_get`.
         unsafe { self.session.load(Acquire).as_ref() }
     }
@@ -182,7 +194,7 @@ pub(super) fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
     Some(slot)
 }
 
-/// All sessions that live, by file descriptor.
+/// All sessions that live, by file descriptor; none in a forked child.
 pub(super) fn sessions() -> impl Iterator<Item = &'static Session> {
     TABLE
         .iter()
