@@ -73,7 +73,7 @@ void odd_call(struct random *random) {
     if (!c || c->style == UNSEEN || c->server_end != NOT_ENDED || c->shut_writing || c->shut_reading) return;
     read_all(c, random);
     sync_with_server(c);
-    if (c->server_end != NOT_ENDED || perhaps_ended(c) || surely_unread(c)) return;
+    if (c->server_end != NOT_ENDED || !is_certain(c) || surely_unread(c)) return;
     int fd = any_name(c, random);
     errno = 0;
     count_call();
