@@ -19,7 +19,7 @@ use crate::connection::{Connection, lock};
 use crate::errno::Errno;
 use crate::{sys, table};
 use libc::{c_int, epoll_event};
-use members::{Member, Place, State};
+use members::{Attended, Member, Place, State};
 pub(crate) use private::FIRST_NUMBER;
 use private::Private;
 use std::os::fd::RawFd;
@@ -429,12 +429,14 @@ impl Epoll {
     /// it is that for members that are not to be told of it.
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
         let mut state = self.lock();
+        let mut has_changed = false;
         for index in state.all_of(connection.id) {
             // Another thread may have gone on with it.
             let may_be = !connection.is_virtual() || state[index].is_to_be_settled();
             if !state[index].is_ours() || !may_be {
                 continue;
             }
+            has_changed = true;
             state.cool(index);
             let fd = state[index].fd;
             if !connection.has_number(fd) {
@@ -459,6 +461,11 @@ impl Epoll {
         }
         state.release_socket(connection.id);
         self.members.store(state.len(), SeqCst);
+        // Who waits for the private instance itself may have been told of it.
+        if has_changed {
+            self.wake(&mut state);
+            drop(self.settle(state));
+        }
     }
 
     /// The same for what was registered by a number that the program has closed: the kernel keeps
@@ -532,9 +539,11 @@ impl Epoll {
         }
         let attended = std::mem::take(&mut state.attended);
         drop(state);
-        for connection in attended {
+        for Attended { connection, is_news } in attended {
             connection.settle();
-            connection.tell_watchers(Some(self));
+            if is_news {
+                connection.tell_watchers(Some(self));
+            }
         }
         self.lock()
     }
@@ -595,9 +604,16 @@ impl Epoll {
         };
         // Who would have to be told of the other instance is not known.
         let outer = outer.ok_or(Errno(libc::EPERM))?;
-        let private = state.private.as_ref().ok_or(Errno(libc::EPERM))?;
-        sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_ADD, private.fd(), Some(event))?;
-        sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_DEL, epfd, None).ok();
+        let private = state.private.as_ref().ok_or(Errno(libc::EPERM))?.fd();
+        if sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_DEL, epfd, None).is_err() {
+            // It was told of what had the number before.
+            return Ok(());
+        }
+        let added = sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_ADD, private, Some(event));
+        if added.is_err() {
+            sys::epoll_ctl(outer.epfd(), libc::EPOLL_CTL_ADD, epfd, Some(event)).ok();
+            return added;
+        }
         state.expose();
         Ok(())
     }

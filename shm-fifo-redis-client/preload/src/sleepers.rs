@@ -63,7 +63,9 @@ impl Connection {
 
     fn join_behind(self: &Arc<Self>, interest: Interest, noticed: Option<u64>) -> bool {
         let mut sleepers = lock(&self.sleepers);
-        let may_sleep = self.announce(&mut sleepers, interest, noticed);
+        // Another thread may have heard a refusal: what this one waits for is the kernel's again.
+        let is_ours = self.is_virtual();
+        let may_sleep = is_ours && self.announce(&mut sleepers, interest, noticed);
         if may_sleep {
             sleepers.threads += 1;
             sleeps::begin(self, interest);

@@ -304,6 +304,57 @@ fn a_wait_has_one_timeout() {
 }
 
 #[test]
+fn nested_and_refused() {
+    watched(|| {
+        for kind in [Kind::Unix, Kind::Tcp] {
+            scripted(kind, "nested", &[], |peer, _, _| {
+                if peer.serve_to(b"SHM.OPEN").is_none() {
+                    return;
+                }
+                peer.request();
+                peer.say(PUSH);
+                peer.request();
+                peer.say(&[PUSH, b"-ERR SHM.OPEN: no\r\n"].concat());
+                peer.request();
+                peer.say(&PONG.repeat(3));
+                peer.wait_for_end();
+            });
+        }
+    });
+}
+
+#[test]
+fn nested_twice_and_refused() {
+    watched(|| {
+        for kind in [Kind::Unix, Kind::Tcp] {
+            scripted(kind, "nested_twice", &[], |peer, _, _| {
+                if peer.serve_to(b"SHM.OPEN").is_some() {
+                    peer.request();
+                    peer.say(&[PUSH, b"-ERR SHM.OPEN: no\r\n", PONG].concat());
+                    peer.wait_for_end();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn reading_is_ended_by_both() {
+    watched(|| {
+        for kind in [Kind::Unix, Kind::Tcp] {
+            let moves = scripted(kind, "ended_by_both", &[], |peer, _, this_run| {
+                if moved(peer, this_run).is_some() {
+                    peer.serve_ring();
+                    peer.end_sending();
+                    peer.wait_for_end();
+                }
+            });
+            assert_eq!(moves, 1, "{kind:?}");
+        }
+    });
+}
+
+#[test]
 fn waits_are_left() {
     const WAYS_TO_LEAVE: usize = 3;
     watched(|| {

@@ -120,6 +120,7 @@ impl Connection {
                 let count = self.read_kept(spans, skip, peek);
                 if count > 0 {
                     self.settle();
+                    self.after_read();
                     return Found::Kept(count);
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::private::{News, Private};
 use super::{CALL, EDGE, EXCLUSIVE, ONE_SHOT};
-use crate::connection::{Connection, Phase, WRITABLE, interest_of};
+use crate::connection::{Connection, HANG_UP, Phase, WRITABLE, interest_of};
 use crate::errno::Errno;
 use crate::sys;
 use libc::{epoll_event, sigset_t};
@@ -51,8 +51,16 @@ pub(super) struct State {
     /// How often the program's instance alone was asked since.
     pub(super) unasked: u32,
     swept_ns: u64,
-    /// Their sockets had something: to be settled without the lock.
-    pub(super) attended: Vec<Arc<Connection>>,
+    /// To be settled without the lock.
+    pub(super) attended: Vec<Attended>,
+}
+
+/// A connection on whose socket there was something.
+#[derive(Debug)]
+pub(super) struct Attended {
+    pub(super) connection: Arc<Connection>,
+    /// It was taken off: others who watch the connection are to be told.
+    pub(super) is_news: bool,
 }
 
 #[derive(Debug)]
@@ -285,13 +293,17 @@ impl State {
         }
     }
 
-    /// Lets it be rung for. Returns whether it is: not where there is something already.
+    /// Lets it be rung for, or forgets it. Returns whether nothing is to be told of it now.
     fn park(&mut self, index: usize) -> bool {
         let Place::Hot(place) = self[index].place else { return true };
         // An end, which no doorbell tells of once more.
         let (news, seen) = self[index].look();
         if news != 0 {
-            return false;
+            let is_over = self[index].is_over();
+            if is_over {
+                self.take(index);
+            }
+            return is_over;
         }
         self[index].pass_over(seen);
         let (interest, noticed) = self[index].to_sleep_for();
@@ -387,9 +399,9 @@ impl State {
     /// There is something on the member's socket.
     fn rung(&mut self, index: usize) {
         let connection = Arc::clone(&self[index].connection);
-        let is_news_to_others = connection.attend_quietly();
-        if is_news_to_others || connection.phase() == Phase::Returning {
-            self.attended.push(Arc::clone(&connection));
+        let is_news = connection.attend_quietly();
+        if is_news || connection.phase() == Phase::Returning {
+            self.attended.push(Attended { connection: Arc::clone(&connection), is_news });
         }
         if self[index].is_watched {
             self.heat(index);
@@ -443,26 +455,24 @@ impl State {
             };
             let connection = &self[index].connection;
             // An answer of the server may have replies behind it.
-            if connection.is_being_asked() && connection.attend_quietly()
-                || self[index].is_to_be_settled()
-            {
+            let is_news = connection.is_being_asked() && connection.attend_quietly();
+            if is_news || self[index].is_to_be_settled() {
                 let connection = Arc::clone(connection);
-                self.attended.push(connection);
+                self.attended.push(Attended { connection, is_news });
                 continue;
             }
             // The ends of both directions are told at once, as far as they are there.
             if connection.has_unheard_end() {
                 let connection = Arc::clone(connection);
-                connection.attend_quietly();
-                self.attended.push(connection);
+                let is_news = connection.attend_quietly();
+                self.attended.push(Attended { connection, is_news });
             }
             let member = &mut self[index];
             if member.is_being_read(thread, now_ns) {
                 continue;
             }
             let (news, seen) = member.look();
-            if news != 0 && member.connection.has_ended() && !member.connection.is_open() {
-                // The kernel knows, and tells of it no more.
+            if news != 0 && member.is_over() {
                 closed.push(index);
             } else if news == 0 {
                 member.pass_over(seen);
@@ -488,14 +498,15 @@ impl State {
     /// Some are not to be told of in here any more, once they are settled.
     pub(super) fn note_unsettled(&mut self) {
         let unsettled = self.hot.iter().filter(|&&index| self[index].is_to_be_settled());
-        let unsettled: Vec<_> =
-            unsettled.map(|&index| Arc::clone(&self[index].connection)).collect();
+        let unsettled = unsettled.map(|&index| Arc::clone(&self[index].connection));
+        let unsettled = unsettled.map(|connection| Attended { connection, is_news: false });
+        let unsettled: Vec<_> = unsettled.collect();
         self.attended.extend(unsettled);
     }
 
     /// Whether one of the members is ready.
     pub(super) fn has_news(&self) -> bool {
-        self.hot.iter().any(|&index| self[index].look().0 != 0)
+        self.hot.iter().any(|&index| self[index].look().0 != 0 && !self[index].is_over())
     }
 
     /// The policy of a hot member for which spinning may pay.
@@ -614,6 +625,12 @@ impl Member {
         self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
     }
 
+    /// Whether it has ended, and the program has closed it where nobody saw: the kernel knows,
+    /// and would tell of it no more.
+    fn is_over(&self) -> bool {
+        self.connection.reading_has_ended() && !self.connection.is_open()
+    }
+
     /// Whether nothing that it asks for is there.
     fn is_quiet(&self) -> bool {
         self.connection.phase() == Phase::Shared && self.connection.ready_events(self.events) == 0
@@ -642,10 +659,11 @@ impl Member {
         let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else {
             return (interest, None);
         };
-        let has_ended = told.ends != 0;
-        interest.readable &= !has_ended;
+        // Where the program has ended one direction itself, the other one goes on.
+        let has_hung_up = told.ends & HANG_UP != 0;
         let wants_space = told.short_writes != self.connection.short_writes();
-        interest.writable &= !has_ended && wants_space;
+        interest.readable &= !has_hung_up && !told.peer_ended;
+        interest.writable &= !has_hung_up && wants_space;
         (interest, Some(told.arrivals))
     }
 }

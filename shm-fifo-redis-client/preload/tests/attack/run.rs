@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +25,14 @@ pub(crate) enum Way {
     /// The control: on sockets.
     Plain,
     Preloaded,
+}
+
+/// The kinds of sockets whose connections may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoints {
+    Unix,
+    Tcp,
+    Both,
 }
 
 /// What is to be done.
@@ -61,8 +70,12 @@ pub(crate) struct Fault {
 }
 
 impl Plan {
-    fn is_tcp(&self) -> bool {
-        self.seed.is_multiple_of(3)
+    fn endpoints(&self) -> Endpoints {
+        match self.seed % 3 {
+            0 => Endpoints::Tcp,
+            1 => Endpoints::Unix,
+            _ => Endpoints::Both,
+        }
     }
 
     /// After how many commands connections move.
@@ -80,15 +93,12 @@ impl Plan {
         let mut command = self.command(program, way, &server);
         command.arg("--journal").arg(&journal_path);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = {
-            let _no_end = server::NO_COPIES.write().unwrap();
-            command.spawn().unwrap()
-        };
+        let mut child = start(&mut command);
         let end = wait(&mut child, &journal, self.patience + GRACE);
         let outcome = server.end();
         let mut errors = String::new();
         if let Some(mut stream) = child.stderr.take() {
-            drop(std::io::Read::read_to_string(&mut stream, &mut errors));
+            drop(stream.read_to_string(&mut errors));
         }
         match self.judge(&end, &journal, &outcome) {
             None => Ok(report(&journal, &outcome)),
@@ -106,10 +116,10 @@ impl Plan {
         if way == Way::Preloaded {
             let unix = format!("unix:{}", socket.display());
             let tcp = format!("tcp:127.0.0.1:{port}");
-            let endpoints = match self.seed % 3 {
-                0 => tcp,
-                1 => unix,
-                _ => format!("{unix} {tcp}"),
+            let endpoints = match self.endpoints() {
+                Endpoints::Tcp => tcp,
+                Endpoints::Unix => unix,
+                Endpoints::Both => format!("{unix} {tcp}"),
             };
             command.env("LD_PRELOAD", support::preload_library());
             command.env("SHM_FIFO_ENDPOINTS", endpoints);
@@ -118,8 +128,10 @@ impl Plan {
         command.arg("--control").arg(server.directory.join("control.sock"));
         command.arg("--unix").arg(socket).args(["--port", &port]);
         command.args(["--seed", &self.seed.to_string(), "--steps", &self.steps.to_string()]);
-        if self.is_tcp() {
-            command.arg("--tcp");
+        match self.endpoints() {
+            Endpoints::Unix => {}
+            Endpoints::Tcp => drop(command.arg("--tcp")),
+            Endpoints::Both => drop(command.arg("--both")),
         }
         if way == Way::Plain {
             command.arg("--plain").env_remove("LD_PRELOAD");
@@ -152,6 +164,17 @@ impl Plan {
         }
         outcome.connections.iter().find_map(|(&id, counts)| lost(journal, id, counts))
     }
+}
+
+/// Starts it. `spawn` may return a moment before the new process has closed its copies of all
+/// descriptors here: with the last one it closes that of a pipe.
+fn start(command: &mut Command) -> Child {
+    let _no_end = server::NO_COPIES.write().unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let child = command.spawn().unwrap();
+    drop(writer);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    child
 }
 
 enum End {

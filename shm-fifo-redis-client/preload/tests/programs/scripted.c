@@ -193,6 +193,108 @@ static void rung(void) {
     close(fd);
 }
 
+/* ---- news ---- */
+
+static void watch(int epfd, int fd, unsigned events) {
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    CHECK(epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) == 0);
+}
+
+static int has_event(int epfd) {
+    struct epoll_event event;
+    return epoll_wait(epfd, &event, 1, 0);
+}
+
+/* Until `outer` is told that the instance which it watches has something. */
+static void wait_by(int outer) {
+    struct epoll_event event;
+    CHECK(epoll_wait(outer, &event, 1, -1) == 1 && event.events == EPOLLIN);
+}
+
+/* It stays on its socket after all, while an instance watches the one that watches it. Of what
+ * has been read nothing is told. */
+static void nested(void) {
+    int fd = open_connection(), inner = epoll_create1(EPOLL_CLOEXEC), outer = epoll_create1(EPOLL_CLOEXEC);
+    char push[PUSH_LENGTH];
+    settle_times(fd, 16);
+    watch(inner, fd, EPOLLIN);
+    watch(outer, inner, EPOLLIN);
+    for (int round = 0; round < 2; round++) {
+        CHECK(has_event(outer) == 0);
+        send_ping(fd);
+        wait_by(outer);
+        read_all(fd, push, PUSH_LENGTH, 0);
+        CHECK(has_event(outer) == 0);
+    }
+    send_ping(fd);
+    wait_by(outer);
+    CHECK(has_event(inner) == 1);
+    for (int i = 0; i < 3; i++) read_pong(fd);
+    CHECK(has_event(outer) == 0 && has_event(inner) == 0);
+    close(fd);
+}
+
+/* The same for two instances, and there is more to read than what came before the refusal. */
+static void nested_twice(void) {
+    int fd = open_connection(), inner[2], outer[2];
+    char push[PUSH_LENGTH];
+    settle_times(fd, 16);
+    for (int i = 0; i < 2; i++) {
+        inner[i] = epoll_create1(EPOLL_CLOEXEC), outer[i] = epoll_create1(EPOLL_CLOEXEC);
+        watch(inner[i], fd, EPOLLIN);
+        watch(outer[i], inner[i], EPOLLIN);
+    }
+    send_ping(fd);
+    for (int i = 0; i < 2; i++) {
+        wait_by(outer[i]);
+        CHECK(has_event(inner[i]) == 1);
+    }
+    read_all(fd, push, PUSH_LENGTH, 0);
+    read_pong(fd);
+    for (int i = 0; i < 2; i++) CHECK(has_event(outer[i]) == 0 && has_event(inner[i]) == 0);
+    close(fd);
+}
+
+static volatile pid_t waits;
+
+static int slept_in;
+
+/* Sleeps until it is told of these events, once. */
+static void *sleeps(void *events) {
+    struct epoll_event event;
+    waits = gettid();
+    CHECK(epoll_wait(slept_in, &event, 1, -1) == 1 && event.events == (uintptr_t)events);
+    return NULL;
+}
+
+static pthread_t asleep_for(unsigned events) {
+    pthread_t thread;
+    waits = 0;
+    CHECK(pthread_create(&thread, NULL, sleeps, (void *)(uintptr_t)events) == 0);
+    while (!waits) {}
+    wait_until_in(waits, SYS_epoll_wait, SYS_epoll_pwait);
+    return thread;
+}
+
+/* That the server sends no more is news, also to a program that has ended reading before. */
+static void ended_by_both(void) {
+    int fd = open_connection();
+    settle(fd);
+    slept_in = epoll_create1(EPOLL_CLOEXEC);
+    watch(slept_in, fd, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    pthread_t thread = asleep_for(EPOLLIN);
+    send_ping(fd);
+    CHECK(pthread_join(thread, NULL) == 0);
+    read_pong(fd);
+    /* Nobody is asleep: docs/clients.md. */
+    CHECK(shutdown(fd, SHUT_RD) == 0);
+    sleeps((void *)(uintptr_t)(EPOLLIN | EPOLLRDHUP));
+    thread = asleep_for(EPOLLIN | EPOLLRDHUP);
+    end(fd);
+    CHECK(pthread_join(thread, NULL) == 0);
+    close(fd);
+}
+
 /* ---- waits that are left ---- */
 
 static sigjmp_buf out;
@@ -208,8 +310,6 @@ static void by_a_leap(int fd) {
         CHECK(recv(fd, &byte, 1, 0) == 1);
     }
 }
-
-static volatile pid_t waits;
 
 static void *waits_for_ever(void *connection) {
     char byte;
@@ -292,7 +392,7 @@ static void cancelled(void) {
 
 static const struct test TESTS[] = {
     TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(numbers), TEST(flags), TEST(much),
-    TEST(rung), TEST(left), TEST(cancelled),
+    TEST(rung), TEST(nested), TEST(nested_twice), TEST(ended_by_both), TEST(left), TEST(cancelled),
 };
 
 int main(int argc, char **argv) {

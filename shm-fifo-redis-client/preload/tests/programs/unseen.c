@@ -410,6 +410,82 @@ static void closed_unseen_and_watched(void) {
     close(other);
 }
 
+/* Ends it, by the server or by the program itself. */
+static void end(int fd, int by_server) {
+    if (by_server) {
+        struct pollfd entry = {.fd = fd, .events = POLLRDHUP};
+        CHECK(send(fd, "QUIT\r\n", 6, 0) == 6);
+        CHECK(poll(&entry, 1, -1) == 1 && entry.revents & POLLRDHUP);
+    } else {
+        CHECK(shutdown(fd, SHUT_RDWR) == 0);
+    }
+}
+
+/* Nothing is told of one that has ended and is closed unseen: neither to who asks whether the
+ * instance has anything, nor to another instance that watches that one. */
+static void ended_and_closed_unseen(void) {
+    for (int way = 0; way < 4; way++) {
+        int fd = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC), outer = epoll_create1(EPOLL_CLOEXEC);
+        struct pollfd entry = {.fd = epfd, .events = POLLIN};
+        struct epoll_event event;
+        watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP);
+        end(fd, way & 1);
+        CHECK(unseen(SYS_close, fd, 0, 0, 0, 0, 0) == 0);
+        if (way & 2) {
+            watch(outer, EPOLL_CTL_ADD, epfd, EPOLLIN);
+            CHECK(epoll_wait(outer, &event, 1, 0) == 0);
+        } else {
+            CHECK(poll(&entry, 1, 0) == 0);
+        }
+        CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+        close(outer);
+        close(epfd);
+    }
+}
+
+/* An instance has been told of a pipe that is closed unseen. Who has its number, unseen, is
+ * another matter. */
+static void number_of_something_watched(void) {
+    int fd = moved_connection(), outer = epoll_create1(EPOLL_CLOEXEC), ends[2];
+    CHECK(pipe(ends) == 0);
+    watch(outer, EPOLL_CTL_ADD, ends[0], EPOLLIN);
+    CHECK(unseen(SYS_close, ends[0], 0, 0, 0, 0, 0) == 0);
+    int inner = unseen(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0);
+    CHECK(inner == ends[0]);
+    watch(inner, EPOLL_CTL_ADD, fd, EPOLLIN);
+    send_ping(fd);
+    CHECK(event_of(inner, fd) == EPOLLIN);
+    struct epoll_event event;
+    CHECK(epoll_wait(outer, &event, 1, 0) == 0);
+    read_pong(fd);
+    close(inner);
+    close(outer);
+    close(ends[1]);
+    close(fd);
+}
+
+/* The program has ended reading: that there is space to write is news as before. */
+static void space_after_reading_has_ended(void) {
+    enum { SIZE = 20000000 };
+    static char value[SIZE + 64];
+    int fd = moved_connection(), other = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC);
+    set_nonblocking(fd, 1);
+    watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    CHECK(shutdown(fd, SHUT_RD) == 0);
+    CHECK(event_of(epfd, fd) == (EPOLLIN | EPOLLOUT | EPOLLRDHUP));
+    int head = sprintf(value, "CLIENT REPLY OFF\r\n*3\r\n$3\r\nSET\r\n$1\r\nv\r\n$%d\r\n", SIZE);
+    occupy_server(other, 50);
+    for (size_t sent = 0; sent < (size_t)head + SIZE;) {
+        ssize_t count = send(fd, value + sent, head + SIZE - sent, MSG_NOSIGNAL);
+        CHECK(count > 0 || errno == EAGAIN);
+        if (count > 0) sent += count;
+        else while (!(event_of(epfd, fd) & EPOLLOUT)) {}
+    }
+    close(epfd);
+    close(other);
+    close(fd);
+}
+
 static volatile int looks_on, looks;
 
 static void *look_and_look(void *epfd) {
@@ -902,6 +978,7 @@ static const struct test TESTS[] = {
     TEST(changed_once_it_is_connected), TEST(shared_exclusively), TEST(deleted_and_added_around_each_event),
     TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
+    TEST(ended_and_closed_unseen), TEST(number_of_something_watched), TEST(space_after_reading_has_ended),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),

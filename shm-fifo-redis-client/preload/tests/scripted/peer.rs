@@ -153,6 +153,11 @@ impl Peer {
         }
     }
 
+    /// Says that nothing more will come in the ring.
+    pub(crate) fn end_sending(&self) {
+        self.ring.as_ref().unwrap().close_writing(self.socket.as_raw_fd());
+    }
+
     /// Rings whenever the program has heard the last doorbell, to its end.
     pub(crate) fn ring_for_ever(&self) {
         while send(&self.socket, &[0], SendFlags::NOSIGNAL).is_ok() {

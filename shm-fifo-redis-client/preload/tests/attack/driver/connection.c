@@ -12,7 +12,7 @@
 
 struct connection connections[MAX_LIVE];
 const char *unix_path;
-int tcp_port, endpoint_is_tcp, is_plain;
+int tcp_port, endpoint_is_tcp, both_are_endpoints, is_plain;
 
 static const char SCRIPT_PUSH[] = ">1\r\n$6\r\nSCRIPT\r\n";
 enum { SCRIPT_PUSH_LENGTH = sizeof SCRIPT_PUSH - 1, SCRIPT_PUSHES_AT_MOST = 16 };

@@ -69,7 +69,7 @@ void open_connection(struct random *random) {
     if (c == connections + MAX_LIVE) return;
     free(c->rest.data), free(c->request_ends.data), free(c->reply_lengths.data);
     free(c->replies.data), free(c->lengths.data);
-    *c = (struct connection){.is_live = 1, .is_tcp = is_tcp, .is_endpoint = is_tcp == endpoint_is_tcp,
+    *c = (struct connection){.is_live = 1, .is_tcp = is_tcp, .is_endpoint = both_are_endpoints || is_tcp == endpoint_is_tcp,
                              .style = style, .nonblocking = nonblocking, .names = 1,
                              .generator.id = journal->steps, .is_synced = 1};
     int fd = c->fds[0] = new_socket(is_tcp, (nonblocking && mode ? SOCK_NONBLOCK : 0) | SOCK_CLOEXEC);
@@ -131,7 +131,7 @@ static void lose_name(struct connection *c, int index, unsigned way, struct rand
         /* What the program leaves unread breaks a TCP connection. */
         if (c->is_tcp && (!c->is_synced || surely_unread(c)))
             journal->connections[c->generator.id].may_be_lost = 1;
-        forget_watches_of(c);
+        forget_watches_of(c, way == CLOSED_UNSEEN);
         c->is_live = 0;
     }
     close_by(way, fd, random);

@@ -1,6 +1,6 @@
 /* Makes random calls on connections to a server, and knows what a socket must answer.
  *
- * driver --journal FILE --control PATH --unix PATH --port PORT [--tcp] [--plain]
+ * driver --journal FILE --control PATH --unix PATH --port PORT [--tcp | --both] [--plain]
  *        --seed N --steps N [--without STEPS] */
 #include "raw.h"
 
@@ -125,7 +125,7 @@ static void end(struct random *random) {
 int main(int argc, char **argv) {
     static const struct option options[] = {
         {"journal", 1, NULL, 'j'}, {"control", 1, NULL, 'c'}, {"unix", 1, NULL, 'u'}, {"port", 1, NULL, 'p'},
-        {"tcp", 0, NULL, 't'}, {"plain", 0, NULL, 'P'}, {"seed", 1, NULL, 's'}, {"steps", 1, NULL, 'n'},
+        {"tcp", 0, NULL, 't'}, {"both", 0, NULL, 'b'}, {"plain", 0, NULL, 'P'}, {"seed", 1, NULL, 's'}, {"steps", 1, NULL, 'n'},
         {"without", 1, NULL, 'w'}, {NULL, 0, NULL, 0}};
     const char *without = NULL, *control_path = "";
     uint64_t seed = 0, count = 0;
@@ -135,6 +135,7 @@ int main(int argc, char **argv) {
         case 'u': unix_path = optarg; break;
         case 'p': tcp_port = atoi(optarg); break;
         case 't': endpoint_is_tcp = 1; break;
+        case 'b': both_are_endpoints = 1; break;
         case 'P': is_plain = 1; break;
         case 's': seed = strtoull(optarg, NULL, 10); break;
         case 'n': count = strtoull(optarg, NULL, 10); break;

@@ -59,7 +59,7 @@ struct connection {
 
 extern struct connection connections[MAX_LIVE];
 extern const char *unix_path;
-extern int tcp_port, endpoint_is_tcp, is_plain;
+extern int tcp_port, endpoint_is_tcp, both_are_endpoints, is_plain;
 
 /* Bits of poll and epoll that are certainly there, and that may be. */
 struct ready { unsigned must, may; };

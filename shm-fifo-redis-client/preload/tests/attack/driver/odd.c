@@ -47,7 +47,7 @@ void change_mode(struct random *random) {
                             : ioctl(any_name(c, random), FIONREAD, &available);
     const char *how = by_syscall ? "syscall(ioctl)" : "ioctl";
     CHECK(result == 0, "%s(FIONREAD): errno %d", how, errno);
-    CHECK((uint64_t)available == surely_unread(c) || c->is_tcp || c->is_stuck || c->shut_reading,
+    CHECK((uint64_t)available == surely_unread(c) || c->is_tcp || c->is_stuck || c->shut_reading || !is_certain(c),
           "%s(FIONREAD): %d, and %llu bytes are there", how, available, (unsigned long long)surely_unread(c));
 }
 
@@ -73,7 +73,7 @@ void odd_call(struct random *random) {
     if (!c || c->style == UNSEEN || c->server_end != NOT_ENDED || c->shut_writing || c->shut_reading) return;
     read_all(c, random);
     sync_with_server(c);
-    if (c->server_end != NOT_ENDED || perhaps_ended(c) || surely_unread(c)) return;
+    if (c->server_end != NOT_ENDED || !is_certain(c) || surely_unread(c)) return;
     int fd = any_name(c, random);
     errno = 0;
     count_call();

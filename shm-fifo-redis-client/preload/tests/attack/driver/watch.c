@@ -106,7 +106,7 @@ static struct ready report_of(const struct watch *watch) {
 }
 
 struct ready readiness_of_instance(const struct instance *instance) {
-    struct ready all = {0, 0};
+    struct ready all = {0, instance->may_be_rung ? READABLE : 0};
     EACH_WATCH(watch) if (watch->in == instance) {
         struct ready one = report_of(watch);
         if (one.must) all.must |= READABLE;
@@ -149,6 +149,8 @@ struct instance *new_instance(struct random *random, enum style style) {
         if (instance->is_live) continue;
         int is_born_unseen = style == UNSEEN || once_in(random, 10);
         int fd;
+        /* Who had the number before is known to be gone: docs/clients.md. */
+        if (is_born_unseen) CALL(close(CALL(dup(0))));
         count_call();
         if (is_born_unseen) fd = raw(SYS_epoll_create1, EPOLL_CLOEXEC);
         else if (way == 0) fd = epoll_create(7);
@@ -156,7 +158,7 @@ struct instance *new_instance(struct random *random, enum style style) {
         else if (way == 2) fd = epoll_create1(EPOLL_CLOEXEC);
         else fd = syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
         CHECK(fd >= 0, "epoll_create: errno %d", errno);
-        *instance = (struct instance){1, journal->steps, is_born_unseen, style, {fd}, 1};
+        *instance = (struct instance){1, journal->steps, is_born_unseen, style, {fd}, 1, 0};
         say("instance %d: fd %d%s%s", i, fd, is_born_unseen ? ", born unseen" : "",
             style == UNSEEN ? ", waited for unseen" : "");
         return instance;
@@ -173,8 +175,11 @@ void number_is_closed(const struct connection *c, int fd) {
     EACH_WATCH(watch) if (watch->connection == c && watch->fd == fd) watch->is_nameless = 1;
 }
 
-void forget_watches_of(const struct connection *c) {
-    EACH_WATCH(watch) if (watch->connection == c) watch->is_live = 0;
+void forget_watches_of(const struct connection *c, int is_closed_unseen) {
+    EACH_WATCH(watch) if (watch->connection == c) {
+        watch->is_live = 0;
+        watch->in->may_be_rung |= is_closed_unseen && !is_plain;
+    }
 }
 
 void forget_watches_of_object(const struct object *object) {
@@ -338,6 +343,7 @@ static int wait_in(struct instance *instance, struct epoll_event *events, int ca
         result = instance->style == UNSEEN ? epoll_wait_unseen(epfd, events, capacity, timeout_ms)
                                            : epoll_wait_by(epfd, events, capacity, timeout_ms, random);
     } while (was_interrupted(result));
+    instance->may_be_rung = 0;
     return result;
 }
 
@@ -419,7 +425,7 @@ void look(struct instance *instance, struct random *random) {
             *left = more;
         }
         if (!outstanding) return;
-        if (!count) {
+        if (is_tcp) {
             struct { long s, ns; } moment = {0, 50000};
             raw(SYS_nanosleep, &moment, NULL);
         }

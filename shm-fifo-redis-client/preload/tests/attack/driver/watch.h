@@ -12,6 +12,7 @@ struct instance {
     int is_born_unseen; /* made by a system call of the program's own */
     enum style style;   /* how it is waited for */
     int fds[MAX_NAMES], names;
+    int may_be_rung; /* for something that was closed unseen: docs/clients.md */
 };
 
 struct watch {
@@ -66,6 +67,6 @@ int may_report_others(const struct instance *instance, const struct watch *watch
 
 /* Numbers that the program closes. */
 void number_is_closed(const struct connection *c, int fd);
-void forget_watches_of(const struct connection *c);
+void forget_watches_of(const struct connection *c, int is_closed_unseen);
 void forget_watches_of_object(const struct object *object);
 void forget_instance(struct instance *instance);
