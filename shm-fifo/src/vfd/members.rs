@@ -13,6 +13,9 @@ use super::session::Session;
 
 /// A member that was silent for so long is parked although the loop is awake.
 const SILENCE_NS: u64 = 2_000_000;
+/// So many parked members are looked at once a hot one is ready, mostly those that were
+/// parked last. To look at all would take the longer the more there are.
+const SECOND_LOOK: usize = 4;
 /// Parked members looked at in one tick of the safety net.
 const SWEEP_MEMBERS: usize = 64;
 
@@ -178,6 +181,18 @@ impl Members {
             }
         }
         found
+    }
+
+    /// Whether a hot member is ready, and what was sent to a parked one before could come
+    /// behind it.
+    pub(super) fn one_may_be_overtaken(&self) -> bool {
+        !self.parked.members.is_empty() && self.any_hot_is_ready() && self.some_parked_have_bytes()
+    }
+
+    /// The second look, once something was found on a hot member: whether parked ones have
+    /// bytes. What was sent before is seen by now, and its doorbell is in the kernel.
+    pub(super) fn some_parked_have_bytes(&self) -> bool {
+        self.parked.members.iter().rev().take(SECOND_LOOK).any(Member::has_bytes)
     }
 
     /// Parks the members that were silent for long.
