@@ -153,6 +153,31 @@ fn connections_that_were_silent_are_reported_in_the_order_in_which_they_rang() {
     }
 }
 
+#[test]
+fn what_is_sent_on_a_silent_connection_is_not_overtaken_by_what_is_sent_on_a_busy_one() {
+    const SILENT: u64 = 1;
+    const BUSY: u64 = 2;
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let watched = |data| connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, data).unwrap());
+    let (mut silent, mut busy) = (watched(SILENT), watched(BUSY));
+    let is_hot = |fd| vfd::sessions().iter().any(|session| session.fd == fd && session.hot);
+    for _ in 0..50 {
+        while is_hot(silent.0.fd()) || !is_hot(busy.0.fd()) {
+            busy.1.write_all(b"x").unwrap();
+            assert_eq!(epoll.wait(1000), [(IN, BUSY)]);
+            busy.0.read(8).unwrap();
+        }
+
+        silent.1.write_all(b"x").unwrap();
+        busy.1.write_all(b"x").unwrap();
+
+        assert_eq!(epoll.wait(1000), [(IN, SILENT), (IN, BUSY)]);
+        silent.0.read(8).unwrap();
+        busy.0.read(8).unwrap();
+    }
+}
+
 /// A connection that `epoll` watches for input.
 fn watched_connection(epoll: &Epoll) -> (Moved, Channel) {
     connection(|fd| epoll.control(libc::EPOLL_CTL_ADD, fd, IN, DATA).unwrap())

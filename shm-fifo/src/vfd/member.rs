@@ -63,6 +63,13 @@ impl Member {
         ready
     }
 
+    /// Whether bytes have come that the program is interested in.
+    #[inline]
+    pub(super) fn has_bytes(&self) -> bool {
+        let Positions { head, .. } = self.session.positions();
+        self.interest & EPOLLIN != 0 && self.watch.data.published() != head
+    }
+
     /// Whether it is readable and was reported so a moment ago, and nobody has read.
     pub(super) fn repeats_itself(&self, now_ns: u64) -> bool {
         self.reported.is_some_and(|(head, at_ns)| {

@@ -13,6 +13,9 @@ use super::session::Session;
 
 /// A member that was silent for so long is parked although the loop is awake.
 const SILENCE_NS: u64 = 2_000_000;
+/// So many parked members are looked at once a hot one is ready, mostly those that were
+/// parked last. To look at all would take the longer the more there are.
+const SECOND_LOOK: usize = 4;
 /// Parked members looked at in one tick of the safety net.
 const SWEEP_MEMBERS: usize = 64;
 
@@ -20,7 +23,8 @@ const SWEEP_MEMBERS: usize = 64;
 pub(super) struct Members {
     hot: List,
     parked: List,
-    /// Where the next turn begins, so that the first of the list has no advantage.
+    /// Where the next turn begins: behind the one that was reported last, which waits until
+    /// the others were served. So nobody waits for two commands of one other.
     turn: usize,
     /// The hot member whose doorbell was heard first since the last turn.
     first_heard: Option<usize>,
@@ -150,13 +154,15 @@ impl Members {
             self.turn = first;
         }
         let mut found = 0;
+        let first = self.turn;
         for step in 0..members {
             let Some(event) = events.get_mut(found) else {
                 // No room: the next turn begins with the one left out.
-                self.turn = (self.turn + step) % members;
+                self.turn = (first + step) % members;
                 return found;
             };
-            let member = &mut self.hot.members[(self.turn + step) % members];
+            let index = (first + step) % members;
+            let member = &mut self.hot.members[index];
             let mut ready = member.ready();
             if patient && member.repeats_itself(now_ns) {
                 ready &= !EPOLLIN;
@@ -171,10 +177,22 @@ impl Members {
                     member.watch.space.prefetch();
                 }
                 found += 1;
+                self.turn = index + 1;
             }
         }
-        self.turn = self.turn.wrapping_add(1);
         found
+    }
+
+    /// Whether a hot member is ready, and what was sent to a parked one before could come
+    /// behind it.
+    pub(super) fn one_may_be_overtaken(&self) -> bool {
+        !self.parked.members.is_empty() && self.any_hot_is_ready() && self.some_parked_have_bytes()
+    }
+
+    /// The second look, once something was found on a hot member: whether parked ones have
+    /// bytes. What was sent before is seen by now, and its doorbell is in the kernel.
+    pub(super) fn some_parked_have_bytes(&self) -> bool {
+        self.parked.members.iter().rev().take(SECOND_LOOK).any(Member::has_bytes)
     }
 
     /// Parks the members that were silent for long.
@@ -262,6 +280,51 @@ mod tests {
     const MOMENT_NS: u64 = 1_000_000;
     const PATIENT: bool = true;
     static SESSIONS: Mutex<Vec<&Session>> = Mutex::new(Vec::new());
+
+    /// The sessions that are reported, in order.
+    fn reported_in_order(members: &mut Members, now_ns: u64) -> Vec<u64> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        let found = members.collect(&mut events, !PATIENT, now_ns);
+        events[..found].iter().map(|event| event.u64).collect()
+    }
+
+    /// So many hot members whose data are their indices, and the ends of their peers.
+    fn numbered(count: u64) -> (Members, Vec<(&'static Session, Endpoint)>) {
+        let mut members = Members::default();
+        let all = (0..count).map(|number| {
+            let (session, peer) = add(&mut members);
+            members.hot_mut().last_mut().expect("just added").data = number;
+            (session, peer)
+        });
+        let all = all.collect();
+        (members, all)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn who_was_served_last_does_not_go_before_one_that_waits() {
+        let mut random = Random::seeded(1);
+        let (mut members, mut all) = numbered(3);
+        let read = |all: &[(&Session, Endpoint)], who: usize| {
+            all[who].0.read(&mut [0; 8]).expect("a byte");
+        };
+        for round in 1..100 {
+            let busy = random.below(3);
+            all[busy].1.producer.write(b"x").expect("sane");
+            assert_eq!(reported_in_order(&mut members, round * MOMENT_NS), [busy as u64]);
+            // While it is served the others come, and it comes again.
+            read(&all, busy);
+            for (_, peer) in &mut all {
+                peer.producer.write(b"x").expect("sane");
+            }
+
+            let order = reported_in_order(&mut members, round * MOMENT_NS + 1);
+
+            assert_eq!((order.len(), order.last()), (3, Some(&(busy as u64))), "{order:?}");
+            (0..3).for_each(|who| read(&all, who));
+        }
+        all.iter().for_each(|(session, _)| session.end());
+    }
 
     /// One hot member with this interest, and the end of its peer.
     fn one_member(interest: u32) -> (Members, &'static Session, Endpoint) {

@@ -97,6 +97,9 @@ impl Poller {
         let (end, count) = self.spin_for_hot(state, call);
         let started_ns = std::mem::replace(&mut call.now_ns, sys::monotonic_ns());
         COUNTERS.count_spin(end, call.now_ns - started_ns);
+        if end == SpinEnd::Won && state.members.some_parked_have_bytes() {
+            return (self.look(state, call).unwrap_or(0), false);
+        }
         (self.gather(state, call, count, true), end == SpinEnd::Interrupted)
     }
 
@@ -220,6 +223,7 @@ impl State {
         }
         self.kernel_had_events
             || call.now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+            || self.members.one_may_be_overtaken()
     }
 
     /// Announces all hot members as asleep; `false`, with nothing announced, if one is ready.
