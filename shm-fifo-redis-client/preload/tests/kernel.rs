@@ -14,6 +14,7 @@ tested_both_ways! {
     asleep_before_it_watched_one_that_moved: 1,
     // Who sleeps there since before would not be woken: it stays on its socket.
     asleep_before_one_that_it_watched_moved: 0,
+    one_shot_before_it_moved: 1,
     asleep_in_numbers: 2,
     an_end_that_nobody_waits_for: 1,
     hang_ups_are_always_told: 1,

@@ -273,6 +273,24 @@ fn a_refusal_with_much_behind_it() {
     });
 }
 
+/// A matter of luck in each round.
+#[test]
+fn a_refusal_beside_a_write() {
+    watched(|| {
+        scripted(Kind::Unix, "refused_beside", &[("TIMES", 400)], |peer, _, _| {
+            let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
+            let offer = Offer::make();
+            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            if peer.serve_to(b"SHM.START").is_some() {
+                peer.say(b"-ERR SHM.START: cannot move the connection\r\n");
+            }
+            while peer.serve_to(b"SHM.OPEN").is_some() {
+                peer.say(b"-ERR SHM.OPEN: no\r\n");
+            }
+        });
+    });
+}
+
 /// Moves the connection as the protocol has it. `None` if the program ends before.
 fn moved(peer: &mut Peer, this_run: &Run) -> Option<()> {
     let name = peer.serve_to(b"SHM.OPEN")?;

@@ -257,6 +257,35 @@ static void interrupted(int flags) {
 static void interrupts_a_read(void) { interrupted(0); }
 static void restarts_a_read(void) { interrupted(SA_RESTART); }
 
+/* What is ready goes before signals, however many come: here it is a pipe, beside a connection
+ * on which nothing comes. */
+static void ready_before_signals(void) {
+    int fd = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC), pair[2];
+    struct sigaction action = {.sa_handler = counts};
+    struct itimerval often = {{0, 100}, {0, 100}}, never = {0};
+    CHECK(pipe(pair) == 0 && write(pair[1], "x", 1) == 1);
+    struct epoll_event event = {.events = EPOLLIN};
+    CHECK(epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) == 0 && epoll_ctl(epfd, EPOLL_CTL_ADD, pair[0], &event) == 0);
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+    for (int round = 0; round < 20000; round++) {
+        struct pollfd entries[] = {{.fd = fd, .events = POLLIN}, {.fd = pair[0], .events = POLLIN}};
+        fd_set readable;
+        FD_ZERO(&readable);
+        FD_SET(fd, &readable);
+        FD_SET(pair[0], &readable);
+        char byte;
+        CHECK(read(pair[0], &byte, 1) == 1);
+        CHECK(epoll_wait(epfd, &event, 1, 0) == 0 || errno == EINTR);
+        CHECK(write(pair[1], &byte, 1) == 1);
+        CHECK(poll(entries, 2, round % 2 - 1) == 1);
+        CHECK(select((pair[0] > fd ? pair[0] : fd) + 1, &readable, NULL, NULL, NULL) == 1);
+        CHECK(epoll_wait(epfd, &event, 1, round % 2 - 1) == 1);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    close(epfd);
+    close(fd);
+}
+
 static volatile int has_read;
 
 static void *reads_all(void *connection) {
@@ -356,7 +385,7 @@ static void signalled_from_the_start(void) {
 static const struct test TESTS[] = {
     TEST(while_a_thread_allocates), TEST(while_two_threads_allocate), TEST(while_it_forks), TEST(while_it_talks),
     TEST(what_was_installed_is_told), TEST(reset_after_one_call), TEST(told_of_its_sender), TEST(deferred_or_not),
-    TEST(interrupts_a_read), TEST(restarts_a_read), TEST(ends_a_read_of_all), TEST(signalled_by_fcntl), TEST(signalled_by_ioctl),
+    TEST(ready_before_signals), TEST(interrupts_a_read), TEST(restarts_a_read), TEST(ends_a_read_of_all), TEST(signalled_by_fcntl), TEST(signalled_by_ioctl),
     TEST(signalled_from_the_start),
 };
 

@@ -122,6 +122,30 @@ static void asleep_before_it_watched(int moved_before) {
 static void asleep_before_it_watched_one_that_moved(void) { asleep_before_it_watched(1); }
 static void asleep_before_one_that_it_watched_moved(void) { asleep_before_it_watched(0); }
 
+/* Who slept there was told of a one-shot that had not moved yet: that was all. */
+static void one_shot_before_it_moved(void) {
+    int fd = open_connection();
+    pthread_t thread;
+    strangers_epfd = epoll_create1(EPOLL_CLOEXEC);
+    blocked = 0;
+    CHECK(pthread_create(&thread, NULL, stranger, &fd) == 0);
+    while (!blocked) {}
+    wait_until_in(blocked, SYS_epoll_wait, SYS_epoll_pwait);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
+    CHECK(epoll_ctl(strangers_epfd, EPOLL_CTL_ADD, fd, &event) == 0);
+    send_ping(fd);
+    CHECK(pthread_join(thread, NULL) == 0);
+    read_pong(fd);
+    CHECK(epoll_wait(strangers_epfd, &event, 1, 0) == 0);
+    settle(fd);
+    send_ping(fd);
+    wait_readable(fd);
+    CHECK(epoll_wait(strangers_epfd, &event, 1, 0) == 0);
+    read_pong(fd);
+    close(fd);
+    close(strangers_epfd);
+}
+
 static sem_t goes_on;
 static volatile int taken;
 
@@ -590,7 +614,7 @@ static void last_words_before_exit(void) {
 static const struct test TESTS[] = {
     TEST(space_is_news_after_a_reply), TEST(nothing_comes_unnoticed),
     TEST(asleep_before_it_watched_one_that_moved), TEST(asleep_before_one_that_it_watched_moved),
-    TEST(asleep_in_numbers), TEST(an_end_that_nobody_waits_for), TEST(hang_ups_are_always_told), TEST(one_shots_with_the_same_data), TEST(watched_by_a_name_that_is_closed),
+    TEST(one_shot_before_it_moved), TEST(asleep_in_numbers), TEST(an_end_that_nobody_waits_for), TEST(hang_ups_are_always_told), TEST(one_shots_with_the_same_data), TEST(watched_by_a_name_that_is_closed),
     TEST(a_waiter_is_cancelled), TEST(a_thread_for_each_direction), TEST(thrown_away), TEST(messages_in_order),
     TEST(exclusive_for_good), TEST(nested_by_another_number), TEST(nested_no_more), TEST(each_end_is_news),
     TEST(an_end_alone), TEST(other_queues), TEST(refused_calls), TEST(reading_is_shut_down), TEST(closed_by_a_signal_handler), TEST(last_words_before_exit),

@@ -174,6 +174,34 @@ static void much(void) {
     close(other);
 }
 
+enum { SEVERAL = 2500 };
+
+static void *writes_several(void *connection) {
+    static char pings[SEVERAL * PING_LENGTH];
+    for (int i = 0; i < SEVERAL; i++) memcpy(pings + i * PING_LENGTH, PING, PING_LENGTH);
+    for (size_t sent = 0; sent < sizeof pings;) {
+        ssize_t count = send(*(int *)connection, pings + sent, sizeof pings - sent, MSG_NOSIGNAL);
+        CHECK(count > 0);
+        sent += count;
+    }
+    return NULL;
+}
+
+/* A move is refused while one thread has to wait to write more, and another one reads. */
+static void refused_beside(void) {
+    for (int round = 0; round < times(); round++) {
+        int fd = open_connection();
+        pthread_t thread;
+        static char pongs[SEVERAL * PONG_LENGTH];
+        settle_times(fd, 17);
+        CHECK(pthread_create(&thread, NULL, writes_several, &fd) == 0);
+        read_all(fd, pongs, sizeof pongs, round % 2);
+        for (size_t i = 0; i < sizeof pongs; i++) CHECK(pongs[i] == PONG[i % PONG_LENGTH]);
+        CHECK(pthread_join(thread, NULL) == 0);
+        close(fd);
+    }
+}
+
 /* Has the server do something else than to answer pings. */
 static void end(int fd) {
     static const char END[] = "*1\r\n$3\r\nEND\r\n";
@@ -392,7 +420,8 @@ static void cancelled(void) {
 
 static const struct test TESTS[] = {
     TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(numbers), TEST(flags), TEST(much),
-    TEST(rung), TEST(nested), TEST(nested_twice), TEST(ended_by_both), TEST(left), TEST(cancelled),
+    TEST(refused_beside), TEST(rung), TEST(nested), TEST(nested_twice), TEST(ended_by_both), TEST(left),
+    TEST(cancelled),
 };
 
 int main(int argc, char **argv) {

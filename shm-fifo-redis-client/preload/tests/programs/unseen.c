@@ -464,25 +464,52 @@ static void number_of_something_watched(void) {
     close(fd);
 }
 
+enum { VALUE_SIZE = 20000000 };
+static char value[VALUE_SIZE + 64];
+
+/* Writes the command with a long value behind `before`, while the server is busy. Each instance
+ * is told that there is space whenever there was none. */
+static void write_value(int fd, const char *before, const int *epfds, int count) {
+    int other = moved_connection();
+    size_t sent = 0, all = VALUE_SIZE;
+    all += sprintf(value, "%s*3\r\n$3\r\nSET\r\n$1\r\nv\r\n$%d\r\n", before, VALUE_SIZE);
+    occupy_server(other, 50);
+    while (sent < all) {
+        ssize_t written = send(fd, value + sent, all - sent, MSG_NOSIGNAL);
+        CHECK(written > 0 || errno == EAGAIN);
+        if (written > 0) {
+            sent += written;
+            continue;
+        }
+        for (int i = 0; i < count; i++) while (!(event_of(epfds[i], fd) & EPOLLOUT)) {}
+    }
+    close(other);
+}
+
 /* The program has ended reading: that there is space to write is news as before. */
 static void space_after_reading_has_ended(void) {
-    enum { SIZE = 20000000 };
-    static char value[SIZE + 64];
-    int fd = moved_connection(), other = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC);
+    int fd = moved_connection(), epfd = epoll_create1(EPOLL_CLOEXEC);
     set_nonblocking(fd, 1);
     watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     CHECK(shutdown(fd, SHUT_RD) == 0);
     CHECK(event_of(epfd, fd) == (EPOLLIN | EPOLLOUT | EPOLLRDHUP));
-    int head = sprintf(value, "CLIENT REPLY OFF\r\n*3\r\n$3\r\nSET\r\n$1\r\nv\r\n$%d\r\n", SIZE);
-    occupy_server(other, 50);
-    for (size_t sent = 0; sent < (size_t)head + SIZE;) {
-        ssize_t count = send(fd, value + sent, head + SIZE - sent, MSG_NOSIGNAL);
-        CHECK(count > 0 || errno == EAGAIN);
-        if (count > 0) sent += count;
-        else while (!(event_of(epfd, fd) & EPOLLOUT)) {}
-    }
+    write_value(fd, "CLIENT REPLY OFF\r\n", &epfd, 1);
     close(epfd);
-    close(other);
+    close(fd);
+}
+
+/* That there is space is news to each instance, whichever is asked first. */
+static void space_for_each_instance(void) {
+    int fd = moved_connection(), epfds[2];
+    set_nonblocking(fd, 1);
+    for (int i = 0; i < 2; i++) {
+        epfds[i] = epoll_create1(EPOLL_CLOEXEC);
+        watch(epfds[i], EPOLL_CTL_ADD, fd, EPOLLOUT | EPOLLET);
+        CHECK(event_of(epfds[i], fd) == EPOLLOUT);
+    }
+    write_value(fd, "", epfds, 2);
+    close(epfds[0]);
+    close(epfds[1]);
     close(fd);
 }
 
@@ -979,6 +1006,7 @@ static const struct test TESTS[] = {
     TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(ended_and_closed_unseen), TEST(number_of_something_watched), TEST(space_after_reading_has_ended),
+    TEST(space_for_each_instance),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
