@@ -1,5 +1,6 @@
 //! What an interposer overlooks easily (`programs/unseen.c`), and signal handlers beside it
-//! (`programs/handlers.c`): by unix socket and by TCP, first as it is, for control, then on
+//! (`programs/handlers.c`), and programs that have functions of the same names themselves
+//! (`programs/own_names.c`): by unix socket and by TCP, first as it is, for control, then on
 //! shared memory.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -80,6 +81,12 @@ tested_by_both_kinds! {
     // The kernel is to say when something comes: it stays on its socket.
     signalled_from_the_start: 0,
     while_it_talks: 3,
+}
+
+tested_by_both_kinds! {
+    "own_names";
+    stands_before_handlers: 3,
+    has_nothing_to_do_with_them: 4,
 }
 
 /// Linux heeds `SO_RCVLOWAT` when it is asked what is readable by TCP alone.
