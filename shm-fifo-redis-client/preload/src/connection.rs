@@ -10,6 +10,19 @@
 //!
 //! An offer of the server is held in phase socket, until there is a quiet moment to start.
 //!
+//! Only who has the mover locked changes the phase:
+//!
+//! | From | To | Who |
+//! |---|---|---|
+//! | socket | opening, starting | the thread that has just read a reply: `quietly` |
+//! | opening, starting | socket | the same, before it lets go of the mover: the step was not taken |
+//! | opening | returning | who takes the answer, with the sleepers locked, too: `advance` |
+//! | starting | shared, returning | likewise |
+//! | returning | socket | who finds that nothing is kept: `returns` |
+//!
+//! Whoever looks at it without that lock acts on what may have changed since, and looks again
+//! where that matters.
+//!
 //! Locks are taken in the order epoll instance, sleepers, mover, tracker.
 
 mod alerts;

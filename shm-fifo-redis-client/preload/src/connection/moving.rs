@@ -241,7 +241,8 @@ impl Connection {
     /// Takes what the server answered, and goes on. Returns whether that changed anything.
     fn advance(&self) -> bool {
         let mut place = lock(&self.mover);
-        let Some(mover) = place.as_mut() else { return false };
+        // Who looked at the phase without this lock may have seen a step that was not taken.
+        let Some(mover) = place.as_mut().filter(|_| self.is_being_asked()) else { return false };
         let outcome = mover.advance(self.fd(), self.kept_bytes.load(Relaxed));
         let kept = mover.take_kept();
         let has_news = !kept.is_empty();
@@ -335,10 +336,9 @@ impl Connection {
             self.watchers().iter().for_each(|epoll| epoll.give_back(self));
             return;
         }
-        if self.read_shut.load(Relaxed) {
-            sys::shut_down(self.fd(), libc::SHUT_RD);
+        if !self.returns() {
+            return;
         }
-        self.phase.store(Phase::Socket as u8, SeqCst);
         for epoll in self.watchers() {
             epoll.give_back(self);
         }
@@ -351,6 +351,21 @@ impl Connection {
         } else {
             self.give_up(Reason::NotUnderstood);
         }
+    }
+
+    /// Goes back to the socket, if it is returning and nothing is kept: another thread may have
+    /// done it, and moved it again, since the caller looked. Returns whether this one did.
+    fn returns(&self) -> bool {
+        // Nothing is kept, and nothing moves, while the mover is locked.
+        let _mover = lock(&self.mover);
+        if self.phase() != Phase::Returning || self.has_kept() {
+            return false;
+        }
+        if self.read_shut.load(Relaxed) {
+            sys::shut_down(self.fd(), libc::SHUT_RD);
+        }
+        self.phase.store(Phase::Socket as u8, SeqCst);
+        true
     }
 
     /// The program ends both directions of the socket `fd`, or has closed it: -1. What it
