@@ -1,7 +1,7 @@
 //! `poll`, and everything like it: waiting for several file descriptors of which
 //! some are tracked.
 
-use crate::connection::{Connection, interest_of};
+use crate::connection::{Connection, Phase, interest_of};
 use crate::epoll::{Epoll, Timeout};
 use crate::errno::Errno;
 use crate::table::{self, Entry};
@@ -147,6 +147,10 @@ impl Poll {
                 // Its end was heard, and is told for ever.
                 Source::Connection(connection) if listening && connection.is_gone() => {
                     entry.fd = -1;
+                }
+                // It is written to on the socket, and may stay there after all.
+                Source::Connection(connection) if connection.phase() == Phase::Opening => {
+                    entry.events = libc::POLLIN | entry.events & libc::POLLOUT;
                 }
                 Source::Connection(_) if listening => entry.events = libc::POLLIN,
                 Source::Inherited => entry.fd = -1,

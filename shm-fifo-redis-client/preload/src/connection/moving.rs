@@ -11,8 +11,8 @@ use crate::{habits, sys, table};
 use shm_fifo::Duplex;
 use shm_fifo_redis_client::Refusal;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, MutexGuard};
 
 impl Connection {
     /// Marks a call that goes to the kernel to read; `false` if what there is to read is
@@ -155,18 +155,15 @@ impl Connection {
 
     /// Asks the server to go on in shared memory.
     fn open(self: &Arc<Self>) {
-        let mut place = lock(&self.mover);
-        let opened = self.quietly(Phase::Opening, || {
+        self.quietly(Phase::Opening, lock(&self.mover), |place| {
             *place = Mover::open(self.fd(), self.is_tcp).map(Box::new);
-            place.is_some()
-        });
-        if opened {
-            if let Some(tracker) = lock(&self.tracker).as_mut() {
+            if place.is_some()
+                && let Some(tracker) = lock(&self.tracker).as_mut()
+            {
                 tracker.asked();
             }
-            drop(place);
-            self.adopt();
-        }
+            place.is_some()
+        });
     }
 
     /// Accepts the server's offer.
@@ -179,46 +176,54 @@ impl Connection {
             }
             return;
         }
-        let mut was_sent = false;
+        let mut is_broken = false;
         self.early_bytes.store(0, Relaxed);
-        let started = self.quietly(Phase::Starting, || {
-            was_sent = place.as_mut().is_some_and(|mover| mover.start(self.fd()));
+        self.quietly(Phase::Starting, place, |place| {
+            is_broken = !place.as_mut().is_some_and(|mover| mover.start(self.fd()));
+            self.close_on_exec();
             // What went in part, or into a socket that has ended, ends the connection.
             true
         });
-        drop(place);
-        if started {
-            let fds = lock(&self.fds).clone();
-            let kept_on_exec = fds.into_iter().filter(|&fd| sys::close_on_exec(fd));
-            lock(&self.kept_on_exec).extend(kept_on_exec);
-            self.adopt();
-            if !was_sent {
-                self.attend(None);
-            }
+        if is_broken {
+            self.attend(None);
         }
     }
 
+    /// What has moved ends with the program's image.
+    fn close_on_exec(&self) {
+        let fds = lock(&self.fds).clone();
+        let kept_on_exec = fds.into_iter().filter(|&fd| sys::close_on_exec(fd));
+        lock(&self.kept_on_exec).extend(kept_on_exec);
+    }
+
     /// Enters `phase` by `step`, if nobody is in the kernel with the socket and no reply is
-    /// outstanding. To be called with the mover locked. Returns whether it has.
-    fn quietly(&self, phase: Phase, step: impl FnOnce() -> bool) -> bool {
+    /// outstanding; `step` returns whether it was taken.
+    fn quietly(
+        self: &Arc<Self>,
+        phase: Phase,
+        mut place: MutexGuard<'_, Option<Box<Mover>>>,
+        step: impl FnOnce(&mut Option<Box<Mover>>) -> bool,
+    ) {
         if self.phase() != Phase::Socket {
-            return false;
+            return;
         }
         // ORDERING, SeqCst: pairs with `enter_if`.
         self.phase.store(phase as u8, SeqCst);
         let is_quiet = self.in_kernel.load(SeqCst) == 0
             && lock(&self.tracker).as_ref().is_some_and(Tracker::is_quiet);
-        let entered = is_quiet && step();
-        if !entered {
+        let has_entered = is_quiet && step(&mut place);
+        if !has_entered {
             self.phase.store(Phase::Socket as u8, SeqCst);
         }
-        entered
-    }
-
-    /// Its readiness is ours to tell, to all who watch it.
-    fn adopt(self: &Arc<Self>) {
+        drop(place);
         for epoll in self.watchers() {
-            epoll.adopt(self);
+            if has_entered {
+                epoll.adopt(self);
+            } else {
+                // Another thread may have changed what it is watched for meanwhile: that took it
+                // for ours.
+                epoll.give_back(self);
+            }
         }
     }
 
