@@ -7,6 +7,10 @@
 //! by changing the mask that the kernel restores when the handler returns. As soon as the
 //! thread has let go of everything, the signal is sent to it again and the mask restored:
 //! the kernel delivers it as it would have, some microseconds later.
+//!
+//! Several signals may come at once: the kernel puts a frame for each on the stack before it
+//! lets any of their handlers run. The last one's runs first, and is kept; those below find
+//! that, and leave theirs pending.
 #![allow(unsafe_code)]
 
 use crate::thread::{self, Thread};
@@ -19,6 +23,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 /// The largest number of a signal, plus one.
 const SIGNALS: usize = 65;
+/// All of them, as the kernel's mask.
+const ALL: u64 = !0;
 
 /// A signal came while a thread was about to sleep: the sleep ends with `EINTR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +108,17 @@ pub(crate) fn is_waiting() -> bool {
 impl Thread {
     /// In a handler: keeps the signal, and lets no other in.
     fn keep(&self, info: &siginfo_t, context: &mut ucontext_t) {
-        // SAFETY: only this thread reaches it, and no handler interrupts this one's access:
-        // the next signal is kept only after this one was taken.
-        unsafe { (*self.late.get()).write(*info) };
+        sys::set_signal_mask(ALL);
         let mask = (&raw mut context.uc_sigmask).cast::<u64>();
         // SAFETY: the kernel's part of the mask in the live context that it passed.
-        let before = unsafe { mask.replace(!0) };
+        let before = unsafe { mask.replace(ALL) };
+        // What is kept already interrupted this handler at its beginning: that mask is this one's.
         self.mask.set(before);
+        if self.has_late.get() {
+            return sys::raise_again(info.si_signo, info);
+        }
+        // SAFETY: only this thread reaches it, and all signals are blocked until it was taken.
+        unsafe { (*self.late.get()).write(*info) };
         self.kept_by.set(sys::process_id());
         self.has_late.set(true);
     }
@@ -218,4 +228,61 @@ pub(crate) unsafe fn install(signal: c_int, new: *const Action, old: *mut Action
         old.sa_flags = old.sa_flags & !OF_THE_PROGRAM | before.1 & OF_THE_PROGRAM;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    static CALLS: [AtomicU32; SIGNALS] = [const { AtomicU32::new(0) }; SIGNALS];
+
+    extern "C" fn count(signal: c_int) {
+        CALLS[index_of(signal).unwrap_or(0)].fetch_add(1, Relaxed);
+    }
+
+    fn calls(signals: [c_int; 2]) -> [u32; 2] {
+        signals.map(|signal| CALLS[index_of(signal).unwrap_or(0)].load(Relaxed))
+    }
+
+    /// Of this thread.
+    fn mask(how: c_int, signals: &[c_int]) -> libc::sigset_t {
+        // SAFETY: plain C structs, for which zeros are valid, and live ones to read and write.
+        unsafe {
+            let (mut set, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigemptyset(&raw mut set);
+            for &signal in signals {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::pthread_sigmask(how, &raw const set, &raw mut before);
+            before
+        }
+    }
+
+    fn is_blocked(signal: c_int) -> bool {
+        let now = mask(libc::SIG_BLOCK, &[]);
+        // SAFETY: a live set.
+        unsafe { libc::sigismember(&raw const now, signal) == 1 }
+    }
+
+    #[test]
+    fn signals_that_come_at_once_are_all_delivered() {
+        let signals = [libc::SIGUSR1, libc::SIGURG];
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut action: Action = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = count as *const () as usize;
+        for signal in signals {
+            // SAFETY: a live action, and no place for the old one.
+            assert_eq!(unsafe { install(signal, &raw const action, std::ptr::null_mut()) }, 0);
+        }
+        mask(libc::SIG_BLOCK, &signals);
+        // SAFETY: takes no pointer.
+        signals.map(|signal| unsafe { libc::raise(signal) });
+        put_off(|| {
+            mask(libc::SIG_UNBLOCK, &signals);
+            assert_eq!(calls(signals), [0, 0]);
+        });
+        assert_eq!(calls(signals), [1, 1]);
+        assert_eq!(signals.map(is_blocked), [false, false]);
+    }
 }
