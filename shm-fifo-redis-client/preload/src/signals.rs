@@ -17,9 +17,8 @@ use crate::thread::{self, Thread};
 use crate::{real, sleeps, sys};
 use libc::{c_int, c_void, sigaction as Action, siginfo_t, ucontext_t};
 use std::mem::transmute;
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicUsize, compiler_fence};
 
 /// The largest number of a signal, plus one.
 const SIGNALS: usize = 65;
@@ -37,7 +36,7 @@ pub(crate) struct Interrupted {
 #[inline]
 pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
     let thread = thread::own();
-    let was_busy = thread.is_busy.replace(true);
+    let was_busy = thread.set_busy(true);
     if !was_busy && thread.has_sleeps.get() {
         let here = 0;
         sleeps::end_deeper_than(&raw const here);
@@ -51,13 +50,13 @@ pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
 /// sleep where one has just run.
 pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
     let thread = thread::own();
-    let was_busy = thread.is_busy.replace(false);
+    let was_busy = thread.set_busy(false);
     let result = if thread.has_late.get() {
         Err(Interrupted { restarts: thread.deliver_late() })
     } else {
         Ok(sleep())
     };
-    thread.is_busy.set(was_busy);
+    thread.set_busy(was_busy);
     result
 }
 
@@ -65,7 +64,7 @@ pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
 /// else.
 #[inline]
 fn is_done(thread: &Thread, was_busy: bool) {
-    thread.is_busy.set(was_busy);
+    thread.set_busy(was_busy);
     if !was_busy && thread.has_late.get() {
         thread.deliver_late();
     }
@@ -74,7 +73,7 @@ fn is_done(thread: &Thread, was_busy: bool) {
 /// A fork begins, in this thread. Until it is done the heap is locked, and no handler may come.
 pub(crate) fn fork_begins() {
     let thread = thread::own();
-    thread.was_busy_before_fork.set(thread.is_busy.replace(true));
+    thread.was_busy_before_fork.set(thread.set_busy(true));
 }
 
 /// It is done.
@@ -106,6 +105,18 @@ pub(crate) fn is_waiting() -> bool {
 }
 
 impl Thread {
+    /// Says whether it may be in the middle of something; returns what was said before.
+    #[inline]
+    fn set_busy(&self, is_busy: bool) -> bool {
+        // ORDERING, SeqCst: pairs with `handle`, which is this thread, too, and interrupts it
+        // anywhere: the compiler is to leave what it is busy with, and the look for a signal that
+        // was kept meanwhile, on this line's side on which they are written.
+        compiler_fence(SeqCst);
+        let before = self.is_busy.replace(is_busy);
+        compiler_fence(SeqCst);
+        before
+    }
+
     /// In a handler: keeps the signal, and lets no other in.
     fn keep(&self, info: &siginfo_t, context: &mut ucontext_t) {
         sys::set_signal_mask(ALL);
