@@ -252,8 +252,16 @@ mod tests {
         CALLS[index_of(signal).unwrap_or(0)].fetch_add(1, Relaxed);
     }
 
-    fn calls(signals: [c_int; 2]) -> [u32; 2] {
-        signals.map(|signal| CALLS[index_of(signal).unwrap_or(0)].load(Relaxed))
+    fn calls(signal: c_int) -> u32 {
+        CALLS[index_of(signal).unwrap_or(0)].load(Relaxed)
+    }
+
+    fn install_count(signal: c_int) {
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut action: Action = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = count as *const () as usize;
+        // SAFETY: a live action, and no place for the old one.
+        assert_eq!(unsafe { install(signal, &raw const action, std::ptr::null_mut()) }, 0);
     }
 
     /// Of this thread.
@@ -279,21 +287,38 @@ mod tests {
     #[test]
     fn signals_that_come_at_once_are_all_delivered() {
         let signals = [libc::SIGUSR1, libc::SIGURG];
-        // SAFETY: a plain C struct, for which zeros are valid.
-        let mut action: Action = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = count as *const () as usize;
-        for signal in signals {
-            // SAFETY: a live action, and no place for the old one.
-            assert_eq!(unsafe { install(signal, &raw const action, std::ptr::null_mut()) }, 0);
-        }
+        signals.into_iter().for_each(install_count);
         mask(libc::SIG_BLOCK, &signals);
-        // SAFETY: takes no pointer.
-        signals.map(|signal| unsafe { libc::raise(signal) });
+        for signal in signals {
+            // SAFETY: takes no pointer.
+            unsafe { libc::raise(signal) };
+        }
         put_off(|| {
             mask(libc::SIG_UNBLOCK, &signals);
-            assert_eq!(calls(signals), [0, 0]);
+            assert_eq!(signals.map(calls), [0, 0]);
         });
-        assert_eq!(calls(signals), [1, 1]);
+        assert_eq!(signals.map(calls), [1, 1]);
         assert_eq!(signals.map(is_blocked), [false, false]);
+    }
+
+    #[test]
+    fn a_kept_signal_comes_where_no_room_is_left_for_signals() {
+        let signal = libc::SIGRTMIN() + 3;
+        install_count(signal);
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut info: siginfo_t = unsafe { std::mem::zeroed() };
+        info.si_signo = signal;
+        info.si_code = libc::SI_QUEUE;
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a live struct to write.
+        unsafe { libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut before) };
+        let none = libc::rlimit { rlim_cur: 0, ..before };
+        // SAFETY: live structs to read.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none);
+            sys::raise_again(signal, &info);
+            libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const before);
+        }
+        assert_eq!(calls(signal), 1);
     }
 }

@@ -414,12 +414,31 @@ pub(crate) fn raise_sigpipe() {
 
 /// Sends `info` to this thread again. If it is blocked, it is delivered as soon as it is not.
 pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
-    // SAFETY: takes no pointer.
-    let (process, thread) = unsafe { (call!(libc::SYS_getpid), call!(libc::SYS_gettid)) };
-    let (process, thread) = (process.unwrap_or(0), thread.unwrap_or(0));
+    // Where there is no room for what it says of itself (RLIMIT_SIGPENDING) it comes as kill(2)
+    // sends it, which needs none; where a filter forbids that call, by one that no program does
+    // without.
+    let mut plain = *info;
+    plain.si_code = libc::SI_USER;
+    let sent = queue_signal(signal, info).or_else(|_| queue_signal(signal, &plain));
+    if sent.is_err() {
+        let (process, thread) = (process_id(), thread_id());
+        // SAFETY: takes no pointer.
+        let _result = unsafe { call!(libc::SYS_tgkill, process, thread, signal) };
+    }
+}
+
+fn queue_signal(signal: c_int, info: &libc::siginfo_t) -> Result<c_long, Errno> {
+    let (process, thread) = (process_id(), thread_id());
     let info = std::ptr::from_ref(info);
     // SAFETY: a live siginfo, which the kernel copies.
-    let _result = unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
+    unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) }
+}
+
+/// This thread's number in the kernel.
+fn thread_id() -> libc::pid_t {
+    // SAFETY: takes no pointer.
+    let id = unsafe { call!(libc::SYS_gettid) };
+    id.ok().and_then(|id| libc::pid_t::try_from(id).ok()).unwrap_or(0)
 }
 
 /// Whether this is a signal handler's own stack (sigaltstack(2)).
