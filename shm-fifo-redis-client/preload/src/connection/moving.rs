@@ -111,12 +111,7 @@ impl Connection {
             return true;
         }
         for fd in lock(&self.fds).clone() {
-            // Another connection's, if another thread has closed it meanwhile.
-            if table::connection(fd).is_none_or(|known| known.id != self.id) {
-                continue;
-            }
-            table::clear(fd);
-            table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
+            table::clear_if(fd, self.id);
         }
         self.leave_watchers();
         self.stays(reason);
