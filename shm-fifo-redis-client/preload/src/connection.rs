@@ -36,7 +36,7 @@ mod watchers;
 use crate::errno::Errno;
 use crate::mover::Mover;
 use crate::report::Reason;
-use crate::settings::Settings;
+use crate::settings::{Endpoint, Server, Settings};
 use crate::sleepers::Sleepers;
 use crate::track::Tracker;
 use crate::{sys, table};
@@ -147,7 +147,7 @@ const MODE_BLOCKING: u8 = 1;
 const MODE_NONBLOCKING: u8 = 2;
 
 impl Connection {
-    pub(crate) fn new(fd: RawFd, is_tcp: bool, settings: &Settings) -> Self {
+    pub(crate) fn new(fd: RawFd, server: Server, settings: &Settings) -> Self {
         let connection = Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             phase: AtomicU8::new(Phase::Socket as u8),
@@ -155,11 +155,11 @@ impl Connection {
             fds: Mutex::new(vec![fd]),
             kept_on_exec: Mutex::new(Vec::new()),
             identity: sys::identity(fd),
-            is_tcp,
+            is_tcp: server.endpoint == Endpoint::Tcp,
             forks: table::forks(),
             in_kernel: AtomicU32::new(0),
             sending: AtomicU32::new(0),
-            tracker: Mutex::new(Some(Tracker::new(settings.after_commands))),
+            tracker: Mutex::new(Some(Tracker::new(settings.after_commands, server.number))),
             mover: Mutex::new(None),
             ring: OnceLock::new(),
             kept: Mutex::new(VecDeque::new()),

@@ -124,8 +124,8 @@ impl Connection {
         if self.phase() != Phase::Socket {
             return;
         }
-        let (may_ask, known_refusal) = match lock(&self.tracker).as_ref() {
-            Some(tracker) if tracker.is_quiet() => (tracker.may_ask(), tracker.known_refusal()),
+        let may_ask = match lock(&self.tracker).as_ref() {
+            Some(tracker) if tracker.is_quiet() => tracker.may_ask(),
             _ => return,
         };
         let is_offered = lock(&self.mover).as_deref().is_some_and(Mover::is_offered);
@@ -141,11 +141,15 @@ impl Connection {
             self.give_up(reason);
         } else if is_offered {
             self.start();
-        } else if let Some(refusal) = known_refusal {
+        } else if let Some(refusal) = self.known_refusal() {
             self.stays(reason_of(&refusal));
         } else {
             self.open();
         }
+    }
+
+    fn known_refusal(&self) -> Option<Refusal> {
+        lock(&self.tracker).as_mut().and_then(Tracker::known_refusal)
     }
 
     /// Asks the server to go on in shared memory.
