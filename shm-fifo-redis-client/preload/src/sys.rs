@@ -6,7 +6,7 @@ use crate::errno::{self, Errno};
 use crate::{real, thread};
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 /// A system call's number and arguments.
 pub(crate) type Call = [c_long; 7];
@@ -217,11 +217,11 @@ pub(crate) fn send_at_once(socket: RawFd) {
 /// `ppoll(2)`; without a `timeout` it waits for ever.
 pub(crate) fn ppoll(
     entries: &mut [pollfd],
-    timeout: Option<timespec>,
+    mut timeout: Option<timespec>,
     mask: *const sigset_t,
 ) -> Result<usize, Errno> {
     // The kernel writes the time that is left: into our copy.
-    let timeout = timeout.as_ref().map_or(null(), std::ptr::from_ref);
+    let timeout = timeout.as_mut().map_or(null_mut(), std::ptr::from_mut);
     let (first, count) = (entries.as_mut_ptr(), entries.len());
     // SAFETY: a live slice, null or a live timespec, and the caller's signal mask.
     counted(unsafe { call!(libc::SYS_ppoll, first, count, timeout, mask, KERNEL_SIGSET_BYTES) })
@@ -286,7 +286,7 @@ pub(crate) fn epoll_ctl(
     Ok(())
 }
 
-/// `epoll_pwait(2)` into a slice, until the `deadline_ns`; `None` is for ever.
+/// `epoll_pwait(2)` into a slice, within `timeout_ns`; `None` is for ever.
 pub(crate) fn epoll_wait(
     epfd: RawFd,
     events: &mut [epoll_event],
@@ -384,12 +384,6 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
-pub(crate) fn timespec_of(ns: u64) -> timespec {
-    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
-    let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
-    timespec { tv_sec: seconds, tv_nsec: rest }
-}
-
 /// The same as of the last tick, some milliseconds ago at most: a few loads, where the moment
 /// itself takes long.
 pub(crate) fn tick_ns() -> u64 {
@@ -397,6 +391,13 @@ pub(crate) fn tick_ns() -> u64 {
     // SAFETY: writes one timespec; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// So many nanoseconds, as the kernel takes them.
+pub(crate) fn timespec_of(ns: u64) -> timespec {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
+    timespec { tv_sec: seconds, tv_nsec: rest }
 }
 
 /// Lets go of the CPU for so long; a signal ends it.

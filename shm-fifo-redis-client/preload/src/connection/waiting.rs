@@ -46,7 +46,7 @@ impl Wait {
                 woken => woken,
             };
         }
-        match timeout_ns.map(|all_ns| (slept_ns + all_ns).saturating_sub(now_ns)) {
+        match timeout_ns.map(|all_ns| slept_ns.saturating_add(all_ns).saturating_sub(now_ns)) {
             Some(0) => Err(Errno::AGAIN),
             left_ns => sys::wait_readable(socket, left_ns),
         }
