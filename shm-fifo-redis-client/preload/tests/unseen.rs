@@ -98,6 +98,20 @@ fn least_bytes() {
     watched(move || both_ways_by(Kind::Tcp, &Server::start(&[]), &program, "least_bytes", 1));
 }
 
+#[test]
+fn replaced_unseen() {
+    let program = program("unseen");
+    watched(move || {
+        let server = Server::start(&[]);
+        let mut command = server.exec(16);
+        command.arg(&program).arg(server.socket()).arg("replaced_unseen");
+        let output = support::output(command.env("SHM_FIFO_REPORT", "stderr"), "");
+        let report = String::from_utf8(output.stderr).unwrap();
+        assert!(report.contains("1 stayed: closed by calls that are not seen"), "{report}");
+        assert!(output.status.success() && !report.contains("forked"), "{report}");
+    });
+}
+
 /// How much TCP takes of a peer that does not read is not certain.
 #[test]
 fn spliced_and_interrupted() {

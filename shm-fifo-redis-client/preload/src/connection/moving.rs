@@ -134,9 +134,10 @@ impl Connection {
         }
         if !self.is_seen_waiting() {
             self.stays(Reason::NotSeenWaiting);
-        } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
-            // A child may use the socket too; or it was closed where we could not see it.
+        } else if self.forks != table::forks() {
             self.give_up(Reason::SharedWithChild);
+        } else if self.identity != sys::identity(self.fd()) {
+            self.give_up(Reason::Replaced);
         } else if let Some(reason) = habits::known() {
             self.give_up(reason);
         } else if is_offered {

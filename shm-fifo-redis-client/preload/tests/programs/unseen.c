@@ -297,6 +297,16 @@ static void waited_for_unseen(void) {
     close(epfd);
 }
 
+/* Another connection gets its number, before it moves. */
+static void replaced_unseen(void) {
+    int fd = open_connection(), other = open_connection();
+    settle_times(fd, 5);
+    CHECK(unseen(SYS_dup3, other, fd, O_CLOEXEC, 0, 0, 0) == fd);
+    settle(fd);
+    close(fd);
+    close(other);
+}
+
 /* It is read in blocking mode, so it moves; what it is waited for by before still sees it. */
 static void read_after_unseen_polls(void) {
     int fd = open_connection();
@@ -1096,7 +1106,7 @@ static void the_server_is_gone(void) {
 static const struct test TESTS[] = {
     TEST(waited_for_by_a_duplicate), TEST(another_thread_fills_the_ring), TEST(added_before_it_connects),
     TEST(changed_once_it_is_connected), TEST(shared_exclusively), TEST(deleted_and_added_around_each_event),
-    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
+    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(replaced_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(ended_and_closed_unseen), TEST(number_of_something_watched), TEST(space_after_reading_has_ended),
     TEST(space_for_each_instance),
