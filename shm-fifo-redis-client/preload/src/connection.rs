@@ -23,7 +23,9 @@
 //! Whoever looks at it without that lock acts on what may have changed since, and looks again
 //! where that matters.
 //!
-//! Locks are taken in the order epoll instance, sleepers, mover, tracker.
+//! Locks are taken in the order epoll instance, sleepers, mover, tracker. Behind these come
+//! `kept`, `watchers`, `fds` (a connection's, then an instance's) with `kept_on_exec`, and last a
+//! slot of the table; nobody waits for `policy`.
 
 mod alerts;
 mod bytes;
