@@ -106,6 +106,9 @@ macro_rules! call {
 }
 pub(crate) use call;
 
+/// A look, without waiting.
+pub(crate) const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// Bytes of the kernel's signal sets.
 const KERNEL_SIGSET_BYTES: usize = 8;
 
@@ -162,7 +165,6 @@ pub(crate) fn is_writable(socket: RawFd) -> bool {
 
 /// What of `events` the kernel has now for `poll`, and for epoll.
 pub(crate) fn ready_now(fd: RawFd, events: u32) -> u32 {
-    const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
     // The bits above are epoll's own.
     let events = u16::try_from(events & u32::from(u16::MAX)).unwrap_or(0).cast_signed();
     let mut entry = [pollfd { fd, events, revents: 0 }];
