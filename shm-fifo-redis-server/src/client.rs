@@ -1,4 +1,4 @@
-//! The client that sent the command, as far as the module API tells.
+//! A client of the server, as far as the module API tells.
 #![allow(unsafe_code)]
 
 use crate::status::OK;
@@ -19,7 +19,7 @@ pub(crate) enum Transport {
     Remote,
 }
 
-/// The calling client.
+/// A client that asks to be moved.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: u64,

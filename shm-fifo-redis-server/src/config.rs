@@ -42,7 +42,7 @@ static RING_BYTES: Number = Number {
 
 static SPIN_US: Number = Number {
     name: c"spin-us",
-    default: 50,
+    default: 200,
     value: AtomicI64::new(0),
     min: 0,
     max: 1_000_000,

@@ -21,6 +21,7 @@ pub(crate) fn add_section(context: &InfoContext) {
         ("region_bytes", usage.region_bytes as u64),
         ("offered_bytes", offered.bytes as u64),
         ("unread_bytes", usage.unread_bytes as u64),
+        ("unread_connections", usage.unread_connections as u64),
         ("ready_regions", pool::regions() as u64),
         ("ready_bytes", pool::bytes() as u64),
         ("max_sessions", limits.max_sessions),

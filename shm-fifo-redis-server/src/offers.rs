@@ -80,8 +80,7 @@ pub(crate) fn list() -> Vec<(u64, usize)> {
 }
 
 /// Keeps an offer until its client starts it; it replaces an earlier one.
-pub(crate) fn make(client_id: u64, fd: RawFd, way: Way, region: Region) {
-    let token = region.token();
+pub(crate) fn make(client_id: u64, fd: RawFd, way: Way, region: Region, token: [u8; TOKEN_BYTES]) {
     let endpoint = region.into_endpoint();
     let mut offers = lock();
     offers.last_mark += 1;

@@ -85,6 +85,8 @@ pub(crate) fn open_again(
 /// behind this one still unread.
 fn offer(client: &Client, fd_socket: FdSocket, region: io::Result<Region>) -> Result<(), Refusal> {
     let region = region.map_err(|error| Refusal::Region(error.to_string()))?;
+    // Before the client can change it.
+    let token = region.token();
     region.park_both_ends();
     let sent = match fd_socket {
         // The whole answer and the descriptor go in one message.
@@ -93,7 +95,7 @@ fn offer(client: &Client, fd_socket: FdSocket, region: io::Result<Region>) -> Re
             .and_then(|socket| client.send(ANSWER).map(|()| Way::Beside(socket))),
     };
     match sent {
-        Ok(way) => offers::make(client.id, client.fd, way, region),
+        Ok(way) => offers::make(client.id, client.fd, way, region, token),
         Err(_) if client.has_hung_up() => {}
         Err(error) => return Err(Refusal::Send(error)),
     }
@@ -136,7 +138,8 @@ fn check_limits(client_id: u64) -> Result<usize, Refusal> {
     if limits.max_sessions == 0 {
         return Err(Refusal::SwitchedOff);
     }
-    if (usage.sessions + offered.offers) as u64 >= limits.max_sessions {
+    let connections = usage.sessions + usage.unread_connections + offered.offers;
+    if connections as u64 >= limits.max_sessions {
         return Err(Refusal::TooManySessions { limit: limits.max_sessions });
     }
     let used_bytes = usage.region_bytes + usage.unread_bytes + offered.bytes;

@@ -102,11 +102,17 @@ fn block(context: &Context, client_id: u64) -> Option<Waiting> {
 }
 
 /// Has a timer look at the lists before long, if there is something there for which nobody
-/// wakes the loop.
+/// wakes the loop: sooner than one would that has become slow because of others.
 fn look_again_soon(context: &Context) {
-    if TIMER.load(Relaxed) == NO_TIMER && lock().need_a_timer() {
+    let is_slow = !has_timer() || PERIOD_MS.load(Relaxed) > SHORTEST_MS;
+    if is_slow && lock().need_a_timer() {
+        look_no_more(context.ctx);
         look_again_in(SHORTEST_MS, context.ctx);
     }
+}
+
+fn has_timer() -> bool {
+    TIMER.load(Relaxed) != NO_TIMER
 }
 
 fn look_again_in(period_ms: c_longlong, ctx: *mut raw::RedisModuleCtx) {
@@ -147,7 +153,7 @@ extern "C" fn look_again(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
         longer if lists.count() == waited && lists.starts.is_empty() => longer.min(LONGEST_MS),
         _ => SHORTEST_MS,
     };
-    if lists.need_a_timer() && TIMER.load(Relaxed) == NO_TIMER {
+    if lists.need_a_timer() && !has_timer() {
         look_again_in(period_ms, ctx);
     }
 }
@@ -162,7 +168,7 @@ pub(crate) fn look(context: &Context) {
         let wait = lock().count();
         if wait == 0 {
             look_no_more(context.ctx);
-        } else {
+        } else if !has_timer() {
             look_again_soon(context);
         }
     }

@@ -8,13 +8,14 @@ use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_unti
 
 /// A page for the header, and the two rings.
 const DEFAULT_REGION_BYTES: u64 = 4096 + 2 * (128 << 10);
-const FIELDS: [&str; 34] = [
+const FIELDS: [&str; 35] = [
     "sessions",
     "sessions_hot",
     "offers",
     "region_bytes",
     "offered_bytes",
     "unread_bytes",
+    "unread_connections",
     "ready_regions",
     "ready_bytes",
     "max_sessions",

@@ -174,6 +174,23 @@ fn a_few_unread_bytes_keep_no_more_than_their_page_and_count() {
 }
 
 #[test]
+fn ended_connections_that_are_unread_count_as_connections() {
+    let server = with_settings(&["max-sessions", "2"]);
+    let mut client = HandMade::connect(&server);
+    client.send("QUIT");
+    client.assert_ended();
+    wait_until("it has ended", || server.info("shm_sessions") == 0);
+    assert_eq!(server.info("shm_unread_connections"), 1);
+    let _other = server.shm();
+
+    assert!(server.plain().ask("SHM.OPEN 2").contains("shm.max-sessions"));
+
+    assert_eq!(client.take(5), b"+OK\r\n");
+    wait_until("it is given back", || server.info("shm_unread_connections") == 0);
+    server.shm().assert_answers();
+}
+
+#[test]
 fn ring_bytes_is_for_new_connections() {
     needs!(ModuleSettings);
     let server = with_settings(&["ring-bytes", "4kb"]);

@@ -357,6 +357,12 @@ impl Connection {
         matches!(self.phase(), Phase::Opening | Phase::Starting)
     }
 
+    /// What the program sends goes behind `SHM.OPEN`, or the reply to it would be taken for the
+    /// answer: another thread may be about to send that, and holds the mover.
+    pub(crate) fn wait_until_asked(&self) {
+        drop(lock(&self.mover));
+    }
+
     /// Whether something that came while it moved is still to be read.
     pub(crate) fn has_kept(&self) -> bool {
         self.kept_bytes.load(Relaxed) > 0

@@ -115,6 +115,7 @@ impl Connection {
 
     /// The same, with an epoll instance's lock: returns whether others are to hear of it.
     pub(crate) fn attend_quietly(&self) -> bool {
+        self.note_woken();
         let sleepers = lock(&self.sleepers);
         sleepers.threads == 0 && self.attend_alone()
     }

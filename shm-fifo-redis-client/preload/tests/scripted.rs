@@ -196,6 +196,23 @@ fn answers_to_open_that_are_none() {
     });
 }
 
+/// The server was asked, but is not told to start: nothing could be received any more.
+#[test]
+fn reading_ends_while_the_server_is_asked() {
+    watched(|| {
+        let moved = scripted(Kind::Tcp, "reading_ended", &[], |peer, _, this_run| {
+            let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
+            let offer = Offer::make();
+            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            peer.say(PUSH);
+            if peer.serve_to(b"SHM.START").is_some() {
+                this_run.moved.fetch_add(1, SeqCst);
+            }
+        });
+        assert_eq!(moved, 0);
+    });
+}
+
 #[test]
 fn numbers_are_the_lowest() {
     watched(|| {

@@ -45,6 +45,7 @@ tested_by_both_kinds! {
     number_of_something_watched: 1,
     space_after_reading_has_ended: 2,
     space_for_each_instance: 2,
+    sent_beside_the_question: 400,
     looked_at_meanwhile: 1,
     closed_by_syscall: 1,
     closed_in_a_loop: 6,

@@ -9,6 +9,8 @@
 //!   expired, was bad: no spinning for 100 times what it cost, doubling while it
 //!   stays bad, at most a second, so that probing costs about a percent;
 //! * each spin that ends with the peer's answer halves that memory;
+//! * the first spins are short; where what a spin had waited for comes soon after it ended,
+//!   the next ones are longer, as those of KVM's halt polling;
 //! * never `sched_yield`: it may hand whole time slices to a stranger.
 //!
 //! `docs/waiting.md` has the reasons and the measurements.
@@ -31,7 +33,11 @@ pub enum WaitMode {
 }
 
 /// The default of [`SpinPolicy::new`], in nanoseconds.
-const DEFAULT_BUDGET_NS: u64 = 50_000;
+const DEFAULT_BUDGET_NS: u64 = 200_000;
+/// The first spins of an adaptive waiter take this part of the budget. By default that is
+/// about what a wake-up costs: who spins for so long pays twice the best choice at most
+/// (Karlin et al., Competitive randomized algorithms for non-uniform problems, 1990).
+const FIRST_PART: u64 = 4;
 /// A gap this long between two looks at the clock means we were preempted.
 const PREEMPTED_NS: u64 = 30_000;
 /// Two preemptions within this time make a bad spin; one may be chance.
@@ -63,6 +69,10 @@ pub enum SpinEnd {
 pub struct SpinPolicy {
     mode: WaitMode,
     budget_ns: u64,
+    /// How long the next spin takes at most.
+    patience_ns: u64,
+    /// When the last spin started, if it expired and what it waited for has not come.
+    expired_from_ns: Option<u64>,
     /// No spinning before this time.
     resume_at_ns: u64,
     /// How long the last bad spin forbade spinning; 0 after enough good ones.
@@ -79,16 +89,26 @@ impl Default for SpinPolicy {
 
 impl SpinPolicy {
     /// A policy without a past that spins for at most `budget_ns` nanoseconds at
-    /// a time.
+    /// a time; if it adapts, for a quarter of them at first.
     #[must_use]
     pub const fn new(mode: WaitMode, budget_ns: u64) -> Self {
-        Self {
+        let policy = Self {
             mode,
             budget_ns,
+            patience_ns: budget_ns,
+            expired_from_ns: None,
             resume_at_ns: 0,
             penalty_ns: 0,
             expired_in_a_row: 0,
             last_preemption_ns: None,
+        };
+        Self { patience_ns: policy.first_patience_ns(), ..policy }
+    }
+
+    const fn first_patience_ns(&self) -> u64 {
+        match self.mode {
+            WaitMode::Adaptive => self.budget_ns.div_ceil(FIRST_PART),
+            WaitMode::Park | WaitMode::Spin => self.budget_ns,
         }
     }
 
@@ -129,13 +149,14 @@ impl SpinPolicy {
 
     /// Learns from a spin that started at `started_ns` and ended at `now_ns`.
     pub fn learn(&mut self, end: SpinEnd, started_ns: u64, now_ns: u64) {
+        self.expired_from_ns = (end == SpinEnd::Expired).then_some(started_ns);
         match end {
             SpinEnd::Won => self.reward(),
             SpinEnd::Expired => {
                 self.expired_in_a_row += 1;
                 if self.expired_in_a_row >= EXPIRED_IN_A_ROW {
                     self.expired_in_a_row = 0;
-                    self.punish(u64::from(EXPIRED_IN_A_ROW) * self.budget_ns, now_ns);
+                    self.punish(u64::from(EXPIRED_IN_A_ROW) * self.patience_ns, now_ns);
                 }
             }
             SpinEnd::Interrupted => {}
@@ -148,6 +169,18 @@ impl SpinPolicy {
                     self.punish(now_ns.saturating_sub(started_ns), now_ns);
                 }
             }
+        }
+    }
+
+    /// Learns that what was waited for has come, after a sleep, if a spin for it had expired.
+    /// A longer one that would have seen it is worth trying; else short ones do.
+    pub fn woken(&mut self, now_ns: u64) {
+        let Some(started_ns) = self.expired_from_ns.take() else { return };
+        if now_ns.saturating_sub(started_ns) <= self.budget_ns {
+            self.patience_ns = self.patience_ns.saturating_mul(2).min(self.budget_ns);
+            self.expired_in_a_row = 0;
+        } else {
+            self.patience_ns = self.first_patience_ns();
         }
     }
 
@@ -178,7 +211,7 @@ impl SpinPolicy {
             if won {
                 break SpinEnd::Won;
             }
-            if now_ns - started_ns >= self.budget_ns {
+            if now_ns - started_ns >= self.patience_ns {
                 break SpinEnd::Expired;
             }
             if interrupt(now_ns) {
@@ -190,6 +223,7 @@ impl SpinPolicy {
     }
 
     fn reward(&mut self) {
+        self.expired_from_ns = None;
         self.expired_in_a_row = 0;
         self.penalty_ns /= 2;
     }
@@ -239,7 +273,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn adaptive() -> SpinPolicy {
-        SpinPolicy::new(WaitMode::Adaptive, 50_000)
+        SpinPolicy::new(WaitMode::Adaptive, 200_000)
     }
 
     #[test]
@@ -269,7 +303,7 @@ mod tests {
     #[test]
     fn only_who_adapts_backs_off() {
         let end_of_back_off = |mode| {
-            let mut policy = SpinPolicy::new(mode, 50_000);
+            let mut policy = SpinPolicy::new(mode, 200_000);
             for _ in 0..3 {
                 policy.learn(SpinEnd::Expired, 0, MS);
             }
@@ -299,6 +333,49 @@ mod tests {
         assert_eq!(expire_three_at(10 * MS), 15 * MS);
         assert_eq!(expire_three_at(40 * MS), 30 * MS);
         assert_eq!(expire_three_at(90 * MS), 60 * MS);
+    }
+
+    #[test]
+    fn spins_grow_where_longer_ones_would_have_won_and_shrink_where_not() {
+        let mut policy = adaptive();
+        let mut wait_of = |wait_ns| {
+            policy.learn(SpinEnd::Expired, MS, MS + policy.patience_ns);
+            policy.woken(MS + wait_ns);
+            policy.patience_ns
+        };
+        assert_eq!(
+            [wait_of(120_000), wait_of(180_000), wait_of(200_000)],
+            [100_000, 200_000, 200_000]
+        );
+        assert_eq!([wait_of(200_001), wait_of(MS)], [50_000, 50_000]);
+    }
+
+    #[test]
+    fn what_makes_spins_grow_is_not_held_against_them() {
+        let mut policy = adaptive();
+        for _ in 0..2 {
+            policy.learn(SpinEnd::Expired, 0, 50_000);
+        }
+        policy.woken(100_000);
+        for _ in 0..2 {
+            policy.learn(SpinEnd::Expired, 0, 100_000);
+        }
+        assert_eq!(policy.backs_off_until_ns(), 0);
+    }
+
+    #[test]
+    fn only_a_spin_that_expired_is_learned_from_later() {
+        let mut policy = adaptive();
+        policy.woken(60_000);
+        policy.learn(SpinEnd::Expired, 0, 50_000);
+        policy.learn(SpinEnd::Won, 50_000, 60_000);
+        policy.woken(70_000);
+        assert_eq!(policy.patience_ns, 50_000);
+    }
+
+    #[test]
+    fn who_does_not_adapt_spins_for_the_whole_budget() {
+        assert_eq!(SpinPolicy::new(WaitMode::Spin, 50_000).patience_ns, 50_000);
     }
 
     #[test]

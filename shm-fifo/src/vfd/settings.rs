@@ -29,7 +29,7 @@ pub fn configure(settings: WaitSettings) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Packed(u64);
 
-static SETTINGS: AtomicU64 = AtomicU64::new(50 << BUDGET_SHIFT);
+static SETTINGS: AtomicU64 = AtomicU64::new(200 << BUDGET_SHIFT);
 
 const BUDGET_SHIFT: u32 = 8;
 const NOTIFY_AT_NEXT_WAIT: u64 = 0x80;

@@ -27,11 +27,18 @@ struct List {
 
 static LIST: Mutex<List> = Mutex::new(List { all: Vec::new(), next: 0 });
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+// ORDERING, Relaxed, of both: statistics; no data depends on them.
 
 /// Bytes of memory that all of them take.
 pub(super) fn bytes() -> usize {
-    // ORDERING, Relaxed: statistics; no data depends on them.
     BYTES.load(Relaxed)
+}
+
+/// How many there are. Each is a mapping of this process.
+pub(super) fn connections() -> usize {
+    CONNECTIONS.load(Relaxed)
 }
 
 /// Leaves what is unread of a connection that has ended to its peer, and gives all other
@@ -40,6 +47,7 @@ pub(super) fn leave(endpoint: Endpoint) {
     let bytes = endpoint.discard_all_but_unread();
     if bytes > 0 {
         BYTES.fetch_add(bytes, Relaxed);
+        CONNECTIONS.fetch_add(1, Relaxed);
         lock().all.push(Unread { endpoint, bytes });
     }
 }
@@ -56,6 +64,7 @@ pub(super) fn sweep() {
         if list.all[index].is_over(&pagemap) {
             let over = list.all.swap_remove(index);
             BYTES.fetch_sub(over.bytes, Relaxed);
+            CONNECTIONS.fetch_sub(1, Relaxed);
             over.give_back();
         } else {
             list.next = index + 1;

@@ -18,6 +18,8 @@ pub struct Usage {
     pub region_bytes: usize,
     /// Bytes of memory that hold what the peers of ended connections have not read.
     pub unread_bytes: usize,
+    /// How many ended connections these are. Their regions are still mapped here.
+    pub unread_connections: usize,
 }
 
 /// What the moved connections take at the moment.
@@ -27,6 +29,7 @@ pub fn usage() -> Usage {
         sessions: LIVE_SESSIONS.load(Relaxed),
         region_bytes: LIVE_BYTES.load(Relaxed),
         unread_bytes: unread::bytes(),
+        unread_connections: unread::connections(),
     }
 }
 

@@ -188,6 +188,7 @@ impl Poller {
 
     fn hear_doorbell(&self, state: &mut State, fd: RawFd, now_ns: u64) {
         let Some(session) = table::slot(fd).and_then(Slot::live_session) else { return };
+        state.policy.woken(now_ns);
         let Some(member) = state.members.activate(session, now_ns) else { return };
         if session.listen() && !member.hangup_seen {
             // The end of a socket is reported for ever; having heard it is enough.

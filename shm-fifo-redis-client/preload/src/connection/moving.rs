@@ -412,7 +412,14 @@ impl Connection {
                 // Nothing else wakes who waits for data; it ends the doorbells.
                 return sleepers.for_data();
             }
-            (libc::SHUT_RD, _) => self.read_shut.store(true, Relaxed),
+            (libc::SHUT_RD, phase) => {
+                self.read_shut.store(true, Relaxed);
+                if phase == Phase::Opening {
+                    // The kernel is told of it once the answer is there: nothing that came behind
+                    // `SHM.START` could be received. It stays.
+                    *lock(&self.tracker) = None;
+                }
+            }
             (libc::SHUT_WR, Phase::Starting) => {
                 self.write_shut.store(true, Relaxed);
                 self.with_early_ring(|ring| ring.close_writing(NOWHERE));

@@ -99,6 +99,13 @@ impl Connection {
         self.ring()?.may_spin(&policy).then_some(policy)
     }
 
+    /// Something came for which spins may have been too short.
+    pub(crate) fn note_woken(&self) {
+        if let Ok(mut policy) = self.policy.try_lock() {
+            policy.woken(sys::monotonic_ns());
+        }
+    }
+
     pub(crate) fn forget_mode(&self) {
         let before = self.blocking.swap(MODE_UNKNOWN, Relaxed);
         let is_changed = (before == MODE_NONBLOCKING) != self.is_nonblocking();

@@ -39,6 +39,9 @@ fn serve(
                 return length(result);
             }
             Served::ByKernel if connection.enter_to_send() => {
+                if connection.is_being_asked() {
+                    untouched(|| connection.wait_until_asked());
+                }
                 let count = real();
                 untouched(|| {
                     connection.note_sent(spans, usize::try_from(count).unwrap_or(0));

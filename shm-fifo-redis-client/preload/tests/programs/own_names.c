@@ -23,12 +23,12 @@ int __sigaction(int signal, const struct sigaction *new, struct sigaction *old) 
 }
 
 /* Whoever gets one of these has not meant it. */
-#define OWN(name)                        \
-    void own_##name(void) __asm__(#name); \
-    void own_##name(void) {               \
+#define OWN(name)                                                   \
+    void own_##name(void) __asm__(#name);                           \
+    void own_##name(void) {                                         \
         static const char said[] = "the program's own " #name "\n"; \
-        fputs(said, stderr);              \
-        _exit(1);                         \
+        fputs(said, stderr);                                        \
+        _exit(1);                                                   \
     }
 OWN(read)
 OWN(write)

@@ -93,6 +93,21 @@ static void ended_early(void) {
     ended_after(16);
 }
 
+/* What comes after reading was ended can still be read, as by TCP. */
+static void reading_ended(void) {
+    int fd = open_connection(), have = 0;
+    char push[PUSH_LENGTH];
+    settle_times(fd, 16);
+    CHECK(shutdown(fd, SHUT_RD) == 0);
+    while (have < PUSH_LENGTH) {
+        ssize_t count = recv(fd, push + have, PUSH_LENGTH - have, 0);
+        CHECK(count >= 0);
+        have += count;
+    }
+    CHECK(memcmp(push, PUSH, PUSH_LENGTH) == 0);
+    close(fd);
+}
+
 static int lowest_number(void) {
     int fd = dup(0);
     close(fd);
@@ -419,9 +434,9 @@ static void cancelled(void) {
 }
 
 static const struct test TESTS[] = {
-    TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(numbers), TEST(flags), TEST(much),
-    TEST(refused_beside), TEST(rung), TEST(nested), TEST(nested_twice), TEST(ended_by_both), TEST(left),
-    TEST(cancelled),
+    TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(reading_ended), TEST(numbers),
+    TEST(flags), TEST(much), TEST(refused_beside), TEST(rung), TEST(nested), TEST(nested_twice),
+    TEST(ended_by_both), TEST(left), TEST(cancelled),
 };
 
 int main(int argc, char **argv) {

@@ -474,6 +474,37 @@ static void number_of_something_watched(void) {
     close(fd);
 }
 
+static int written_beside, pause_before;
+static volatile int is_asked;
+
+/* Sends something some moments later. */
+static void *sends_then(void *unused) {
+    while (!is_asked) {}
+    for (volatile int i = pause_before; i > 0; i--) {}
+    send_ping(written_beside);
+    return unused;
+}
+
+/* One thread sends at the moment at which another one has read the reply with which the
+ * connection moves. */
+static void sent_beside_the_question(void) {
+    for (int round = 0; round < 400; round++) {
+        int fd = written_beside = open_connection();
+        pthread_t thread;
+        pause_before = round * 997 % 40000;
+        settle_times(fd, 15);
+        is_asked = 0;
+        CHECK(pthread_create(&thread, NULL, sends_then, NULL) == 0);
+        send_ping(fd);
+        is_asked = 1;
+        read_pong(fd);
+        read_pong(fd);
+        CHECK(pthread_join(thread, NULL) == 0);
+        settle(fd);
+        close(fd);
+    }
+}
+
 enum { VALUE_SIZE = 20000000 };
 static char value[VALUE_SIZE + 64];
 
@@ -1109,7 +1140,7 @@ static const struct test TESTS[] = {
     TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(replaced_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(ended_and_closed_unseen), TEST(number_of_something_watched), TEST(space_after_reading_has_ended),
-    TEST(space_for_each_instance),
+    TEST(space_for_each_instance), TEST(sent_beside_the_question),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(spliced_into_a_full_pipe), TEST(spliced_and_interrupted),

@@ -125,7 +125,7 @@ fn judge(settings: &BTreeMap<String, String>) -> Check {
         return Check::note(
             SETTINGS,
             format!("the server never spins, so a command is as slow as a wake-up: {all}"),
-            "CONFIG SET shm.wait adaptive, and shm.spin-us 50",
+            "CONFIG SET shm.wait adaptive, and shm.spin-us 200",
         );
     }
     Check::ok(SETTINGS, all)
