@@ -10,7 +10,22 @@
 //!
 //! An offer of the server is held in phase socket, until there is a quiet moment to start.
 //!
-//! Locks are taken in the order epoll instance, sleepers, mover, tracker.
+//! Only who has the mover locked changes the phase:
+//!
+//! | From | To | Who |
+//! |---|---|---|
+//! | socket | opening, starting | the thread that has just read a reply: `quietly` |
+//! | opening, starting | socket | the same, before it lets go of the mover: the step was not taken |
+//! | opening | returning | who takes the answer, with the sleepers locked, too: `advance` |
+//! | starting | shared, returning | likewise |
+//! | returning | socket | who finds that nothing is kept: `returns` |
+//!
+//! Whoever looks at it without that lock acts on what may have changed since, and looks again
+//! where that matters.
+//!
+//! Locks are taken in the order epoll instance, sleepers, mover, tracker. Behind these come
+//! `kept`, `watchers`, `fds` (a connection's, then an instance's) with `kept_on_exec`, and last a
+//! slot of the table; nobody waits for `policy`.
 
 mod alerts;
 mod bytes;
@@ -23,7 +38,7 @@ mod watchers;
 use crate::errno::Errno;
 use crate::mover::Mover;
 use crate::report::Reason;
-use crate::settings::Settings;
+use crate::settings::{Endpoint, Server, Settings};
 use crate::sleepers::Sleepers;
 use crate::track::Tracker;
 use crate::{sys, table};
@@ -134,7 +149,7 @@ const MODE_BLOCKING: u8 = 1;
 const MODE_NONBLOCKING: u8 = 2;
 
 impl Connection {
-    pub(crate) fn new(fd: RawFd, is_tcp: bool, settings: &Settings) -> Self {
+    pub(crate) fn new(fd: RawFd, server: Server, settings: &Settings) -> Self {
         let connection = Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             phase: AtomicU8::new(Phase::Socket as u8),
@@ -142,11 +157,11 @@ impl Connection {
             fds: Mutex::new(vec![fd]),
             kept_on_exec: Mutex::new(Vec::new()),
             identity: sys::identity(fd),
-            is_tcp,
+            is_tcp: server.endpoint == Endpoint::Tcp,
             forks: table::forks(),
             in_kernel: AtomicU32::new(0),
             sending: AtomicU32::new(0),
-            tracker: Mutex::new(Some(Tracker::new(settings.after_commands))),
+            tracker: Mutex::new(Some(Tracker::new(settings.after_commands, server.number))),
             mover: Mutex::new(None),
             ring: OnceLock::new(),
             kept: Mutex::new(VecDeque::new()),

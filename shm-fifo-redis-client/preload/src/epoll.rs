@@ -20,16 +20,13 @@ use crate::errno::Errno;
 use crate::{sys, table};
 use libc::{c_int, epoll_event};
 use members::{Attended, Member, Place, State};
-pub(crate) use private::FIRST_NUMBER;
 use private::Private;
+pub(crate) use private::{FIRST_NUMBER, is_due};
 use std::os::fd::RawFd;
 use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-/// The kernel is asked this often while rings keep the loop busy.
-const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
 /// So many waits in a row may be answered by the program's own instance alone.
 const MAX_UNASKED: u32 = 3;

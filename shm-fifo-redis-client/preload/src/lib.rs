@@ -35,7 +35,6 @@ mod signals;
 mod sleepers;
 mod sleeps;
 mod spans;
-mod spin;
 mod sys;
 mod table;
 mod thread;

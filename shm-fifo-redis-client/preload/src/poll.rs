@@ -1,21 +1,17 @@
 //! `poll`, and everything like it: waiting for several file descriptors of which
 //! some are tracked.
 
-use crate::connection::{Connection, interest_of};
-use crate::epoll::{Epoll, Timeout};
+use crate::connection::{Connection, Phase, interest_of};
+use crate::epoll::{self, Epoll, Timeout};
 use crate::errno::Errno;
 use crate::table::{self, Entry};
-use crate::{signals, spin, sys};
+use crate::{signals, sys};
 use libc::{pollfd, sigset_t, timespec};
-use shm_fifo::Interest;
+use shm_fifo::{Interest, SpinEnd};
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::ptr::null;
 use std::sync::Arc;
-
-/// The kernel is asked this often while rings are spun for.
-const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
-const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What this thread is announced as asleep for.
 #[derive(Debug)]
@@ -95,10 +91,10 @@ impl Poll {
     /// What is ready, without waiting.
     fn look(&self, entries: &mut [pollfd], mask: *const sigset_t) -> Result<usize, Errno> {
         if !self.any_ready(entries) {
-            return self.ask(entries, Some(NO_TIME), mask, Joined::new());
+            return self.ask(entries, Some(sys::NO_TIME), mask, Joined::new());
         }
         let mut asked = self.for_kernel(entries);
-        sys::ppoll(&mut asked, Some(NO_TIME), null())?;
+        sys::ppoll(&mut asked, Some(sys::NO_TIME), null())?;
         self.attend(&asked);
         Ok(self.report(entries, &asked))
     }
@@ -127,7 +123,7 @@ impl Poll {
         let waited = signals::let_in(|| sys::ppoll(&mut asked, timeout, mask));
         part(joined);
         let is_interrupted = waited.is_err();
-        waited.unwrap_or_else(|_| sys::ppoll(&mut asked, Some(NO_TIME), null()))?;
+        waited.unwrap_or_else(|_| sys::ppoll(&mut asked, Some(sys::NO_TIME), null()))?;
         self.attend(&asked);
         match self.report(entries, &asked) {
             0 if is_interrupted => Err(Errno(libc::EINTR)),
@@ -147,6 +143,10 @@ impl Poll {
                 // Its end was heard, and is told for ever.
                 Source::Connection(connection) if listening && connection.is_gone() => {
                     entry.fd = -1;
+                }
+                // It is written to on the socket, and may stay there after all.
+                Source::Connection(connection) if connection.phase() == Phase::Opening => {
+                    entry.events = libc::POLLIN | entry.events & libc::POLLOUT;
                 }
                 Source::Connection(_) if listening => entry.events = libc::POLLIN,
                 Source::Inherited => entry.fd = -1,
@@ -234,15 +234,15 @@ impl Poll {
         let others = entries.len() > self.watched.len();
         let mut asked_ns = sys::monotonic_ns();
         let interrupt = |now_ns: u64| {
-            if !others || now_ns.saturating_sub(asked_ns) < KERNEL_POLL_INTERVAL_NS {
+            if !others || !epoll::is_due(asked_ns, now_ns) {
                 return signals::is_waiting();
             }
             asked_ns = now_ns;
             // What is there is found again by the sleep that follows.
             signals::is_waiting()
-                || sys::ppoll(&mut self.for_kernel(entries), Some(NO_TIME), null()) != Ok(0)
+                || sys::ppoll(&mut self.for_kernel(entries), Some(sys::NO_TIME), null()) != Ok(0)
         };
-        spin::until(&mut policy, || self.any_ready(entries), interrupt)
+        policy.spin(|| self.any_ready(entries), interrupt) == SpinEnd::Won
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) enum Endpoint {
     Tcp,
 }
 
+/// One of the servers, by the address that a connection is made to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Server {
+    pub(crate) endpoint: Endpoint,
+    /// That of no other address.
+    pub(crate) number: u64,
+}
+
 /// Why nothing is moved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
@@ -77,17 +85,17 @@ impl Settings {
         Ok(Self { endpoints, after_commands })
     }
 
-    /// Which kind of endpoint a connection to this address reaches; `None` if it is none.
+    /// Which server a connection to this address reaches; `None` if it is none of them.
     ///
     /// Allocates nothing and takes no lock: a signal handler may connect.
     ///
     /// # Safety
     /// `length` readable bytes, as for `connect(2)`.
-    pub(crate) unsafe fn endpoint(
+    pub(crate) unsafe fn server(
         &self,
         address: *const sockaddr,
         length: socklen_t,
-    ) -> Option<Endpoint> {
+    ) -> Option<Server> {
         // No address of the kinds that are looked for is longer.
         let length = usize::try_from(length).ok()?.min(size_of::<sockaddr_un>());
         if address.is_null() {
@@ -131,7 +139,7 @@ mod tests {
     fn find(settings: &Settings, address: &[u8]) -> Option<Endpoint> {
         let length = socklen_t::try_from(address.len()).unwrap();
         // SAFETY: the pointer and the length of a live slice.
-        unsafe { settings.endpoint(address.as_ptr().cast(), length) }
+        unsafe { settings.server(address.as_ptr().cast(), length) }.map(|server| server.endpoint)
     }
 
     #[test]
@@ -141,7 +149,7 @@ mod tests {
         assert_eq!(find(&settings, &[2, 0, 0, 80, 127, 0, 0, 1]), Some(Endpoint::Tcp));
         assert_eq!(find(&settings, b"\x01\0/r.sock"), Some(Endpoint::Unix));
         // SAFETY: null is allowed for.
-        assert_eq!(unsafe { settings.endpoint(std::ptr::null(), 16) }, None);
+        assert!(unsafe { settings.server(std::ptr::null(), 16) }.is_none());
     }
 
     #[test]
@@ -152,8 +160,8 @@ mod tests {
         let mut page = [0; size_of::<sockaddr_un>()];
         page[..address.len()].copy_from_slice(address);
         // SAFETY: more bytes than an address has are not looked at.
-        let found = unsafe { settings.endpoint(page.as_ptr().cast(), socklen_t::MAX) };
-        assert_eq!(found, Some(Endpoint::Unix));
+        let found = unsafe { settings.server(page.as_ptr().cast(), socklen_t::MAX) };
+        assert_eq!(found.map(|server| server.endpoint), Some(Endpoint::Unix));
     }
 
     #[test]

@@ -7,18 +7,23 @@
 //! by changing the mask that the kernel restores when the handler returns. As soon as the
 //! thread has let go of everything, the signal is sent to it again and the mask restored:
 //! the kernel delivers it as it would have, some microseconds later.
+//!
+//! Several signals may come at once: the kernel puts a frame for each on the stack before it
+//! lets any of their handlers run. The last one's runs first, and is kept; those below find
+//! that, and leave theirs pending.
 #![allow(unsafe_code)]
 
 use crate::thread::{self, Thread};
 use crate::{real, sleeps, sys};
 use libc::{c_int, c_void, sigaction as Action, siginfo_t, ucontext_t};
 use std::mem::transmute;
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicUsize, compiler_fence};
 
 /// The largest number of a signal, plus one.
 const SIGNALS: usize = 65;
+/// All of them, as the kernel's mask.
+const ALL: u64 = !0;
 
 /// A signal came while a thread was about to sleep: the sleep ends with `EINTR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub(crate) struct Interrupted {
 #[inline]
 pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
     let thread = thread::own();
-    let was_busy = thread.is_busy.replace(true);
+    let was_busy = thread.set_busy(true);
     if !was_busy && thread.has_sleeps.get() {
         let here = 0;
         sleeps::end_deeper_than(&raw const here);
@@ -45,13 +50,13 @@ pub(crate) fn put_off<T>(work: impl FnOnce() -> T) -> T {
 /// sleep where one has just run.
 pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
     let thread = thread::own();
-    let was_busy = thread.is_busy.replace(false);
+    let was_busy = thread.set_busy(false);
     let result = if thread.has_late.get() {
         Err(Interrupted { restarts: thread.deliver_late() })
     } else {
         Ok(sleep())
     };
-    thread.is_busy.set(was_busy);
+    thread.set_busy(was_busy);
     result
 }
 
@@ -59,7 +64,7 @@ pub(crate) fn let_in<T>(sleep: impl FnOnce() -> T) -> Result<T, Interrupted> {
 /// else.
 #[inline]
 fn is_done(thread: &Thread, was_busy: bool) {
-    thread.is_busy.set(was_busy);
+    thread.set_busy(was_busy);
     if !was_busy && thread.has_late.get() {
         thread.deliver_late();
     }
@@ -68,7 +73,7 @@ fn is_done(thread: &Thread, was_busy: bool) {
 /// A fork begins, in this thread. Until it is done the heap is locked, and no handler may come.
 pub(crate) fn fork_begins() {
     let thread = thread::own();
-    thread.was_busy_before_fork.set(thread.is_busy.replace(true));
+    thread.was_busy_before_fork.set(thread.set_busy(true));
 }
 
 /// It is done.
@@ -100,15 +105,31 @@ pub(crate) fn is_waiting() -> bool {
 }
 
 impl Thread {
+    /// Says whether it may be in the middle of something; returns what was said before.
+    #[inline]
+    fn set_busy(&self, is_busy: bool) -> bool {
+        // ORDERING, SeqCst: pairs with `handle`, which is this thread, too, and interrupts it
+        // anywhere: the compiler is to leave what it is busy with, and the look for a signal that
+        // was kept meanwhile, on this line's side on which they are written.
+        compiler_fence(SeqCst);
+        let before = self.is_busy.replace(is_busy);
+        compiler_fence(SeqCst);
+        before
+    }
+
     /// In a handler: keeps the signal, and lets no other in.
     fn keep(&self, info: &siginfo_t, context: &mut ucontext_t) {
-        // SAFETY: only this thread reaches it, and no handler interrupts this one's access:
-        // the next signal is kept only after this one was taken.
-        unsafe { (*self.late.get()).write(*info) };
+        sys::set_signal_mask(ALL);
         let mask = (&raw mut context.uc_sigmask).cast::<u64>();
         // SAFETY: the kernel's part of the mask in the live context that it passed.
-        let before = unsafe { mask.replace(!0) };
+        let before = unsafe { mask.replace(ALL) };
+        // What is kept already interrupted this handler at its beginning: that mask is this one's.
         self.mask.set(before);
+        if self.has_late.get() {
+            return sys::raise_again(info.si_signo, info);
+        }
+        // SAFETY: only this thread reaches it, and all signals are blocked until it was taken.
+        unsafe { (*self.late.get()).write(*info) };
         self.kept_by.set(sys::process_id());
         self.has_late.set(true);
     }
@@ -218,4 +239,86 @@ pub(crate) unsafe fn install(signal: c_int, new: *const Action, old: *mut Action
         old.sa_flags = old.sa_flags & !OF_THE_PROGRAM | before.1 & OF_THE_PROGRAM;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    static CALLS: [AtomicU32; SIGNALS] = [const { AtomicU32::new(0) }; SIGNALS];
+
+    extern "C" fn count(signal: c_int) {
+        CALLS[index_of(signal).unwrap_or(0)].fetch_add(1, Relaxed);
+    }
+
+    fn calls(signal: c_int) -> u32 {
+        CALLS[index_of(signal).unwrap_or(0)].load(Relaxed)
+    }
+
+    fn install_count(signal: c_int) {
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut action: Action = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = count as *const () as usize;
+        // SAFETY: a live action, and no place for the old one.
+        assert_eq!(unsafe { install(signal, &raw const action, std::ptr::null_mut()) }, 0);
+    }
+
+    /// Of this thread.
+    fn mask(how: c_int, signals: &[c_int]) -> libc::sigset_t {
+        // SAFETY: plain C structs, for which zeros are valid, and live ones to read and write.
+        unsafe {
+            let (mut set, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigemptyset(&raw mut set);
+            for &signal in signals {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::pthread_sigmask(how, &raw const set, &raw mut before);
+            before
+        }
+    }
+
+    fn is_blocked(signal: c_int) -> bool {
+        let now = mask(libc::SIG_BLOCK, &[]);
+        // SAFETY: a live set.
+        unsafe { libc::sigismember(&raw const now, signal) == 1 }
+    }
+
+    #[test]
+    fn signals_that_come_at_once_are_all_delivered() {
+        let signals = [libc::SIGUSR1, libc::SIGURG];
+        signals.into_iter().for_each(install_count);
+        mask(libc::SIG_BLOCK, &signals);
+        for signal in signals {
+            // SAFETY: takes no pointer.
+            unsafe { libc::raise(signal) };
+        }
+        put_off(|| {
+            mask(libc::SIG_UNBLOCK, &signals);
+            assert_eq!(signals.map(calls), [0, 0]);
+        });
+        assert_eq!(signals.map(calls), [1, 1]);
+        assert_eq!(signals.map(is_blocked), [false, false]);
+    }
+
+    #[test]
+    fn a_kept_signal_comes_where_no_room_is_left_for_signals() {
+        let signal = libc::SIGRTMIN() + 3;
+        install_count(signal);
+        // SAFETY: a plain C struct, for which zeros are valid.
+        let mut info: siginfo_t = unsafe { std::mem::zeroed() };
+        info.si_signo = signal;
+        info.si_code = libc::SI_QUEUE;
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a live struct to write.
+        unsafe { libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut before) };
+        let none = libc::rlimit { rlim_cur: 0, ..before };
+        // SAFETY: live structs to read.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none);
+            sys::raise_again(signal, &info);
+            libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const before);
+        }
+        assert_eq!(calls(signal), 1);
+    }
 }

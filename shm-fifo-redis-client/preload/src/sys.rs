@@ -6,7 +6,7 @@ use crate::errno::{self, Errno};
 use crate::{real, thread};
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 /// A system call's number and arguments.
 pub(crate) type Call = [c_long; 7];
@@ -106,6 +106,9 @@ macro_rules! call {
 }
 pub(crate) use call;
 
+/// A look, without waiting.
+pub(crate) const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// Bytes of the kernel's signal sets.
 const KERNEL_SIGSET_BYTES: usize = 8;
 
@@ -162,7 +165,6 @@ pub(crate) fn is_writable(socket: RawFd) -> bool {
 
 /// What of `events` the kernel has now for `poll`, and for epoll.
 pub(crate) fn ready_now(fd: RawFd, events: u32) -> u32 {
-    const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
     // The bits above are epoll's own.
     let events = u16::try_from(events & u32::from(u16::MAX)).unwrap_or(0).cast_signed();
     let mut entry = [pollfd { fd, events, revents: 0 }];
@@ -217,11 +219,11 @@ pub(crate) fn send_at_once(socket: RawFd) {
 /// `ppoll(2)`; without a `timeout` it waits for ever.
 pub(crate) fn ppoll(
     entries: &mut [pollfd],
-    timeout: Option<timespec>,
+    mut timeout: Option<timespec>,
     mask: *const sigset_t,
 ) -> Result<usize, Errno> {
     // The kernel writes the time that is left: into our copy.
-    let timeout = timeout.as_ref().map_or(null(), std::ptr::from_ref);
+    let timeout = timeout.as_mut().map_or(null_mut(), std::ptr::from_mut);
     let (first, count) = (entries.as_mut_ptr(), entries.len());
     // SAFETY: a live slice, null or a live timespec, and the caller's signal mask.
     counted(unsafe { call!(libc::SYS_ppoll, first, count, timeout, mask, KERNEL_SIGSET_BYTES) })
@@ -286,7 +288,7 @@ pub(crate) fn epoll_ctl(
     Ok(())
 }
 
-/// `epoll_pwait(2)` into a slice, until the `deadline_ns`; `None` is for ever.
+/// `epoll_pwait(2)` into a slice, within `timeout_ns`; `None` is for ever.
 pub(crate) fn epoll_wait(
     epfd: RawFd,
     events: &mut [epoll_event],
@@ -384,12 +386,6 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
-pub(crate) fn timespec_of(ns: u64) -> timespec {
-    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
-    let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
-    timespec { tv_sec: seconds, tv_nsec: rest }
-}
-
 /// The same as of the last tick, some milliseconds ago at most: a few loads, where the moment
 /// itself takes long.
 pub(crate) fn tick_ns() -> u64 {
@@ -397,6 +393,13 @@ pub(crate) fn tick_ns() -> u64 {
     // SAFETY: writes one timespec; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// So many nanoseconds, as the kernel takes them.
+pub(crate) fn timespec_of(ns: u64) -> timespec {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let rest = c_long::try_from(ns % 1_000_000_000).unwrap_or(0);
+    timespec { tv_sec: seconds, tv_nsec: rest }
 }
 
 /// Lets go of the CPU for so long; a signal ends it.
@@ -414,12 +417,31 @@ pub(crate) fn raise_sigpipe() {
 
 /// Sends `info` to this thread again. If it is blocked, it is delivered as soon as it is not.
 pub(crate) fn raise_again(signal: c_int, info: &libc::siginfo_t) {
-    // SAFETY: takes no pointer.
-    let (process, thread) = unsafe { (call!(libc::SYS_getpid), call!(libc::SYS_gettid)) };
-    let (process, thread) = (process.unwrap_or(0), thread.unwrap_or(0));
+    // Where there is no room for what it says of itself (RLIMIT_SIGPENDING) it comes as kill(2)
+    // sends it, which needs none; where a filter forbids that call, by one that no program does
+    // without.
+    let mut plain = *info;
+    plain.si_code = libc::SI_USER;
+    let sent = queue_signal(signal, info).or_else(|_| queue_signal(signal, &plain));
+    if sent.is_err() {
+        let (process, thread) = (process_id(), thread_id());
+        // SAFETY: takes no pointer.
+        let _result = unsafe { call!(libc::SYS_tgkill, process, thread, signal) };
+    }
+}
+
+fn queue_signal(signal: c_int, info: &libc::siginfo_t) -> Result<c_long, Errno> {
+    let (process, thread) = (process_id(), thread_id());
     let info = std::ptr::from_ref(info);
     // SAFETY: a live siginfo, which the kernel copies.
-    let _result = unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
+    unsafe { call!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) }
+}
+
+/// This thread's number in the kernel.
+fn thread_id() -> libc::pid_t {
+    // SAFETY: takes no pointer.
+    let id = unsafe { call!(libc::SYS_gettid) };
+    id.ok().and_then(|id| libc::pid_t::try_from(id).ok()).unwrap_or(0)
 }
 
 /// Whether this is a signal handler's own stack (sigaltstack(2)).

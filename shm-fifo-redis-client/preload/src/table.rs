@@ -197,6 +197,22 @@ pub(crate) fn clear(fd: RawFd) -> Option<Entry> {
     entry
 }
 
+/// Forgets the connection of that number behind `fd`, but not who may watch it. Another thread may
+/// have closed `fd`, and have another one behind it.
+pub(crate) fn clear_if(fd: RawFd, connection: u64) {
+    let Some(slot) = slot(fd) else { return };
+    let mut contents = slot.lock();
+    let is_it = matches!(&contents.entry, Some(Entry::Connection(known)) if known.id == connection);
+    if is_it {
+        // The caller has the connection: dropping this drops nothing else.
+        contents.entry = None;
+        contents.watch = Watch::Unclear;
+        slot.is_watched.store(true, Relaxed);
+        let before = slot.kind.swap(EMPTY, Release);
+        IN_USE.fetch_sub(usize::from(counts(before)), Relaxed);
+    }
+}
+
 fn counts(kind: u8) -> bool {
     !matches!(kind, EMPTY | PLAIN_EPOLL | PRIVATE)
 }

@@ -6,7 +6,7 @@
 use crate::epoll::FIRST_NUMBER;
 use crate::errno::Errno;
 use crate::sys::{self, call};
-use libc::{epoll_event, pollfd, timespec};
+use libc::{epoll_event, pollfd};
 use shm_fifo::fd_passing;
 use std::os::fd::RawFd;
 use std::ptr::null;
@@ -45,7 +45,7 @@ fn try_all() -> Result<(), Errno> {
     sys::epoll_ctl(epoll.0, libc::EPOLL_CTL_ADD, bell.0, Some(event))?;
     sys::epoll_wait(epoll.0, &mut [event], Some(0), null())?;
     let mut entry = [pollfd { fd: bell.0, events: 0, revents: 0 }];
-    sys::ppoll(&mut entry, Some(timespec { tv_sec: 0, tv_nsec: 0 }), null())?;
+    sys::ppoll(&mut entry, Some(sys::NO_TIME), null())?;
     // SAFETY: takes no pointer.
     unsafe { call!(libc::SYS_fcntl, bell.0, libc::F_GETFL) }?;
     // A bell is no socket, as these say where they are allowed.

@@ -77,6 +77,22 @@ fn a_refusal_is_not_seen() {
 }
 
 #[test]
+fn what_one_server_refuses_another_is_asked_for() {
+    let program = program("corners");
+    watched(move || {
+        let (refuses, server) = (Server::start(&[]), Server::start(&[]));
+        assert_eq!(refuses.command(&["ACL", "SETUSER", "default", "-shm.open"]), "+OK");
+        let mut command = refuses.exec(16);
+        command.arg(support::redis_shm()).args(["exec", "--after", "16", "-s"]);
+        command.arg(server.socket()).arg("--").arg(&program);
+        command.arg(server.socket()).arg("after_another_server");
+        command.env("ANOTHER_SERVER", refuses.socket());
+        assert_eq!(support::run(&mut command, ""), "passed\n");
+        assert_eq!((refuses.moved(), server.moved()), (0, 1));
+    });
+}
+
+#[test]
 fn without_the_module_nothing_is_seen_either() {
     let program = program("corners");
     watched(move || {

@@ -56,6 +56,8 @@ tested_by_both_kinds! {
     waited_for_by_syscall: 1,
     polled_by_syscall: 1,
     spliced: 1,
+    spliced_into_a_full_pipe: 1,
+    children_ask_for_a_number: 0,
     sent_from_a_file: 1,
     // The C library's own threads read it: it stays on its socket.
     aio_before_it_moves: 0,
@@ -95,6 +97,29 @@ tested_by_both_kinds! {
 fn least_bytes() {
     let program = program("unseen");
     watched(move || both_ways_by(Kind::Tcp, &Server::start(&[]), &program, "least_bytes", 1));
+}
+
+#[test]
+fn replaced_unseen() {
+    let program = program("unseen");
+    watched(move || {
+        let server = Server::start(&[]);
+        let mut command = server.exec(16);
+        command.arg(&program).arg(server.socket()).arg("replaced_unseen");
+        let output = support::output(command.env("SHM_FIFO_REPORT", "stderr"), "");
+        let report = String::from_utf8(output.stderr).unwrap();
+        assert!(report.contains("1 stayed: closed by calls that are not seen"), "{report}");
+        assert!(output.status.success() && !report.contains("forked"), "{report}");
+    });
+}
+
+/// How much TCP takes of a peer that does not read is not certain.
+#[test]
+fn spliced_and_interrupted() {
+    let program = program("unseen");
+    watched(move || {
+        both_ways_by(Kind::Unix, &Server::start(&[]), &program, "spliced_and_interrupted", 1);
+    });
 }
 
 /// What was sent is executed; whether the server has answered in time decides how many of its

@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::spans::{Spans, first_of, without_first};
 use crate::{signals, sys};
 use shm_fifo::{Duplex, Interest};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -136,6 +137,8 @@ impl Connection {
                         return Found::Done(if at_end { Ok(0) } else { Err(Errno::AGAIN) });
                     }
                 }
+                // It may have moved since the look at what is kept, and kept something before.
+                Phase::Shared if self.has_kept() && !is_past_kept => {}
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
                     self.rearm_alerts();
@@ -172,6 +175,10 @@ impl Connection {
         } else {
             spans.fill(skip, |target| kept.read(target))
         };
+        if kept.is_empty() {
+            // It may have been much, and what comes now comes by the ring.
+            *kept = VecDeque::new();
+        }
         self.kept_bytes.store(kept.len(), Relaxed);
         // Reading memory does not fail.
         count.unwrap_or(0)

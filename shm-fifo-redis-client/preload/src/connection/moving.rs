@@ -11,8 +11,8 @@ use crate::{habits, sys, table};
 use shm_fifo::Duplex;
 use shm_fifo_redis_client::Refusal;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, MutexGuard};
 
 impl Connection {
     /// Marks a call that goes to the kernel to read; `false` if what there is to read is
@@ -111,12 +111,7 @@ impl Connection {
             return true;
         }
         for fd in lock(&self.fds).clone() {
-            // Another connection's, if another thread has closed it meanwhile.
-            if table::connection(fd).is_none_or(|known| known.id != self.id) {
-                continue;
-            }
-            table::clear(fd);
-            table::change_watch(fd, |watch| *watch = table::Watch::Unclear);
+            table::clear_if(fd, self.id);
         }
         self.leave_watchers();
         self.stays(reason);
@@ -129,8 +124,8 @@ impl Connection {
         if self.phase() != Phase::Socket {
             return;
         }
-        let (may_ask, known_refusal) = match lock(&self.tracker).as_ref() {
-            Some(tracker) if tracker.is_quiet() => (tracker.may_ask(), tracker.known_refusal()),
+        let may_ask = match lock(&self.tracker).as_ref() {
+            Some(tracker) if tracker.is_quiet() => tracker.may_ask(),
             _ => return,
         };
         let is_offered = lock(&self.mover).as_deref().is_some_and(Mover::is_offered);
@@ -139,34 +134,36 @@ impl Connection {
         }
         if !self.is_seen_waiting() {
             self.stays(Reason::NotSeenWaiting);
-        } else if self.forks != table::forks() || self.identity != sys::identity(self.fd()) {
-            // A child may use the socket too; or it was closed where we could not see it.
+        } else if self.forks != table::forks() {
             self.give_up(Reason::SharedWithChild);
+        } else if self.identity != sys::identity(self.fd()) {
+            self.give_up(Reason::Replaced);
         } else if let Some(reason) = habits::known() {
             self.give_up(reason);
         } else if is_offered {
             self.start();
-        } else if let Some(refusal) = known_refusal {
+        } else if let Some(refusal) = self.known_refusal() {
             self.stays(reason_of(&refusal));
         } else {
             self.open();
         }
     }
 
+    fn known_refusal(&self) -> Option<Refusal> {
+        lock(&self.tracker).as_mut().and_then(Tracker::known_refusal)
+    }
+
     /// Asks the server to go on in shared memory.
     fn open(self: &Arc<Self>) {
-        let mut place = lock(&self.mover);
-        let opened = self.quietly(Phase::Opening, || {
+        self.quietly(Phase::Opening, lock(&self.mover), |place| {
             *place = Mover::open(self.fd(), self.is_tcp).map(Box::new);
-            place.is_some()
-        });
-        if opened {
-            if let Some(tracker) = lock(&self.tracker).as_mut() {
+            if place.is_some()
+                && let Some(tracker) = lock(&self.tracker).as_mut()
+            {
                 tracker.asked();
             }
-            drop(place);
-            self.adopt();
-        }
+            place.is_some()
+        });
     }
 
     /// Accepts the server's offer.
@@ -179,46 +176,54 @@ impl Connection {
             }
             return;
         }
-        let mut was_sent = false;
+        let mut is_broken = false;
         self.early_bytes.store(0, Relaxed);
-        let started = self.quietly(Phase::Starting, || {
-            was_sent = place.as_mut().is_some_and(|mover| mover.start(self.fd()));
+        self.quietly(Phase::Starting, place, |place| {
+            is_broken = !place.as_mut().is_some_and(|mover| mover.start(self.fd()));
+            self.close_on_exec();
             // What went in part, or into a socket that has ended, ends the connection.
             true
         });
-        drop(place);
-        if started {
-            let fds = lock(&self.fds).clone();
-            let kept_on_exec = fds.into_iter().filter(|&fd| sys::close_on_exec(fd));
-            lock(&self.kept_on_exec).extend(kept_on_exec);
-            self.adopt();
-            if !was_sent {
-                self.attend(None);
-            }
+        if is_broken {
+            self.attend(None);
         }
     }
 
+    /// What has moved ends with the program's image.
+    fn close_on_exec(&self) {
+        let fds = lock(&self.fds).clone();
+        let kept_on_exec = fds.into_iter().filter(|&fd| sys::close_on_exec(fd));
+        lock(&self.kept_on_exec).extend(kept_on_exec);
+    }
+
     /// Enters `phase` by `step`, if nobody is in the kernel with the socket and no reply is
-    /// outstanding. To be called with the mover locked. Returns whether it has.
-    fn quietly(&self, phase: Phase, step: impl FnOnce() -> bool) -> bool {
+    /// outstanding; `step` returns whether it was taken.
+    fn quietly(
+        self: &Arc<Self>,
+        phase: Phase,
+        mut place: MutexGuard<'_, Option<Box<Mover>>>,
+        step: impl FnOnce(&mut Option<Box<Mover>>) -> bool,
+    ) {
         if self.phase() != Phase::Socket {
-            return false;
+            return;
         }
         // ORDERING, SeqCst: pairs with `enter_if`.
         self.phase.store(phase as u8, SeqCst);
         let is_quiet = self.in_kernel.load(SeqCst) == 0
             && lock(&self.tracker).as_ref().is_some_and(Tracker::is_quiet);
-        let entered = is_quiet && step();
-        if !entered {
+        let has_entered = is_quiet && step(&mut place);
+        if !has_entered {
             self.phase.store(Phase::Socket as u8, SeqCst);
         }
-        entered
-    }
-
-    /// Its readiness is ours to tell, to all who watch it.
-    fn adopt(self: &Arc<Self>) {
+        drop(place);
         for epoll in self.watchers() {
-            epoll.adopt(self);
+            if has_entered {
+                epoll.adopt(self);
+            } else {
+                // Another thread may have changed what it is watched for meanwhile: that took it
+                // for ours.
+                epoll.give_back(self);
+            }
         }
     }
 
@@ -241,7 +246,8 @@ impl Connection {
     /// Takes what the server answered, and goes on. Returns whether that changed anything.
     fn advance(&self) -> bool {
         let mut place = lock(&self.mover);
-        let Some(mover) = place.as_mut() else { return false };
+        // Who looked at the phase without this lock may have seen a step that was not taken.
+        let Some(mover) = place.as_mut().filter(|_| self.is_being_asked()) else { return false };
         let outcome = mover.advance(self.fd(), self.kept_bytes.load(Relaxed));
         let kept = mover.take_kept();
         let has_news = !kept.is_empty();
@@ -335,10 +341,9 @@ impl Connection {
             self.watchers().iter().for_each(|epoll| epoll.give_back(self));
             return;
         }
-        if self.read_shut.load(Relaxed) {
-            sys::shut_down(self.fd(), libc::SHUT_RD);
+        if !self.returns() {
+            return;
         }
-        self.phase.store(Phase::Socket as u8, SeqCst);
         for epoll in self.watchers() {
             epoll.give_back(self);
         }
@@ -351,6 +356,21 @@ impl Connection {
         } else {
             self.give_up(Reason::NotUnderstood);
         }
+    }
+
+    /// Goes back to the socket, if it is returning and nothing is kept: another thread may have
+    /// done it, and moved it again, since the caller looked. Returns whether this one did.
+    fn returns(&self) -> bool {
+        // Nothing is kept, and nothing moves, while the mover is locked.
+        let _mover = lock(&self.mover);
+        if self.phase() != Phase::Returning || self.has_kept() {
+            return false;
+        }
+        if self.read_shut.load(Relaxed) {
+            sys::shut_down(self.fd(), libc::SHUT_RD);
+        }
+        self.phase.store(Phase::Socket as u8, SeqCst);
+        true
     }
 
     /// The program ends both directions of the socket `fd`, or has closed it: -1. What it

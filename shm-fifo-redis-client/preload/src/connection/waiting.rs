@@ -2,8 +2,8 @@
 
 use super::{Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner};
 use crate::errno::Errno;
-use crate::{signals, spin, sys};
-use shm_fifo::{Interest, SpinPolicy};
+use crate::{signals, sys};
+use shm_fifo::{Interest, SpinEnd, SpinPolicy};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
@@ -46,7 +46,7 @@ impl Wait {
                 woken => woken,
             };
         }
-        match timeout_ns.map(|all_ns| (slept_ns + all_ns).saturating_sub(now_ns)) {
+        match timeout_ns.map(|all_ns| slept_ns.saturating_add(all_ns).saturating_sub(now_ns)) {
             Some(0) => Err(Errno::AGAIN),
             left_ns => sys::wait_readable(socket, left_ns),
         }
@@ -89,7 +89,7 @@ impl Connection {
     /// Spins for `interest`, if that may pay. Returns whether it came.
     fn spin(&self, interest: Interest) -> bool {
         let Some(mut policy) = self.spinning() else { return false };
-        spin::until(&mut policy, || self.is_ready(interest), |_| signals::is_waiting())
+        policy.spin(|| self.is_ready(interest), |_| signals::is_waiting()) == SpinEnd::Won
     }
 
     /// The policy, if spinning for this connection may pay.

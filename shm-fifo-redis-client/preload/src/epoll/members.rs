@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::sys;
 use libc::{epoll_event, sigset_t};
 use shm_fifo::{Interest, SpinPolicy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 use std::os::fd::RawFd;
 use std::sync::{Arc, MutexGuard};
@@ -42,8 +42,8 @@ pub(super) struct State {
     pub(super) called_with: Vec<u64>,
     /// How many of those may still come with such an event.
     pub(super) called: u32,
-    /// How many registrations are one-shot.
-    one_shots: usize,
+    /// The registrations that are one-shot: their data, and the members.
+    one_shots: BTreeSet<(u64, usize)>,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
     /// Some of what was reported last were its events.
@@ -173,7 +173,6 @@ impl State {
         if let Some(before) = self.places.get(&key).copied() {
             self.take(before);
         }
-        self.one_shots += usize::from(member.is_one_shot());
         member.place = if is_ours { Place::Cold } else { Place::OnSocket };
         self.on_socket += usize::from(!is_ours);
         let index = self.free.pop().unwrap_or_else(|| {
@@ -182,6 +181,7 @@ impl State {
         });
         self.members[index] = Some(member);
         self.places.insert(key, index);
+        self.note_whether_one_shot(index);
         if is_ours {
             self.heat(index);
         } else {
@@ -195,7 +195,7 @@ impl State {
         self.cool(index);
         let member = self.members[index].take().expect("the place of a member");
         self.on_socket -= usize::from(member.place == Place::OnSocket);
-        self.one_shots -= usize::from(member.is_one_shot());
+        self.one_shots.remove(&(member.data, index));
         self.places.remove(&(member.connection.id, member.fd));
         self.free.push(index);
         member
@@ -254,9 +254,18 @@ impl State {
 
     /// The program changed what it wants to be told of a member.
     pub(super) fn rearm(&mut self, index: usize, event: epoll_event) {
-        self.one_shots -= usize::from(self[index].is_one_shot());
+        let before = self[index].data;
+        self.one_shots.remove(&(before, index));
         self[index].rearm(event);
-        self.one_shots += usize::from(self[index].is_one_shot());
+        self.note_whether_one_shot(index);
+    }
+
+    fn note_whether_one_shot(&mut self, index: usize) {
+        let member = &self[index];
+        if member.is_one_shot() {
+            let entry = (member.data, index);
+            self.one_shots.insert(entry);
+        }
     }
 
     // Hot, parked and cold.
@@ -533,17 +542,16 @@ impl State {
     /// The kernel reported these: it has disarmed what was one-shot. Of several with the
     /// same data nobody knows which: they may be told of once too often.
     pub(super) fn note_one_shots(&mut self, events: &[epoll_event]) {
-        if self.on_socket == 0 || self.one_shots == 0 {
+        if self.on_socket == 0 || self.one_shots.is_empty() {
             return;
         }
         for event in events {
-            let is_meant = |member: &&mut Member| {
-                let is_kernels = member.place == Place::OnSocket;
-                is_kernels && member.data == event.u64 && member.is_one_shot()
-            };
-            let mut meant = self.members.iter_mut().flatten().filter(is_meant);
-            if let (Some(member), None) = (meant.next(), meant.next()) {
-                member.is_armed = false;
+            let with_its_data = self.one_shots.range((event.u64, 0)..=(event.u64, usize::MAX));
+            let mut meant = with_its_data
+                .map(|&(_, index)| index)
+                .filter(|&index| self[index].place == Place::OnSocket);
+            if let (Some(index), None) = (meant.next(), meant.next()) {
+                self[index].is_armed = false;
             }
         }
     }

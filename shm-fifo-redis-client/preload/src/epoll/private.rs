@@ -1,7 +1,6 @@
 //! The epoll instance beside a program's own: what threads sleep in once a connection is
 //! watched.
 
-use super::KERNEL_POLL_INTERVAL_NS;
 use crate::errno::Errno;
 use crate::{sys, table};
 use libc::{epoll_event, sigset_t};
@@ -133,7 +132,9 @@ impl Drop for Private {
     }
 }
 
-/// Whether the kernel is to be asked again, `asked_ns` being when it was last.
-pub(super) fn is_due(asked_ns: u64, now_ns: u64) -> bool {
+/// Whether the kernel is to be asked again while rings keep a thread busy, `asked_ns` being when it
+/// was last.
+pub(crate) fn is_due(asked_ns: u64, now_ns: u64) -> bool {
+    const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
     now_ns.saturating_sub(asked_ns) >= KERNEL_POLL_INTERVAL_NS
 }

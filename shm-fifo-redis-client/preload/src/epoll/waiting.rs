@@ -4,8 +4,9 @@ use super::members::State;
 use super::private::{self, News, Private};
 use super::{Epoll, MAX_UNASKED, Timeout};
 use crate::errno::Errno;
-use crate::{signals, spin, sys};
+use crate::{signals, sys};
 use libc::{epoll_event, sigset_t};
+use shm_fifo::SpinEnd;
 use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, MutexGuard};
@@ -209,7 +210,7 @@ impl<'a> Wait<'a> {
                 is_wanted = self.epoll.contenders.load(Relaxed) > 0 || signals::is_waiting();
                 heard.is_some() || is_wanted
             };
-            spin::until(&mut policy, || state.has_news(), interrupt)
+            policy.spin(|| state.has_news(), interrupt) == SpinEnd::Won
         };
         state.kernel_polled_ns = asked_ns;
         if let Some(news) = &heard {

@@ -6,8 +6,9 @@ use super::{length, read, write};
 use crate::errno::{self, Errno, untouched};
 use crate::real;
 use crate::report::Reason;
+use crate::sys;
 use crate::table::{self, Entry};
-use libc::{c_int, c_uint, off_t, size_t, ssize_t};
+use libc::{c_int, c_short, c_uint, off_t, size_t, ssize_t};
 
 /// As much as a pipe holds.
 const AT_ONCE: usize = 64 * 1024;
@@ -127,11 +128,11 @@ pub(super) unsafe extern "C" fn splice(
 
 /// From a moved connection to a pipe.
 unsafe fn drain(source: c_int, pipe: c_int, size: size_t, dont_wait: bool) -> ssize_t {
+    let dont_wait = dont_wait || sys::is_nonblocking(pipe);
     // No more than goes into the pipe at once: what was read cannot be put back.
     let mut buffer = [0_u8; libc::PIPE_BUF];
-    let mut entry = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one live entry. A pipe that is writable has room for that much.
-    if unsafe { real::poll(&raw mut entry, 1, -1) } < 0 {
+    // A pipe that is writable has room for that much.
+    if !waits_for(pipe, libc::POLLOUT, dont_wait) {
         return -1;
     }
     // TCP looks at the descriptor's own mode alone.
@@ -150,11 +151,7 @@ unsafe fn drain(source: c_int, pipe: c_int, size: size_t, dont_wait: bool) -> ss
 /// From a pipe to a moved connection.
 unsafe fn feed(pipe: c_int, target: c_int, size: size_t, dont_wait: bool) -> ssize_t {
     let mut available: c_int = 0;
-    let mut entry = libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one live entry.
-    let ready = unsafe { real::poll(&raw mut entry, 1, if dont_wait { 0 } else { -1 }) };
-    if ready == 0 {
-        errno::set(libc::EAGAIN);
+    if !waits_for(pipe, libc::POLLIN, dont_wait) {
         return -1;
     }
     // SAFETY: a live int to write.
@@ -164,20 +161,30 @@ unsafe fn feed(pipe: c_int, target: c_int, size: size_t, dont_wait: bool) -> ssi
     // SAFETY: so many bytes of the buffer.
     let count = unsafe { real::read(pipe, buffer.as_mut_ptr().cast(), wanted) };
     let Ok(count @ 1..) = size_t::try_from(count) else { return count };
-    let mut written = 0;
-    while written < count {
-        // SAFETY: so many bytes of the buffer. All of it, or it would be lost.
-        let more =
-            unsafe { write::write(target, buffer[written..].as_ptr().cast(), count - written) };
-        match size_t::try_from(more) {
-            Ok(more) => written += more,
-            Err(_) if errno::get() == libc::EAGAIN => {
+    let mut rest = &buffer[..count];
+    while !rest.is_empty() {
+        // SAFETY: a live slice. All of it, or it would be lost: also where a signal comes.
+        let written = unsafe { write::write(target, rest.as_ptr().cast(), rest.len()) };
+        match size_t::try_from(written) {
+            Ok(written) => rest = &rest[written..],
+            Err(_) if matches!(errno::get(), libc::EAGAIN | libc::EINTR) => {
                 let mut entry = libc::pollfd { fd: target, events: libc::POLLOUT, revents: 0 };
                 // SAFETY: one live entry.
                 unsafe { super::poll::poll(&raw mut entry, 1, -1) };
             }
-            Err(_) => return more,
+            Err(_) => return written,
         }
     }
-    whole(written)
+    whole(count)
+}
+
+/// Waits for a pipe, or looks whether it is ready. Otherwise `errno` says why not.
+fn waits_for(pipe: c_int, events: c_short, dont_wait: bool) -> bool {
+    let mut entry = libc::pollfd { fd: pipe, events, revents: 0 };
+    // SAFETY: one live entry.
+    let ready = unsafe { real::poll(&raw mut entry, 1, if dont_wait { 0 } else { -1 }) };
+    if ready == 0 {
+        errno::set(libc::EAGAIN);
+    }
+    ready > 0
 }

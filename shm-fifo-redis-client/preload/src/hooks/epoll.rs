@@ -3,7 +3,7 @@
 
 use super::files::watches_something;
 use super::number;
-use super::poll::after_timespec;
+use super::poll::{after_ms, after_timespec};
 use crate::connection::Connection;
 use crate::epoll::{Epoll, Timeout};
 use crate::errno::{self, Errno, untouched};
@@ -179,13 +179,6 @@ unsafe fn wait(
         }
     }
     number(untouched(|| epoll.wait(events, Timeout::until(deadline_ns), mask)))
-}
-
-fn after_ms(timeout_ms: c_int) -> Timeout {
-    match u64::try_from(timeout_ms) {
-        Ok(ms) => Timeout::After { ns: ms * 1_000_000 },
-        Err(_) => Timeout::Never,
-    }
 }
 
 /// # Safety

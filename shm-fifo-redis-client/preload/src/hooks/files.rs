@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::epoll::Epoll;
 use crate::errno::{self, untouched};
 use crate::report::Reason;
-use crate::settings::{Endpoint, Settings};
+use crate::settings::{Server, Settings};
 use crate::table::{self, Entry, Watch};
 use crate::{habits, real, report, settings, sys, thread, trial};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
@@ -26,15 +26,15 @@ pub(super) unsafe extern "C" fn connect(
     let begun = result == 0 || errno::get() == libc::EINPROGRESS;
     untouched(|| {
         // SAFETY: the caller's own address.
-        if begun && let Some(endpoint) = unsafe { settings.endpoint(address, length) } {
-            track(fd, endpoint, settings);
+        if begun && let Some(server) = unsafe { settings.server(address, length) } {
+            track(fd, server, settings);
         }
     });
     result
 }
 
 /// Follows the connection behind `fd` from now on.
-fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
+fn track(fd: RawFd, server: Server, settings: &Settings) {
     if trial::has_filter() || !table::is_own_process() {
         return;
     }
@@ -57,7 +57,7 @@ fn track(fd: RawFd, endpoint: Endpoint, settings: &Settings) {
         return report::stayed(Reason::NotAttached);
     }
     let watch = table::watch(fd);
-    let connection = Arc::new(Connection::new(fd, endpoint == Endpoint::Tcp, settings));
+    let connection = Arc::new(Connection::new(fd, server, settings));
     let is_served = match watch {
         Watch::Nobody => true,
         Watch::Unclear => false,

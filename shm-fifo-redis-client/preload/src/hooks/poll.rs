@@ -25,7 +25,8 @@ unsafe fn wait(
     untouched(|| engine::wait(entries, timeout, mask)).map(number)
 }
 
-fn after_ms(timeout_ms: c_int) -> Timeout {
+/// As `poll` and `epoll_wait` take it: less than 0 is for ever.
+pub(super) fn after_ms(timeout_ms: c_int) -> Timeout {
     match u64::try_from(timeout_ms) {
         Ok(ms) => Timeout::After { ns: ms * 1_000_000 },
         Err(_) => Timeout::Never,

@@ -11,8 +11,8 @@ use crate::report::Reason;
 use crate::table;
 use libc::{FILE, c_char, c_int, c_void, off64_t, size_t, ssize_t};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI32, AtomicUsize};
 
 /// Of a moved connection a stream is made whose functions are ours. One on its socket stays
 /// there: what is read and written by a stream is not seen.
@@ -33,7 +33,10 @@ unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
     untouched(|| match stream.is_null() {
         // SAFETY: made above, and nobody else has it.
         true => drop(unsafe { Box::from_raw(cell) }),
-        false => lock(&STREAMS).push(Stream { file: stream.addr(), cell: cell.addr() }),
+        false => {
+            lock(&STREAMS).push(Stream { file: stream.addr(), cell: cell.addr() });
+            STREAM_COUNT.fetch_add(1, Relaxed);
+        }
     });
     stream
 }
@@ -45,9 +48,16 @@ struct Stream {
 }
 
 static STREAMS: Mutex<Vec<Stream>> = Mutex::new(Vec::new());
+/// How many those are: where there are none, nobody takes the lock. A forked child could wait for
+/// it for ever, if another thread of its parent had it.
+static STREAM_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// The place of the descriptor of a stream whose functions are ours.
 fn cell_of(stream: *mut FILE) -> Option<&'static AtomicI32> {
+    // ORDERING, Relaxed: who has a stream was given it by who counted it.
+    if STREAM_COUNT.load(Relaxed) == 0 {
+        return None;
+    }
     untouched(|| {
         let streams = lock(&STREAMS);
         let known = streams.iter().find(|known| known.file == stream.addr())?;
@@ -108,6 +118,7 @@ unsafe extern "C" fn close_cookie(cookie: *mut c_void) -> c_int {
     let fd = fd_of(cookie);
     untouched(|| {
         lock(&STREAMS).retain(|known| known.cell != cookie.addr());
+        STREAM_COUNT.fetch_sub(1, Relaxed);
         // SAFETY: `fdopen` made it, and the stream is being closed.
         drop(unsafe { Box::from_raw(cookie.cast::<AtomicI32>()) });
     });

@@ -21,6 +21,8 @@ pub(crate) enum Reason {
     /// By an epoll instance, aio or io_uring that is not served.
     Watched,
     SharedWithChild,
+    /// Its number has become another file's, where that was not seen.
+    Replaced,
     /// Too few commands, or no moment without an outstanding reply behind them.
     Short,
     /// What was offered could not be used in this process.
@@ -28,7 +30,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::NoModule,
         Self::NoPermission,
         Self::NotLoggedIn,
@@ -38,6 +40,7 @@ impl Reason {
         Self::NotUnderstood,
         Self::Watched,
         Self::SharedWithChild,
+        Self::Replaced,
         Self::Short,
         Self::NotAttached,
     ];
@@ -55,6 +58,7 @@ impl Reason {
             }
             Self::Watched => "watched by an epoll instance, aio or io_uring that is not served",
             Self::SharedWithChild => "the process forked: a child has it, too",
+            Self::Replaced => "closed by calls that are not seen, and its number is another file's",
             Self::Short => {
                 "too few commands (SHM_FIFO_AFTER_COMMANDS), or none without an outstanding reply"
             }

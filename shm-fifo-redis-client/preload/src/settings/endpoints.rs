@@ -5,7 +5,8 @@
 //! digits for a byte that would end it, or `tcp:HOST:PORT`, where ports may be a range.
 #![allow(unsafe_code)]
 
-use super::Endpoint;
+use super::{Endpoint, Server};
+use crate::refusals::number_of;
 use std::ffi::CStr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -70,17 +71,19 @@ impl Endpoints {
     }
 
     /// Whose address this is, as `connect(2)` takes it.
-    pub(super) fn find(&self, address: &[u8]) -> Option<Endpoint> {
+    pub(super) fn find(&self, address: &[u8]) -> Option<Server> {
         let (family, rest) = address.split_first_chunk()?;
         match i32::from(u16::from_ne_bytes(*family)) {
             libc::AF_UNIX => {
                 let path = rest.split(|&byte| byte == 0).next()?;
-                self.unix.iter().any(|file| file.is(path)).then_some(Endpoint::Unix)
+                let server = Server { endpoint: Endpoint::Unix, number: number_of(path) };
+                self.unix.iter().any(|file| file.is(path)).then_some(server)
             }
             family @ (libc::AF_INET | libc::AF_INET6) => {
                 let (ip, port) = internet_address(family, rest)?;
                 let is_it = |one: &Ports| one.ip == ip && one.ports.contains(&port);
-                self.tcp.iter().any(is_it).then_some(Endpoint::Tcp)
+                let server = Server { endpoint: Endpoint::Tcp, number: number_of(&(ip, port)) };
+                self.tcp.iter().any(is_it).then_some(server)
             }
             _ => None,
         }
@@ -202,6 +205,10 @@ fn canonical(ip: IpAddr) -> IpAddr {
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
+
+    fn found(endpoints: &Endpoints, address: &[u8]) -> Option<Endpoint> {
+        endpoints.find(address).map(|server| server.endpoint)
+    }
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -308,7 +315,7 @@ mod tests {
             ("::1", 7000, false),
         ];
         for (ip, port, is_one) in table {
-            let found = endpoints.find(&tcp(ip, port));
+            let found = found(&endpoints, &tcp(ip, port));
             assert_eq!(found, is_one.then_some(Endpoint::Tcp), "{ip} {port}");
         }
     }
@@ -317,7 +324,7 @@ mod tests {
     fn localhost_is_both_loopback_addresses() {
         let endpoints = parse("tcp:LocalHost:6379");
         for ip in ["127.0.0.1", "::1"] {
-            assert_eq!(endpoints.find(&tcp(ip, 6379)), Some(Endpoint::Tcp), "{ip}");
+            assert_eq!(found(&endpoints, &tcp(ip, 6379)), Some(Endpoint::Tcp), "{ip}");
         }
     }
 
@@ -326,14 +333,14 @@ mod tests {
         let endpoints = parse("unix:/r.sock tcp:127.0.0.1:80 tcp:[::1]:80");
         for (whole, shortest) in [(tcp("127.0.0.1", 80), 8), (tcp("::1", 80), 24)] {
             for length in 0..shortest {
-                assert_eq!(endpoints.find(&whole[..length]), None, "{length}");
+                assert_eq!(found(&endpoints, &whole[..length]), None, "{length}");
             }
-            assert_eq!(endpoints.find(&whole[..shortest]), Some(Endpoint::Tcp));
+            assert_eq!(found(&endpoints, &whole[..shortest]), Some(Endpoint::Tcp));
         }
         for address in
             [&[0; 16][..], &[16, 0, 0, 80, 127, 0, 0, 1], &unix(b""), &unix(b"\0/r.sock")]
         {
-            assert_eq!(endpoints.find(address), None, "{address:?}");
+            assert_eq!(found(&endpoints, address), None, "{address:?}");
         }
     }
 
@@ -341,10 +348,10 @@ mod tests {
     fn a_path_ends_with_its_address_or_at_its_first_nul() {
         let endpoints = parse("unix:/no/such/r.sock");
         for path in [&b"/no/such/r.sock"[..], b"/no/such/r.sock\0", b"/no/such/r.sock\0rest"] {
-            assert_eq!(endpoints.find(&unix(path)), Some(Endpoint::Unix), "{path:?}");
+            assert_eq!(found(&endpoints, &unix(path)), Some(Endpoint::Unix), "{path:?}");
         }
         for path in [&b"/no/such/r.soc"[..], b"/no/such/r.sock2", b"/other/r.sock", b"r.sock"] {
-            assert_eq!(endpoints.find(&unix(path)), None, "{path:?}");
+            assert_eq!(found(&endpoints, &unix(path)), None, "{path:?}");
         }
     }
 
@@ -359,7 +366,7 @@ mod tests {
         symlink(&real, directory.path().join("link")).unwrap();
         symlink(real.join("r.sock"), other.join("alias.sock")).unwrap();
         let endpoints = parse(&format!("unix:{}/r.sock", real.display()));
-        let find = |path: &Path| endpoints.find(&unix(path.as_os_str().as_bytes()));
+        let find = |path: &Path| found(&endpoints, &unix(path.as_os_str().as_bytes()));
 
         assert_eq!(find(&directory.path().join("link/r.sock")), Some(Endpoint::Unix));
         assert_eq!(find(&directory.path().join("other/../real//r.sock")), Some(Endpoint::Unix));

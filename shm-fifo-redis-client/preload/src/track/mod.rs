@@ -52,7 +52,9 @@ pub(crate) struct Tracker {
     is_prefix: bool,
     wanted: Wanted,
     attempts: u32,
-    /// Who is logged in; what a login whose reply is on its way says.
+    /// The server's number.
+    server: u64,
+    /// Who is logged in there.
     user: User,
     after_commands: u64,
 }
@@ -67,8 +69,8 @@ enum Wanted {
 }
 
 impl Tracker {
-    /// Of a connection that moves after so many commands.
-    pub(crate) fn new(after_commands: u64) -> Self {
+    /// Of a connection to this server that moves after so many commands.
+    pub(crate) fn new(after_commands: u64, server: u64) -> Self {
         Self {
             requests: RequestScanner::default(),
             replies: ReplyScanner::default(),
@@ -80,6 +82,7 @@ impl Tracker {
             is_prefix: false,
             wanted: Wanted::Yes,
             attempts: 0,
+            server,
             user: User::default(),
             after_commands,
         }
@@ -146,9 +149,12 @@ impl Tracker {
         is_wanted && self.answered >= self.after_commands
     }
 
-    /// What the server has said already to another connection of this user.
-    pub(crate) fn known_refusal(&self) -> Option<Refusal> {
-        refusals::known(self.user)
+    /// What the server has said lately to another connection of this user: until it may be
+    /// asked again, this one does not want to.
+    pub(crate) fn known_refusal(&mut self) -> Option<Refusal> {
+        let (refusal, until_ns) = refusals::known(self.server, self.user)?;
+        self.wanted = Wanted::From(until_ns);
+        Some(refusal)
     }
 
     /// The server was asked.
@@ -159,8 +165,12 @@ impl Tracker {
 
     /// It said no: perhaps it is asked again, later.
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
-        self.wanted = if refusal.may_pass() { self.later() } else { Wanted::No };
-        refusals::note(refusal, self.user);
+        self.wanted = match refusal {
+            Refusal::NoPermission => Wanted::From(sys::monotonic_ns() + refusals::NO_PERMISSION_NS),
+            refusal if refusal.may_pass() => self.later(),
+            _ => Wanted::No,
+        };
+        refusals::note(refusal, self.server, self.user);
     }
 
     /// Its offer was not started in time.
@@ -181,9 +191,9 @@ impl Tracker {
                 return Err(GivenUp);
             }
             // A debugger that needs a plain socket; a program that does it itself.
-            b"SCRIPT" if request.argument() == b"DEBUG" => return Err(GivenUp),
+            b"SCRIPT" if request.argument_is(b"DEBUG") => return Err(GivenUp),
             b"SHM.OPEN" | b"SHM.START" => return Err(GivenUp),
-            b"CLIENT" if request.argument() == b"REPLY" => return Err(GivenUp),
+            b"CLIENT" if request.argument_is(b"REPLY") => return Err(GivenUp),
             b"MULTI" => self.in_transaction = true,
             b"EXEC" | b"DISCARD" | b"RESET" => self.in_transaction = false,
             b"AUTH" | b"HELLO" if self.logins.len() < MAX_LOGINS => {
@@ -191,7 +201,7 @@ impl Tracker {
             }
             _ => {}
         }
-        self.is_prefix = name == b"ASKING" || name == b"CLIENT" && request.argument() == b"CACHING";
+        self.is_prefix = name == b"ASKING" || name == b"CLIENT" && request.argument_is(b"CACHING");
         self.requested += 1;
         Ok(())
     }
@@ -223,7 +233,7 @@ mod tests {
     const PONG: &[u8] = b"+PONG\r\n";
 
     fn after(commands: u64, exchange: &[(&[u8], &[u8])]) -> Result<bool, GivenUp> {
-        let mut tracker = Tracker::new(commands);
+        let mut tracker = Tracker::new(commands, 0);
         for (request, reply) in exchange {
             tracker.sent(request)?;
             tracker.received(reply, false)?;
@@ -278,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_reply_may_overtake_what_is_known_of_its_request() {
-        let mut tracker = Tracker::new(1);
+        let mut tracker = Tracker::new(1, 0);
         tracker.received(PONG, true).unwrap();
         tracker.received(PONG, true).unwrap();
         assert!(!(tracker.is_quiet() && tracker.may_ask()));
@@ -292,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_refused_connection_tries_again_after_a_login() {
-        let mut tracker = Tracker::new(0);
+        let mut tracker = Tracker::new(0, 0);
         tracker.asked();
         assert!(!(tracker.is_quiet() && tracker.may_ask()));
         let auth = b"*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n";
@@ -306,12 +316,45 @@ mod tests {
 
     #[test]
     fn a_server_that_refused_is_left_alone_for_longer_each_time() {
-        let mut tracker = Tracker::new(0);
+        let mut tracker = Tracker::new(0, 0);
         tracker.asked();
         tracker.refused(&Refusal::Refused("ERR SHM.OPEN: not now".to_owned()));
         assert!(matches!(tracker.wanted, Wanted::From(_)));
         assert!(!tracker.may_ask());
         assert_eq!([1, 2, 5].map(pause_ns), [100_000_000, 200_000_000, 1_600_000_000]);
         assert_eq!([20, u32::MAX].map(pause_ns), [60_000_000_000; 2]);
+    }
+
+    #[test]
+    fn who_may_not_ask_does_so_again_after_a_while() {
+        let mut tracker = Tracker::new(0, 7);
+        tracker.asked();
+        tracker.refused(&Refusal::NoPermission);
+        assert!(matches!(tracker.wanted, Wanted::From(_)));
+        let mut other = Tracker::new(0, 7);
+        assert!(other.may_ask());
+        assert!(matches!(other.known_refusal(), Some(Refusal::NoPermission)));
+        assert!(!other.may_ask());
+        assert!(Tracker::new(0, 8).known_refusal().is_none());
+    }
+
+    #[test]
+    fn users_are_told_apart() {
+        let logged_in_by = |request: &[u8]| {
+            let mut tracker = Tracker::new(0, 0);
+            tracker.sent(request).unwrap();
+            tracker.received(b"+OK\r\n", false).unwrap();
+            tracker.user
+        };
+        let names = ["alice", "ALICE", "application-of-alice", "application-of-bob"];
+        let users = names.map(|name| logged_in_by(format!("AUTH {name} pw\r\n").as_bytes()));
+        let greeting = |name: &str| format!("HELLO 3 SETNAME app AUTH {name} pw\r\n");
+        let greeted = names.map(|name| logged_in_by(greeting(name).as_bytes()));
+        for users in [users, greeted] {
+            assert!(
+                (0..4).all(|one| (0..one).all(|other| users[one] != users[other])),
+                "{users:?}"
+            );
+        }
     }
 }

@@ -2,16 +2,16 @@
 
 use super::GivenUp;
 
-/// How much of a word is kept: no name that matters is longer.
-const WORD_BYTES: usize = 16;
+/// How much of a word is kept: no command's name is longer, and few users'.
+const WORD_BYTES: usize = 32;
 /// How many words are: of a login, those that say who it is.
-const WORDS: usize = 5;
+const WORDS: usize = 7;
 /// The longest line of lengths.
 const MAX_NUMBER_BYTES: usize = 20;
 /// The longest inline request that is followed; Redis' own limit is 64 KiB.
 const MAX_INLINE_BYTES: usize = 4096;
 
-/// The first words of a request, in capital letters, cut at their maximum.
+/// The first words of a request, cut at their maximum; the very first in capital letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Request {
     words: [Word; WORDS],
@@ -34,8 +34,8 @@ impl Request {
         self.words[0].get()
     }
 
-    pub(super) fn argument(&self) -> &[u8] {
-        self.words[1].get()
+    pub(super) fn argument_is(&self, word: &[u8]) -> bool {
+        self.words[1].get().eq_ignore_ascii_case(word)
     }
 
     pub(super) fn words(&self) -> impl Iterator<Item = &[u8]> {
@@ -44,11 +44,10 @@ impl Request {
 
     fn append(&mut self, word: u64, bytes: &[u8]) {
         let index = usize::try_from(word).unwrap_or(usize::MAX);
-        if let Some(word) = self.words.get_mut(index) {
-            for (place, byte) in word.bytes[word.length..].iter_mut().zip(bytes) {
-                *place = byte.to_ascii_uppercase();
-                word.length += 1;
-            }
+        let Some(word) = self.words.get_mut(index) else { return };
+        for (place, byte) in word.bytes[word.length..].iter_mut().zip(bytes) {
+            *place = if index == 0 { byte.to_ascii_uppercase() } else { *byte };
+            word.length += 1;
         }
     }
 }
@@ -223,7 +222,7 @@ mod tests {
     #[test]
     fn requests_in_both_forms_are_found_however_they_are_cut() {
         let bytes = b"*2\r\n$3\r\nget\r\n$3\r\na\r\n\r\nping\r\n\r\n  Echo  x y\n*0\r\n*1\r\n$4\r\nPING\r\n";
-        let expected = Ok(["GET A", "PING", "ECHO X", "PING"].map(str::to_owned).to_vec());
+        let expected = Ok(["GET a", "PING", "ECHO x", "PING"].map(str::to_owned).to_vec());
         assert_eq!(names(&[bytes]), expected);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(names(&single), expected);

@@ -66,6 +66,19 @@ static void last_words_before_shutdown(void) {
     }
 }
 
+/* It has asked another server, which refuses, with the same user. */
+static void after_another_server(void) {
+    const char *server = path;
+    path = getenv("ANOTHER_SERVER");
+    int refused = moved_connection();
+    path = server;
+    int fd = moved_connection();
+    settle(refused);
+    settle(fd);
+    close(refused);
+    close(fd);
+}
+
 static void one_byte_at_a_time(void) {
     int fd = open_connection();
     for (int i = 0; i < 40; i++) {
@@ -687,7 +700,7 @@ static void killed_full_ring(void) {
 
 static const struct test TESTS[] = {
     TEST(quiet_between_commands), TEST(last_words_before_close), TEST(last_words_before_shutdown),
-    TEST(one_byte_at_a_time), TEST(inline_commands), TEST(outstanding_pipelines), TEST(pushes),
+    TEST(after_another_server), TEST(one_byte_at_a_time), TEST(inline_commands), TEST(outstanding_pipelines), TEST(pushes),
     TEST(silenced_replies), TEST(full_ring_and_poll), TEST(full_ring_and_select),
     TEST(full_ring_and_epoll_level), TEST(full_ring_and_epoll_edge), TEST(full_ring_and_epoll_one_shot),
     TEST(restarted_calls), TEST(numbers_are_used_again), TEST(epoll_exclusive),

@@ -297,6 +297,16 @@ static void waited_for_unseen(void) {
     close(epfd);
 }
 
+/* Another connection gets its number, before it moves. */
+static void replaced_unseen(void) {
+    int fd = open_connection(), other = open_connection();
+    settle_times(fd, 5);
+    CHECK(unseen(SYS_dup3, other, fd, O_CLOEXEC, 0, 0, 0) == fd);
+    settle(fd);
+    close(fd);
+    close(other);
+}
+
 /* It is read in blocking mode, so it moves; what it is waited for by before still sees it. */
 static void read_after_unseen_polls(void) {
     int fd = open_connection();
@@ -732,6 +742,71 @@ static void spliced(void) {
     close(fd);
 }
 
+/* Where a pipe is full, who does not want to wait is told so, and nothing is taken. */
+static void spliced_into_a_full_pipe(void) {
+    static const char PAGE[4096];
+    int fd = moved_connection(), ends[2];
+    CHECK(pipe(ends) == 0);
+    set_nonblocking(ends[1], 1);
+    while (write(ends[1], PAGE, sizeof PAGE) > 0) {}
+    send_ping(fd);
+    wait_readable(fd);
+    CHECK(splice(fd, NULL, ends[1], NULL, 64, 0) == -1 && errno == EAGAIN);
+    set_nonblocking(ends[1], 0);
+    CHECK(splice(fd, NULL, ends[1], NULL, 64, SPLICE_F_NONBLOCK) == -1 && errno == EAGAIN);
+    read_pong(fd);
+    close(fd);
+}
+
+static pid_t server_of(int fd) {
+    char head[64], info[16384];
+    ask(fd, "INFO server", head, sizeof head);
+    size_t length = atol(head + 1) + 2;
+    CHECK(head[0] == '$' && length < sizeof info && recv(fd, info, length, MSG_WAITALL) == (ssize_t)length);
+    info[length] = 0;
+    const char *line = strstr(info, "process_id:");
+    CHECK(line);
+    return atoi(line + strlen("process_id:"));
+}
+
+static volatile pid_t splices;
+static int splices_from, splices_to;
+
+static void *splices_once(void *length) {
+    splices = gettid();
+    return (void *)splice(splices_from, NULL, splices_to, NULL, (size_t)length, 0);
+}
+
+static volatile sig_atomic_t interruptions;
+static void is_interrupted(int signal) { (void)signal; interruptions++; }
+
+/* A signal comes while there is no room for what is in the pipe: that is not lost. */
+static void spliced_and_interrupted(void) {
+    int fd = moved_connection(), ends[2];
+    pid_t server = server_of(fd);
+    struct sigaction action = {.sa_handler = is_interrupted};
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0 && pipe(ends) == 0 && kill(server, SIGSTOP) == 0);
+    size_t sent = 0, left;
+    ssize_t count;
+    while ((count = send(fd, PING + sent % PING_LENGTH, left = PING_LENGTH - sent % PING_LENGTH, MSG_DONTWAIT)) > 0)
+        sent += count;
+    CHECK(errno == EAGAIN && write(ends[1], PING + PING_LENGTH - left, left) == (ssize_t)left);
+    splices_from = ends[0];
+    splices_to = fd;
+    pthread_t thread;
+    void *spliced;
+    CHECK(pthread_create(&thread, NULL, splices_once, (void *)left) == 0);
+    while (!splices) {}
+    wait_until_in(splices, SYS_splice, SYS_recvfrom);
+    CHECK(pthread_kill(thread, SIGUSR1) == 0);
+    while (!interruptions) {}
+    CHECK(kill(server, SIGCONT) == 0 && pthread_join(thread, &spliced) == 0);
+    if ((ssize_t)spliced == -1) CHECK(splice(ends[0], NULL, fd, NULL, left, SPLICE_F_NONBLOCK) == (ssize_t)left);
+    else CHECK((ssize_t)spliced == (ssize_t)left);
+    for (sent += left; sent > 0; sent -= PING_LENGTH) read_pong(fd);
+    close(fd);
+}
+
 static void sent_from_a_file(void) {
     int fd = moved_connection(), file = made_by_memfd();
     CHECK(write(file, PING, PING_LENGTH) == PING_LENGTH && write(file, PING, PING_LENGTH) == PING_LENGTH);
@@ -749,6 +824,34 @@ static void sent_from_a_file(void) {
     close(fd);
     close(file);
 }
+
+/* ---- children ---- */
+
+static volatile int has_forked;
+
+static void *asks_for_a_number(void *unused) {
+    while (!has_forked) fileno(stdin);
+    return unused;
+}
+
+/* Whatever another thread is in the middle of when the process forks. */
+static void children_ask_for_a_number(void) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, asks_for_a_number, NULL) == 0);
+    for (int i = 0; i < 300; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            _exit(fileno(stdout));
+        }
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    }
+    has_forked = 1;
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+/* ---- aio ---- */
 
 static ssize_t read_by_aio(int fd, char *buffer, size_t size) {
     struct aiocb block = {.aio_fildes = fd, .aio_buf = buffer, .aio_nbytes = size};
@@ -1034,13 +1137,14 @@ static void the_server_is_gone(void) {
 static const struct test TESTS[] = {
     TEST(waited_for_by_a_duplicate), TEST(another_thread_fills_the_ring), TEST(added_before_it_connects),
     TEST(changed_once_it_is_connected), TEST(shared_exclusively), TEST(deleted_and_added_around_each_event),
-    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
+    TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(replaced_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(ended_and_closed_unseen), TEST(number_of_something_watched), TEST(space_after_reading_has_ended),
     TEST(space_for_each_instance), TEST(sent_beside_the_question),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
-    TEST(polled_by_syscall), TEST(spliced), TEST(sent_from_a_file), TEST(aio_before_it_moves),
+    TEST(polled_by_syscall), TEST(spliced), TEST(spliced_into_a_full_pipe), TEST(spliced_and_interrupted),
+    TEST(children_ask_for_a_number), TEST(sent_from_a_file), TEST(aio_before_it_moves),
     TEST(aio_after_it_moved), TEST(passed_on), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
     TEST(sent_before_exit), TEST(sent_before_sigterm), TEST(sent_before_sigkill), TEST(the_server_is_gone),
 };
