@@ -5,7 +5,7 @@
 use super::hooks;
 use crate::offers::{self, Claim, Way};
 use libc::c_int;
-use shm_fifo::{Region, vfd};
+use shm_fifo::{Region, TOKEN_BYTES, vfd};
 use std::arch::asm;
 use std::ffi::c_void;
 use std::io::IoSlice;
@@ -75,11 +75,9 @@ fn connect_move_and_close(epfd: RawFd) {
     here.set_nonblocking(true).unwrap();
     let fd = here.as_raw_fd();
     watch(epfd, fd);
-    offers::make(1, fd, Way::Connection, Region::create(4096).unwrap());
+    make_offer(1, fd);
     // Another one in its place.
-    let region = Region::create(4096).unwrap();
-    let token = region.token();
-    offers::make(1, fd, Way::Connection, region);
+    let token = make_offer(1, fd);
     assert!(!offers::is_unread(1));
     assert!(matches!(offers::claim(1, &token), Claim::Granted(claimed) if claimed == fd));
     assert!(vfd::is_between_writes(fd));
@@ -91,10 +89,17 @@ fn connect_move_and_close(epfd: RawFd) {
     drop(here);
 }
 
+fn make_offer(client_id: u64, fd: RawFd) -> [u8; TOKEN_BYTES] {
+    let region = Region::create(4096).unwrap();
+    let token = region.token();
+    offers::make(client_id, fd, Way::Connection, region, token);
+    token
+}
+
 /// An offer whose connection ends before it is started.
 fn offer_and_close() {
     let (here, _there) = UnixStream::pair().unwrap();
-    offers::make(2, here.as_raw_fd(), Way::Connection, Region::create(4096).unwrap());
+    make_offer(2, here.as_raw_fd());
     vfd::before_close(here.as_raw_fd());
     offers::drop_old();
     assert_eq!(offers::pending().offers, 0);
