@@ -130,7 +130,7 @@ musl:
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:
 	@.ci/setup demo
-	$(CARGO) build --release --locked -p shm-fifo-redis-server -p shm-fifo-redis-client
+	$(CARGO) build --release --locked --workspace
 	$(TARGET_DIR)/release/redis-shm demo --module $(MODULE) --output $(TARGET_DIR)/demo $(DEMO_ARGS)
 
 ## test: everything CI checks: format, lints, docs, no_std and all tests

@@ -138,7 +138,7 @@ fn refusals(info: &str) -> Check {
     };
     match refusals.advice() {
         Some(advice) => Check::note(REFUSALS, refusals.summary(), advice),
-        None => Check::ok(REFUSALS, format!("none beside {} moves", refusals.moved())),
+        None => Check::ok(REFUSALS, format!("none; moved since the start: {}", refusals.moved())),
     }
 }
 
