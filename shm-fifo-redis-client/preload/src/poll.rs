@@ -99,16 +99,20 @@ impl Poll {
         Ok(self.report(entries, &asked))
     }
 
-    /// Sleeps until something comes. Returns how many entries are ready: none after
-    /// a doorbell that was for somebody else.
+    /// Sleeps until something comes, or looks once where something keeps it awake. Returns how
+    /// many entries are ready: none after a doorbell that was for somebody else.
     fn sleep(
         &self,
         entries: &mut [pollfd],
         left_ns: Option<u64>,
         mask: *const sigset_t,
     ) -> Result<usize, Errno> {
-        let Some(joined) = self.join(entries) else { return Ok(0) };
-        self.ask(entries, left_ns.map(sys::timespec_of), mask, joined)
+        match self.join(entries) {
+            Some(joined) => self.ask(entries, left_ns.map(sys::timespec_of), mask, joined),
+            // One that cannot be slept for may wait for something on its socket, as an answer of
+            // the server.
+            None => self.ask(entries, Some(sys::NO_TIME), mask, Joined::new()),
+        }
     }
 
     /// Asks the kernel, with signals let in. As there, what is ready goes before them.

@@ -168,7 +168,7 @@ impl<'a> Wait<'a> {
         let Some(private) = state.private.as_ref().map(Private::fd) else {
             return (state, Err(Errno(libc::EBADF)));
         };
-        if state.kernel_had_events || !state.park_all() {
+        if state.kernel_had_events {
             if self.epoll.contenders.load(Relaxed) > 0 {
                 drop(state);
                 self.epoll.let_contenders_pass();
@@ -176,9 +176,12 @@ impl<'a> Wait<'a> {
             }
             return (state, Ok(()));
         }
+        // A member that cannot be parked may wait for something on its socket, as an answer of
+        // the server: the kernel is asked all the same.
+        let may_sleep = state.park_all() && !self.is_interrupted;
         state.sleeping += 1;
         drop(state);
-        let left_ns = if self.is_interrupted { Some(0) } else { left_ns(self.deadline_ns) };
+        let left_ns = if may_sleep { left_ns(self.deadline_ns) } else { Some(0) };
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
         let mut state = self.epoll.lock();
         state.sleeping -= 1;
