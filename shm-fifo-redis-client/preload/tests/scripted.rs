@@ -214,6 +214,21 @@ fn reading_ends_while_the_server_is_asked() {
 }
 
 #[test]
+fn others_are_heard_while_the_server_is_told_to_start() {
+    watched(|| {
+        scripted(Kind::Tcp, "deaf", &[], |peer, _, this_run| {
+            let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
+            let offer = Offer::make();
+            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            if peer.serve_to(b"SHM.START").is_some() {
+                this_run.moved.fetch_add(1, SeqCst);
+                peer.wait_for_end();
+            }
+        });
+    });
+}
+
+#[test]
 fn numbers_are_the_lowest() {
     watched(|| {
         for kind in [Kind::Unix, Kind::Tcp] {

@@ -108,6 +108,25 @@ static void reading_ended(void) {
     close(fd);
 }
 
+/* The server has not answered yet, and there is nothing more to be told of the connection: the
+ * others are waited for all the same. */
+static void deaf(void) {
+    int fd = open_connection(), ends[2], instance = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(pipe(ends) == 0 && write(ends[1], "x", 1) == 1);
+    settle_times(fd, 17);
+    send_ping(fd);
+    CHECK(shutdown(fd, SHUT_RD) == 0);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = fd};
+    CHECK(epoll_ctl(instance, EPOLL_CTL_ADD, fd, &event) == 0);
+    CHECK(epoll_wait(instance, &event, 1, 0) == 1 && event.data.fd == fd);
+    struct pollfd entries[] = {{.fd = instance, .events = POLLIN}, {.fd = ends[0], .events = POLLIN}};
+    CHECK(poll(entries, 2, -1) == 1 && entries[1].revents == POLLIN);
+    event = (struct epoll_event){.events = EPOLLIN, .data.fd = ends[0]};
+    CHECK(epoll_ctl(instance, EPOLL_CTL_ADD, ends[0], &event) == 0);
+    CHECK(epoll_wait(instance, &event, 1, -1) == 1 && event.data.fd == ends[0]);
+    close(fd);
+}
+
 static int lowest_number(void) {
     int fd = dup(0);
     close(fd);
@@ -434,9 +453,9 @@ static void cancelled(void) {
 }
 
 static const struct test TESTS[] = {
-    TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(reading_ended), TEST(numbers),
-    TEST(flags), TEST(much), TEST(refused_beside), TEST(rung), TEST(nested), TEST(nested_twice),
-    TEST(ended_by_both), TEST(left), TEST(cancelled),
+    TEST(pushes), TEST(halves), TEST(ended), TEST(ended_early), TEST(reading_ended), TEST(deaf),
+    TEST(numbers), TEST(flags), TEST(much), TEST(refused_beside), TEST(rung), TEST(nested),
+    TEST(nested_twice), TEST(ended_by_both), TEST(left), TEST(cancelled),
 };
 
 int main(int argc, char **argv) {
