@@ -8,7 +8,7 @@
 use crate::registration::{Argument, Command};
 use crate::status::{ERR, OK};
 use crate::{client, commands, config, image, info, interpose, log, offers, open, pool};
-use crate::{postponed, refused, waker};
+use crate::{postponed, refused, server, waker};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
 use std::ffi::{CStr, c_int, c_void};
@@ -192,9 +192,8 @@ fn declare_no_data(context: &Context) -> Result<(), String> {
     // SAFETY: set by the server before it runs the module's own code.
     let set = unsafe { raw::RedisModule_SetModuleOptions }
         .ok_or("the server is older than Redis 6.2: it has no RedisModule_SetModuleOptions")?;
-    let is_valkey = context.server_info("server").field("valkey_version").is_some();
     // In Redis nobody knows what that number will mean.
-    let of_valkey = if is_valkey { HANDLE_ATOMIC_SLOT_MIGRATION } else { 0 };
+    let of_valkey = if server::is_valkey(context) { HANDLE_ATOMIC_SLOT_MIGRATION } else { 0 };
     // SAFETY: a live context; what a server does not know it ignores.
     unsafe { set(context.ctx, HANDLE_REPL_ASYNC_LOAD | of_valkey) };
     Ok(())

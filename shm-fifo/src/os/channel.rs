@@ -8,6 +8,7 @@ use super::doorbell::Heard;
 use super::endpoint::{Endpoint, Refusal};
 use super::fork::NotInherited;
 use super::notifier::{EventDoorbells, Notifier};
+use super::sys::monotonic_ns;
 use super::wait::{PublishedCpu, SpinPolicy};
 use crate::{Consumer, Corrupt, Interest, Positions, Producer};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -243,7 +244,10 @@ impl Channel {
         let Some(endpoint) = self.endpoint.get() else { return };
         match heard {
             Heard::Nothing => {}
-            Heard::Rung(count) => self.stats.doorbells_received += count as u64,
+            Heard::Rung(count) => {
+                self.stats.doorbells_received += count as u64;
+                self.policy.woken(monotonic_ns());
+            }
             Heard::End => endpoint.peer.note_end(),
             Heard::Violation(_) => {
                 endpoint.peer.note_breach();

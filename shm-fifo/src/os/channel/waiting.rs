@@ -3,7 +3,6 @@
 use super::{Channel, own};
 use crate::Interest;
 use crate::os::endpoint::Refusal;
-use crate::os::sys::monotonic_ns;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,6 @@ impl Channel {
             while !self.is_ready(interest) {
                 self.sleep(interest, deadline)?;
             }
-            self.policy.woken(monotonic_ns());
         }
         if own(&mut self.endpoint)?.peer.is_broken() {
             return Err(self.refused(Refusal::Broken(None)));
