@@ -6,6 +6,7 @@
 //! | opening | on the socket, behind `SHM.OPEN` | what is kept, then nothing before the answer | ours |
 //! | starting | into the ring | what is kept, then nothing before the answer | ours |
 //! | shared | into the ring | from the ring | ours |
+//! | leaving | nothing before the answer | nothing before the answer | ours |
 //! | returning | on the socket | what is kept, then from the socket | ours |
 //!
 //! An offer of the server is held in phase socket, until there is a quiet moment to start.
@@ -18,6 +19,8 @@
 //! | opening, starting | socket | the same, before it lets go of the mover: the step was not taken |
 //! | opening | returning | who takes the answer, with the sleepers locked, too: `advance` |
 //! | starting | shared, returning | likewise |
+//! | shared | leaving | who brings it back, with the sleepers locked, too: `ask_back` |
+//! | leaving | returning | who takes the answer: `advance` |
 //! | returning | socket | who finds that nothing is kept: `returns` |
 //!
 //! Whoever looks at it without that lock acts on what may have changed since, and looks again
@@ -31,6 +34,7 @@ mod alerts;
 mod bytes;
 mod evidence;
 mod fate;
+mod leaving;
 mod moving;
 mod waiting;
 mod watchers;
@@ -58,6 +62,7 @@ pub(crate) enum Phase {
     Opening,
     Starting,
     Shared,
+    Leaving,
     Returning,
 }
 
@@ -199,6 +204,7 @@ impl Connection {
             1 => Phase::Opening,
             2 => Phase::Starting,
             3 => Phase::Shared,
+            4 => Phase::Leaving,
             _ => Phase::Returning,
         }
     }
@@ -209,9 +215,9 @@ impl Connection {
         self.phase() != Phase::Socket
     }
 
-    /// Whether the server has been asked: what is on the socket is not the program's.
+    /// Whether the server has been asked, and it has not come back: what is on the socket is not the program's.
     pub(crate) fn is_moved(&self) -> bool {
-        matches!(self.phase(), Phase::Opening | Phase::Starting | Phase::Shared)
+        !matches!(self.phase(), Phase::Socket | Phase::Returning)
     }
 
     #[inline]
@@ -255,6 +261,7 @@ impl Connection {
             }
             // The kernel knows; nothing to sleep for.
             Phase::Socket => false,
+            Phase::Leaving => false,
             Phase::Returning => interest.writable && sys::is_writable(self.fd()),
         }
     }
@@ -354,7 +361,7 @@ impl Connection {
 
     /// Whether the server has been asked, and not answered.
     pub(crate) fn is_being_asked(&self) -> bool {
-        matches!(self.phase(), Phase::Opening | Phase::Starting)
+        matches!(self.phase(), Phase::Opening | Phase::Starting | Phase::Leaving)
     }
 
     /// What the program sends goes behind `SHM.OPEN`, or the reply to it would be taken for the
@@ -413,7 +420,8 @@ impl Connection {
         let mut fds = lock(&self.fds);
         fds.push(fd);
         // A move looks at `fds` once it has its ring.
-        if matches!(self.phase(), Phase::Starting | Phase::Shared) && sys::close_on_exec(fd) {
+        let is_in_memory = matches!(self.phase(), Phase::Starting | Phase::Shared | Phase::Leaving);
+        if is_in_memory && sys::close_on_exec(fd) {
             lock(&self.kept_on_exec).push(fd);
         }
     }

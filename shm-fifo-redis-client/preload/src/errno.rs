@@ -19,6 +19,7 @@ impl From<io::Error> for Errno {
         let code = match error.kind() {
             io::ErrorKind::WouldBlock => libc::EAGAIN,
             io::ErrorKind::BrokenPipe => libc::EPIPE,
+            io::ErrorKind::NotConnected => libc::ENOTCONN,
             _ => error.raw_os_error().unwrap_or(libc::EIO),
         };
         Self(code)

@@ -124,7 +124,7 @@ impl Connection {
     #[cold]
     pub(crate) fn hear_the_end(&self) {
         let _sleepers = lock(&self.sleepers);
-        if let Some(ring) = self.ring() {
+        if let Some(ring) = self.ring().filter(|_| self.phase() == Phase::Shared) {
             ring.listen(self.fd());
         }
     }
@@ -136,7 +136,7 @@ impl Connection {
             }
             Phase::Shared => false,
             Phase::Socket => true,
-            Phase::Opening | Phase::Starting => !self.is_ready(interest),
+            Phase::Opening | Phase::Starting | Phase::Leaving => !self.is_ready(interest),
             // It is to be settled first, or has something to read.
             Phase::Returning => false,
         };

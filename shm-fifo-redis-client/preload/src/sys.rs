@@ -216,6 +216,15 @@ pub(crate) fn send_at_once(socket: RawFd) {
     let _result = unsafe { call!(libc::SYS_setsockopt, socket, level, name, value, length) };
 }
 
+/// `SO_RCVLOWAT`.
+pub(crate) fn set_least_bytes(socket: RawFd, bytes: usize) {
+    let least = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+    let (level, name, value, length) =
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT, &raw const least, size_of_val(&least));
+    // SAFETY: the pointer and the length are those of a live value.
+    let _result = unsafe { call!(libc::SYS_setsockopt, socket, level, name, value, length) };
+}
+
 /// `ppoll(2)`; without a `timeout` it waits for ever.
 pub(crate) fn ppoll(
     entries: &mut [pollfd],

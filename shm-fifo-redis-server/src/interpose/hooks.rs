@@ -28,36 +28,42 @@ pub(super) static HOOKS: [Hook; 6] = [
 ];
 
 unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
-    if !vfd::is_virtual(fd) {
-        // SAFETY: the caller's own arguments.
-        return unsafe { libc::read(fd, buffer, length) };
+    if vfd::is_virtual(fd) {
+        // SAFETY: read(2)'s contract: `length` writable bytes. They may be
+        // uninitialised, but are only written; a Rust slice of them never leaves here.
+        let target = unsafe { slice_from_raw_mut(buffer.cast(), length) };
+        if let Some(result) = vfd::read(fd, target) {
+            return count_or_minus_one(result);
+        }
     }
-    // SAFETY: read(2)'s contract: `length` writable bytes. They may be
-    // uninitialised, but are only written; a Rust slice of them never leaves here.
-    let target = unsafe { slice_from_raw_mut(buffer.cast(), length) };
-    count_or_minus_one(vfd::read(fd, target))
+    // SAFETY: the caller's own arguments.
+    unsafe { libc::read(fd, buffer, length) }
 }
 
 pub(super) unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
-    if !vfd::is_virtual(fd) {
-        // SAFETY: the caller's own arguments.
-        return unsafe { libc::write(fd, buffer, length) };
+    if vfd::is_virtual(fd) {
+        // SAFETY: write(2)'s contract: `length` readable bytes.
+        let source = unsafe { slice_from_raw(buffer.cast(), length) };
+        if let Some(result) = vfd::write(fd, &[IoSlice::new(source)]) {
+            return count_or_minus_one(result);
+        }
     }
-    // SAFETY: write(2)'s contract: `length` readable bytes.
-    let source = unsafe { slice_from_raw(buffer.cast(), length) };
-    count_or_minus_one(vfd::write(fd, &[IoSlice::new(source)]))
+    // SAFETY: the caller's own arguments.
+    unsafe { libc::write(fd, buffer, length) }
 }
 
 unsafe extern "C" fn writev(fd: c_int, spans: *const iovec, count: c_int) -> ssize_t {
-    if !vfd::is_virtual(fd) {
-        // SAFETY: the caller's own arguments.
-        return unsafe { libc::writev(fd, spans, count) };
+    if vfd::is_virtual(fd) {
+        let length = usize::try_from(count).unwrap_or(0);
+        // SAFETY: writev(2)'s contract: `count` spans of readable bytes. `IoSlice` has
+        // the layout of `iovec` (its documentation says so).
+        let sources = unsafe { slice_from_raw(spans.cast::<IoSlice<'_>>(), length) };
+        if let Some(result) = vfd::write(fd, sources) {
+            return count_or_minus_one(result);
+        }
     }
-    let count = usize::try_from(count).unwrap_or(0);
-    // SAFETY: writev(2)'s contract: `count` spans of readable bytes. `IoSlice` has
-    // the layout of `iovec` (its documentation says so).
-    let sources = unsafe { slice_from_raw(spans.cast::<IoSlice<'_>>(), count) };
-    count_or_minus_one(vfd::write(fd, sources))
+    // SAFETY: the caller's own arguments.
+    unsafe { libc::writev(fd, spans, count) }
 }
 
 pub(super) unsafe extern "C" fn close(fd: c_int) -> c_int {
@@ -103,17 +109,12 @@ unsafe extern "C" fn epoll_wait(
     }
 }
 
-/// A C function's result; `errno` is set already.
-fn count_or_minus_one(result: Option<Result<usize, Errno>>) -> ssize_t {
+/// A C function's result; `errno` is set already. (Where there is none the connection went
+/// back to its socket, or was closed by another thread, since it was looked up.)
+fn count_or_minus_one(result: Result<usize, Errno>) -> ssize_t {
     match result {
-        Some(Ok(count)) => ssize_t::try_from(count).unwrap_or(ssize_t::MAX),
-        Some(Err(Errno(_))) => -1,
-        // Closed by another thread since it was looked up; `read(2)` would say so.
-        None => {
-            // SAFETY: this thread's own errno.
-            unsafe { *libc::__errno_location() = libc::EBADF };
-            -1
-        }
+        Ok(count) => ssize_t::try_from(count).unwrap_or(ssize_t::MAX),
+        Err(Errno(_)) => -1,
     }
 }
 

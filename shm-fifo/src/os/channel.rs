@@ -249,7 +249,7 @@ impl Channel {
                 self.policy.woken(monotonic_ns());
             }
             Heard::End => endpoint.peer.note_end(),
-            Heard::Violation(_) => {
+            Heard::Leave | Heard::Violation(_) => {
                 endpoint.peer.note_breach();
                 self.end();
             }

@@ -8,8 +8,12 @@ use super::sys;
 use std::io;
 use std::os::fd::RawFd;
 
-/// The only byte that may travel on a doorbell socket.
+/// The byte that wakes.
 pub const DOORBELL: u8 = 0;
+
+/// The byte behind which the socket carries the stream itself again, in the direction in
+/// which it was sent: the last one that is not part of that.
+pub const LEAVE: u8 = 1;
 
 /// How many doorbells one look takes at most.
 pub(crate) const LOOK_BYTES: usize = 256;
@@ -23,6 +27,8 @@ pub enum Heard {
     Rung(usize),
     /// The peer has ended, or its socket was lost.
     End,
+    /// The peer has left the rings, and waits for this side to do so.
+    Leave,
     /// The peer sent this byte, which is no doorbell.
     Violation(u8),
 }
@@ -60,9 +66,10 @@ fn hear(socket: RawFd, flags: libc::c_int) -> Heard {
     let mut bytes = [0_u8; LOOK_BYTES];
     match sys::recv(socket, &mut bytes, flags) {
         Ok(0) => Heard::End,
-        Ok(count) => match bytes[..count].iter().find(|&&byte| byte != DOORBELL) {
+        Ok(count) => match bytes[..count].iter().position(|&byte| byte != DOORBELL) {
             None => Heard::Rung(count),
-            Some(&stranger) => Heard::Violation(stranger),
+            Some(last) if bytes[last] == LEAVE && last + 1 == count => Heard::Leave,
+            Some(stranger) => Heard::Violation(bytes[stranger]),
         },
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Heard::Nothing,

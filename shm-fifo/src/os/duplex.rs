@@ -1,6 +1,7 @@
 //! A channel whose two directions are used by different threads.
 
 mod entering;
+mod leaving;
 
 use super::doorbell::{self, Heard};
 use super::endpoint::{Endpoint, Refusal};
@@ -38,6 +39,10 @@ const LOOKS: usize = 4;
 /// socket still carries the bytes of both, so nobody is rung, and the caller reads it.
 /// It ends with the peer's first doorbell, where the caller calls [`Duplex::enter`]; or
 /// the peer refuses, and [`Duplex::take_back`] has what it has not read.
+///
+/// # The way back
+///
+/// [`Duplex::leave`] brings both directions back to the socket, where the peer serves that.
 #[derive(Debug)]
 pub struct Duplex {
     own: NotInherited<Own>,
@@ -51,6 +56,8 @@ struct Own {
     write_closed: AtomicBool,
     /// The socket carries doorbells and nothing else, in both directions.
     entered: AtomicBool,
+    /// This side goes on over the socket. Changed while reading and writing.
+    left: AtomicBool,
     /// Up to where the bytes were taken back. Changed while writing.
     taken_back: AtomicU64,
     cpu: PublishedCpu,
@@ -75,6 +82,7 @@ impl Duplex {
             watch: endpoint.watch(),
             write_closed: AtomicBool::new(false),
             entered: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             taken_back: AtomicU64::new(FIRST_POSITION),
             cpu: PublishedCpu::default(),
             halves: Halves::default(),
@@ -86,8 +94,8 @@ impl Duplex {
     /// Reads what there is. `Ok(0)` is the end of the stream, or an empty `target`.
     ///
     /// # Errors
-    /// `WouldBlock` if there is nothing yet, `BrokenPipe` in a forked child. A peer
-    /// that breaks the protocol has ended.
+    /// `WouldBlock` if there is nothing yet, `BrokenPipe` in a forked child, `NotConnected`
+    /// after [`Duplex::leave`]. A peer that breaks the protocol has ended.
     pub fn read(&self, socket: RawFd, target: &mut [u8]) -> io::Result<usize> {
         self.own()?.read(socket, !target.is_empty(), |consumer| consumer.read(target))
     }
@@ -104,11 +112,14 @@ impl Duplex {
     ///
     /// # Errors
     /// `WouldBlock` if there is no space, `BrokenPipe` if nobody will read it or
-    /// this is a forked child.
+    /// this is a forked child, `NotConnected` after [`Duplex::leave`].
     pub fn write(&self, socket: RawFd, sources: &[IoSlice<'_>]) -> io::Result<usize> {
         let own = self.own()?;
         let wanted = sources.iter().any(|source| !source.is_empty());
         own.writing(|producer| {
+            if own.has_left() {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
             if own.write_closed.load(Relaxed) || own.watch.peer_has_closed() {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
@@ -174,9 +185,11 @@ impl Duplex {
     #[must_use = "on false it has come: do not sleep"]
     pub fn park(&self, socket: RawFd, interest: Interest, noticed: Option<u64>) -> bool {
         let Some(own) = self.own.get() else { return false };
-        if own.halves.reading(Consumer::needs_notify_now) == Some(true) {
-            own.ring(socket);
-        }
+        own.halves.reading(|consumer| {
+            if consumer.needs_notify_now() {
+                own.ring(socket);
+            }
+        });
         let Positions { head, tail } = own.halves.positions();
         own.watch.announce(interest, Positions { head: noticed.unwrap_or(head), tail })
     }
@@ -203,20 +216,23 @@ impl Duplex {
                 Heard::Rung(_) => continue,
                 Heard::Nothing => {}
                 Heard::End => own.halves.peer.note_end(),
-                Heard::Violation(_) => own.break_off(socket),
+                Heard::Leave | Heard::Violation(_) => own.break_off(socket),
             }
             break;
         }
         own.halves.peer.is_gone()
     }
 
-    /// Ends what is written: the peer reads what is there, and then the end.
+    /// Ends what is written: the peer reads what is there, and then the end. After
+    /// [`Duplex::leave`] that is the socket's business.
     pub fn close_writing(&self, socket: RawFd) {
         if let Some(own) = self.own.get() {
-            own.end_writing();
-            // As after a write: a peer that has not entered looks before it sleeps.
-            let _before_the_look = PublishFence::execute();
-            own.ring(socket);
+            own.halves.writing(|producer| {
+                own.end_writing(producer);
+                // As after a write: a peer that has not entered looks before it sleeps.
+                let _before_the_look = PublishFence::execute();
+                own.ring(socket);
+            });
         }
     }
 
@@ -224,8 +240,12 @@ impl Duplex {
     /// parent's connection goes on.
     pub fn close(&self, socket: RawFd) {
         if let Some(own) = self.own.get() {
-            own.end_writing();
-            own.halves.reading(|consumer| consumer.close());
+            own.halves.writing(|producer| own.end_writing(producer));
+            own.halves.reading(|consumer| {
+                if !own.has_left() {
+                    consumer.close();
+                }
+            });
             sys::shutdown(socket);
         }
     }
@@ -243,13 +263,13 @@ impl Own {
         take: impl FnMut(&mut Consumer<'static>) -> Result<usize, Corrupt>,
     ) -> io::Result<usize> {
         let read = self.halves.reading(|consumer| {
-            let read = self.halves.peer.read(consumer, wanted, take);
+            let read = (!self.has_left()).then(|| self.halves.peer.read(consumer, wanted, take))?;
             if consumer.needs_notify() {
                 self.ring(socket);
             }
-            read
+            Some(read)
         });
-        match read.unwrap_or(Ok(0)) {
+        match read.unwrap_or(Some(Ok(0))).ok_or(io::ErrorKind::NotConnected)? {
             Ok(count) => Ok(count),
             Err(Refusal::NotYet) => Err(io::ErrorKind::WouldBlock.into()),
             // Such a peer has ended.
@@ -272,9 +292,11 @@ impl Own {
         self.halves.reading(|consumer| consumer.available_bytes().unwrap_or(0)).unwrap_or(0)
     }
 
-    fn end_writing(&self) {
-        self.write_closed.store(true, Relaxed);
-        self.halves.writing(|producer| producer.close());
+    fn end_writing(&self, producer: &Producer<'_>) {
+        if !self.has_left() {
+            self.write_closed.store(true, Relaxed);
+            producer.close();
+        }
     }
 
     fn refused(&self, refusal: Refusal, socket: RawFd) -> io::Error {

@@ -29,6 +29,19 @@ pub(crate) fn send(fd: RawFd, bytes: &[u8], flags: libc::c_int) -> io::Result<us
     })
 }
 
+/// Sends `sources` on a socket, one behind the other; never raises SIGPIPE.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn send_vectored(fd: RawFd, sources: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all zero is a message without address, bytes and control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // The kernel only reads them. `IoSlice` has the layout of `iovec` (its documentation says so).
+    message.msg_iov = sources.as_ptr().cast_mut().cast();
+    // In musl the length has another type.
+    message.msg_iovlen = sources.len() as _;
+    // SAFETY: a live message with live buffers.
+    counted(unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, libc::MSG_NOSIGNAL) })
+}
+
 /// Receives from a socket; `Ok(0)` is its end.
 pub(crate) fn recv(fd: RawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes into a live slice.
@@ -118,6 +131,12 @@ pub(crate) fn timeout(fd: RawFd, option: libc::c_int) -> Option<libc::timespec> 
 #[cfg(feature = "virtual-fd")]
 pub(crate) fn wait_readable(fd: RawFd, timeout: Option<libc::timespec>) -> io::Result<bool> {
     poll_one(fd, libc::POLLIN, timeout)
+}
+
+/// Waits until `fd` is writable or has ended; `false` if `timeout` passed before.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn wait_writable(fd: RawFd, timeout: Option<libc::timespec>) -> io::Result<bool> {
+    poll_one(fd, libc::POLLOUT, timeout)
 }
 
 /// Whether a short write to `fd` would not wait, or `fd` has ended.

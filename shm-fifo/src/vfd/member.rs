@@ -22,6 +22,8 @@ pub(super) struct Member {
     pub(super) data: u64,
     pub(super) active_ns: u64,
     cpu: PublishedCpu,
+    /// What the kernel says of the socket of one that is leaving, and was not reported yet.
+    pub(super) on_socket: u32,
     /// Its socket's end was reported, for ever: the kernel is not to report it again.
     pub(super) hangup_seen: bool,
     /// The positions at which the last sweep found that it was owed a doorbell.
@@ -41,6 +43,7 @@ impl Member {
             data: 0,
             active_ns: 0,
             cpu: PublishedCpu::default(),
+            on_socket: 0,
             hangup_seen: false,
             swept_at: None,
             sweeps: 0,
@@ -53,14 +56,23 @@ impl Member {
     pub(super) fn ready(&self) -> u32 {
         let gone = self.session.peer_is_gone();
         let Positions { head, tail } = self.session.positions();
-        let mut ready = 0;
-        if self.interest & EPOLLIN != 0 && (gone || self.watch.data.is_ready(head)) {
+        let interest = self.interest_in_rings();
+        let mut ready = self.interest & self.on_socket;
+        if interest & EPOLLIN != 0 && (gone || self.watch.data.is_ready(head)) {
             ready |= EPOLLIN;
         }
-        if self.interest & EPOLLOUT != 0 && (gone || self.watch.space.is_ready(tail)) {
+        if interest & EPOLLOUT != 0 && (gone || self.watch.space.is_ready(tail)) {
             ready |= EPOLLOUT;
         }
         ready
+    }
+
+    /// What of the program's interest the rings are to tell: of one that is leaving, its
+    /// last bytes.
+    #[inline]
+    fn interest_in_rings(&self) -> u32 {
+        let is_leaving = self.interest & EPOLLOUT != 0 && self.session.is_leaving();
+        if is_leaving { self.interest & EPOLLIN } else { self.interest }
     }
 
     /// Whether bytes have come that the program is interested in.
@@ -79,6 +91,8 @@ impl Member {
 
     /// Notes that `ready` is being reported.
     pub(super) fn note_report(&mut self, ready: u32, now_ns: u64) {
+        // As long as it lasts, the kernel says so again.
+        self.on_socket = 0;
         if ready & EPOLLIN != 0 {
             self.reported = Some((self.session.positions().head, now_ns));
         }
@@ -120,10 +134,9 @@ impl Member {
     /// Announces it as asleep for what the program is interested in; `false`,
     /// and awake, if that came meanwhile.
     pub(super) fn park(&self) -> bool {
-        let interest = Interest {
-            readable: self.interest & EPOLLIN != 0,
-            writable: self.interest & EPOLLOUT != 0,
-        };
+        let interest = self.interest_in_rings();
+        let interest =
+            Interest { readable: interest & EPOLLIN != 0, writable: interest & EPOLLOUT != 0 };
         self.watch.park(interest, self.session.positions())
     }
 

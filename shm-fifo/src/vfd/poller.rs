@@ -2,7 +2,8 @@
 //! of changes. What its `epoll_wait` does is in `wait.rs`.
 //!
 //! While a session lives its real socket is registered for `EPOLLIN` alone (it
-//! is always writable) with a tag of ours in place of the program's data.
+//! is always writable) with a tag of ours in place of the program's data; on its way back to
+//! the socket for what the program waits for.
 
 use super::deferred::Deferred;
 use super::member::Member;
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub(super) settings: Packed,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
+    /// Those whose peers have left the rings since the last turn.
+    pub(super) leaving: Vec<&'static Session>,
 }
 
 /// All pollers there ever were: one for each epoll file descriptor.
@@ -99,6 +102,7 @@ impl Poller {
             settings,
             kernel_polled_ns: 0,
             kernel_had_events: false,
+            leaving: Vec::new(),
         };
         Self {
             epfd,
@@ -144,7 +148,7 @@ impl Poller {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let register = || {
-            let event = libc::epoll_event { events: EPOLLIN, u64: tag_of(session.fd()) };
+            let event = session.tagged(wanted.mask);
             sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))?;
             session.greet(greeting);
             Ok(())
@@ -191,6 +195,19 @@ impl Poller {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.contenders.fetch_sub(1, Relaxed);
         state
+    }
+
+    /// Does what the peers wait for that have left the rings, which takes other locks.
+    pub(super) fn see_off<'a>(&'a self, mut held: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if held.leaving.is_empty() {
+            return held;
+        }
+        let leaving = std::mem::take(&mut held.leaving);
+        drop(held);
+        for session in leaving {
+            session.see_off();
+        }
+        self.lock()
     }
 
     pub(super) fn yield_to_contenders<'a>(

@@ -1,8 +1,10 @@
 //! One connection on shared memory, as its file descriptor: its beginning and end, and who
-//! watches it. Its bytes are in `bytes.rs`.
+//! watches it. Its bytes are in `bytes.rs`, its way back to the socket in `leaving.rs`.
 
 mod bytes;
+mod leaving;
 
+use super::Errno;
 use super::place::{Place, SharedPlace};
 use super::poller::Poller;
 use super::stats::COUNTERS;
@@ -12,6 +14,7 @@ use crate::os::endpoint::Endpoint;
 use crate::os::halves::{Halves, Held};
 use crate::os::sys;
 use crate::{Positions, Watch};
+use leaving::Leaving;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -19,6 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
 /// No poller watches the session.
 const NOBODY: RawFd = -1;
+
+const AGAIN: Errno = Errno(libc::EAGAIN);
 
 /// What a program may know of a moved connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,7 @@ pub(super) struct Session {
     watched_by: AtomicI32,
     /// Where that member is.
     place: SharedPlace,
+    leaving: Leaving,
 }
 
 impl Session {
@@ -69,6 +75,7 @@ impl Session {
             owner: AtomicU64::new(0),
             watched_by: AtomicI32::new(NOBODY),
             place: SharedPlace::nowhere(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -88,6 +95,7 @@ impl Session {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.unfinished.store(false, Relaxed);
+        self.forget_leave();
         self.owner.store(owner, Relaxed);
         usage::count_in(endpoint.total_bytes());
         held.put(endpoint);
@@ -110,7 +118,7 @@ impl Session {
         sys::shutdown(self.fd);
         // A peer may keep the region for as long as it likes; what it may still read, our
         // last words, is all that is left to it.
-        if self.peer_is_gone() {
+        if self.peer_is_gone() || self.is_leaving() {
             ended.discard_rings();
         } else {
             unread::leave(ended);

@@ -47,6 +47,8 @@ macro_rules! counters {
 counters! {
     /// Connections moved onto shared memory.
     sessions_started,
+    /// Connections whose peers went back to their sockets.
+    sessions_returned,
     /// Connections that were ended because the peer broke the protocol.
     protocol_violations,
     /// Doorbell bytes sent to peers.

@@ -2,7 +2,7 @@
 //! the kernel watches.
 
 use super::member::Member;
-use super::poller::{EPOLLET, Poller, State};
+use super::poller::{EPOLLET, EPOLLIN, EPOLLOUT, Poller, State};
 use super::settings::Packed;
 use super::stats::COUNTERS;
 use super::table::{self, Slot};
@@ -42,6 +42,7 @@ impl Poller {
         self.deferred.ring(state.members.hot());
         loop {
             let found = self.look(&mut state, &mut call)?;
+            state = self.see_off(state);
             if found > 0 || timeout_ms == 0 {
                 return Ok(found);
             }
@@ -180,17 +181,27 @@ impl Poller {
                     kept += 1;
                 }
                 Some(fd) if Some(fd) == wake_fd() => {}
-                Some(fd) => self.hear_doorbell(state, fd, now_ns),
+                Some(fd) => self.hear(state, fd, event.events, now_ns),
             }
         }
         kept
     }
 
-    fn hear_doorbell(&self, state: &mut State, fd: RawFd, now_ns: u64) {
+    /// There is something on the socket `fd`: doorbells, or the stream of one that is leaving.
+    fn hear(&self, state: &mut State, fd: RawFd, events: u32, now_ns: u64) {
         let Some(session) = table::slot(fd).and_then(Slot::live_session) else { return };
         state.policy.woken(now_ns);
         let Some(member) = state.members.activate(session, now_ns) else { return };
-        if session.listen() && !member.hangup_seen {
+        if session.is_leaving() {
+            let has_ended = events & !(EPOLLIN | EPOLLOUT) != 0;
+            member.on_socket = if has_ended { EPOLLIN | EPOLLOUT } else { events };
+            state.leaving.push(session);
+            return;
+        }
+        let is_gone = session.listen();
+        if session.is_leaving() {
+            state.leaving.push(session);
+        } else if is_gone && !member.hangup_seen {
             // The end of a socket is reported for ever; having heard it is enough.
             // To say so again would make the kernel report it again.
             member.hangup_seen = true;

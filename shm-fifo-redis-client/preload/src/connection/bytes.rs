@@ -12,6 +12,9 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Another thread is bringing it back to its socket at this moment.
+const HAS_LEFT: Errno = Errno(libc::ENOTCONN);
+
 /// What a read finds now.
 enum Found {
     /// So many bytes that were kept.
@@ -129,7 +132,7 @@ impl Connection {
                 Phase::Socket => return Found::ByKernel,
                 Phase::Returning if is_past_kept => return Found::ByKernel,
                 Phase::Returning => self.settle(),
-                before @ (Phase::Opening | Phase::Starting) => {
+                before @ (Phase::Opening | Phase::Starting | Phase::Leaving) => {
                     self.attend(None);
                     let is_kept = self.kept_bytes.load(Relaxed) > 0 && !is_past_kept;
                     if self.phase() == before && !is_kept {
@@ -141,6 +144,10 @@ impl Connection {
                 Phase::Shared if self.has_kept() && !is_past_kept => {}
                 Phase::Shared => {
                     let result = self.read_ring(spans, skip, peek);
+                    if result == Err(HAS_LEFT) {
+                        self.wait_until_asked();
+                        continue;
+                    }
                     self.rearm_alerts();
                     self.after_read();
                     return Found::Done(result);
@@ -220,7 +227,7 @@ impl Connection {
 
     /// Bytes that can be read without waiting; `None` if the kernel knows.
     pub(crate) fn available_bytes(self: &Arc<Self>) -> Option<usize> {
-        if matches!(self.phase(), Phase::Opening | Phase::Starting) {
+        if self.is_being_asked() {
             self.attend(None);
         }
         self.settle();
@@ -228,7 +235,7 @@ impl Connection {
         match self.phase() {
             Phase::Socket => None,
             Phase::Shared => Some(kept + self.ring().map_or(0, Duplex::available_bytes)),
-            Phase::Opening | Phase::Starting => Some(kept),
+            Phase::Opening | Phase::Starting | Phase::Leaving => Some(kept),
             Phase::Returning => Some(kept + sys::unread_bytes(self.fd())),
         }
     }
@@ -251,14 +258,15 @@ impl Connection {
                     self.write_ring(sources, written)
                 }
                 // What the server has said meanwhile may be its end.
-                Phase::Starting
+                before @ (Phase::Starting | Phase::Leaving)
                     if {
                         self.attend(None);
-                        self.phase() != Phase::Starting
+                        self.phase() != before
                     } =>
                 {
                     continue;
                 }
+                Phase::Leaving => Err(Errno::AGAIN),
                 Phase::Starting => match self.write_early(sources, written) {
                     Some(result) => result,
                     None => continue,
@@ -277,6 +285,10 @@ impl Connection {
                     }
                 }
                 Err(Errno::AGAIN) => {}
+                Err(HAS_LEFT) => {
+                    self.wait_until_asked();
+                    continue;
+                }
                 Err(Errno::PIPE) if written == 0 && self.accepts_a_last_write() => {
                     return Served::Done(Ok(total));
                 }

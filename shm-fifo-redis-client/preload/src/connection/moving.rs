@@ -50,7 +50,9 @@ impl Connection {
     /// before the kernel returns.
     pub(crate) fn enter_to_send(&self) -> bool {
         self.sending.fetch_add(1, SeqCst);
-        let may_enter = self.enter_if(|phase| !matches!(phase, Phase::Starting | Phase::Shared));
+        let is_for_kernel =
+            |phase| matches!(phase, Phase::Socket | Phase::Opening | Phase::Returning);
+        let may_enter = self.enter_if(is_for_kernel);
         if !may_enter {
             self.sending.fetch_sub(1, SeqCst);
         }
@@ -232,7 +234,7 @@ impl Connection {
     /// news to others.
     pub(crate) fn attend_alone(&self) -> bool {
         match self.phase() {
-            Phase::Opening | Phase::Starting => self.advance(),
+            Phase::Opening | Phase::Starting | Phase::Leaving => self.advance(),
             Phase::Shared => {
                 if let Some(ring) = self.ring() {
                     ring.listen(self.fd());
@@ -246,6 +248,9 @@ impl Connection {
     /// Takes what the server answered, and goes on. Returns whether that changed anything.
     fn advance(&self) -> bool {
         let mut place = lock(&self.mover);
+        if self.phase() == Phase::Leaving {
+            return self.finish_leaving();
+        }
         // Who looked at the phase without this lock may have seen a step that was not taken.
         let Some(mover) = place.as_mut().filter(|_| self.is_being_asked()) else { return false };
         let outcome = mover.advance(self.fd(), self.kept_bytes.load(Relaxed));
@@ -296,7 +301,7 @@ impl Connection {
     }
 
     /// It stays open on `exec` after all, where the program wanted that.
-    fn restore_flags(&self) {
+    pub(super) fn restore_flags(&self) {
         let left = lock(&self.fds);
         let kept_on_exec = std::mem::take(&mut *lock(&self.kept_on_exec));
         kept_on_exec.into_iter().filter(|fd| left.contains(fd)).for_each(sys::keep_on_exec);
@@ -350,6 +355,9 @@ impl Connection {
         let is_understood = lock(&self.tracker).is_some();
         if self.is_watched_by_closed_number() {
             self.give_up(Reason::Watched);
+        } else if self.ring().is_some() {
+            // It was brought back.
+            self.give_up(Reason::SharedWithChild);
         } else if is_understood {
             // The program may read no other reply for long: an offer does not last.
             self.proceed();

@@ -129,9 +129,9 @@ pub(super) unsafe extern "C" fn sendto(
     serve(&entry, unsafe { Spans::new(&raw const span, 1) }, flags, real)
 }
 
-/// Whether the message passes a connection on to another process that has moved: nobody but
-/// this process can use it. One on its socket stays there, shared from now on; and so do all
-/// that may be passed on later.
+/// Whether the message passes a connection on to another process that cannot be brought back
+/// to its socket: nobody but this process can use it. Others stay there, shared from now on;
+/// and so do all that may be passed on later.
 ///
 /// # Safety
 /// Null, or a message to send.
@@ -146,7 +146,7 @@ unsafe fn passes_moved(message: *const msghdr) -> bool {
         connection.is_none_or(|known| {
             untouched(|| {
                 habits::note(Reason::SharedWithChild);
-                known.give_up(Reason::SharedWithChild)
+                known.come_back(Reason::SharedWithChild)
             })
         })
     };

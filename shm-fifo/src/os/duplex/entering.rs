@@ -62,9 +62,10 @@ impl Own {
         }
     }
 
-    /// Rings the peer, unless the socket is not there for that yet.
+    /// Rings the peer, unless the socket is not there for that yet, or any more. To be called
+    /// with one of the halves.
     pub(super) fn ring(&self, socket: RawFd) {
-        if self.has_peer_entered() {
+        if self.has_peer_entered() && !self.has_left() {
             doorbell::ring(socket);
         }
     }

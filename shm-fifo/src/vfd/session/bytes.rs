@@ -3,7 +3,7 @@
 use super::super::Errno;
 use super::super::poller::Poller;
 use super::super::stats::COUNTERS;
-use super::Session;
+use super::{AGAIN, Session};
 use crate::os::doorbell::{self, Heard};
 use crate::os::endpoint::Refusal;
 use crate::os::sys;
@@ -11,9 +11,7 @@ use crate::{Producer, PublishFence, SpaceWatch};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering::Relaxed;
 
-const AGAIN: Errno = Errno(libc::EAGAIN);
 const BROKEN_PIPE: Errno = Errno(libc::EPIPE);
-const BAD_FD: Errno = Errno(libc::EBADF);
 
 impl Session {
     /// Publishes what the peer is to read first.
@@ -38,6 +36,9 @@ impl Session {
     #[inline]
     pub(in super::super) fn read(&self, target: &mut [u8]) -> Result<usize, Errno> {
         loop {
+            if self.is_leaving() {
+                return self.read_last(target);
+            }
             match self.try_read(target) {
                 Err(AGAIN) if !sys::is_nonblocking(self.fd) => self.wait_for_bytes()?,
                 result => return result,
@@ -62,7 +63,7 @@ impl Session {
         }
     }
 
-    fn try_read(&self, target: &mut [u8]) -> Result<usize, Errno> {
+    pub(super) fn try_read(&self, target: &mut [u8]) -> Result<usize, Errno> {
         let wanted = !target.is_empty();
         let read = self.halves.reading(|consumer| {
             let read = self.halves.peer.read(consumer, wanted, |consumer| consumer.read(target));
@@ -71,7 +72,9 @@ impl Session {
             }
             read
         });
-        match read.ok_or(BAD_FD)? {
+        // Another thread has seen it off, or closed it.
+        let Some(read) = read else { return self.read_socket(target) };
+        match read {
             Ok(count) => Ok(count),
             Err(Refusal::NotYet) => Err(AGAIN),
             Err(refusal) => {
@@ -82,7 +85,7 @@ impl Session {
     }
 
     fn try_write(&self, sources: &[IoSlice<'_>], length: usize) -> Result<usize, Errno> {
-        let written = self.halves.writing(|producer| {
+        let write = |producer: &mut Producer<'static>| {
             let written = self.halves.peer.write(producer, length > 0, |producer| match sources {
                 [source] => producer.write(source),
                 _ => producer.write_vectored(sources),
@@ -97,8 +100,11 @@ impl Session {
                 self.notify(producer, in_parts);
             }
             written
-        });
-        match written.ok_or(BAD_FD)? {
+        };
+        let in_ring = |producer: &mut _| (!self.is_leaving()).then(|| write(producer));
+        let written = self.halves.writing(in_ring).flatten();
+        let Some(written) = written else { return self.write_socket(sources) };
+        match written {
             Ok(count) => Ok(count),
             Err(Refusal::NotYet) => Err(AGAIN),
             Err(refusal) => {
@@ -137,13 +143,13 @@ impl Session {
         // While the lock is held: without it another thread's close may unmap the words.
         // Stays announced: one doorbell too many, and no poller finds it unannounced.
         let parked = self.halves.reading(|own| own.watch().announce(own.position()));
-        if parked.ok_or(BAD_FD)? { self.wait_for_peer(libc::SO_RCVTIMEO) } else { Ok(()) }
+        if parked == Some(true) { self.wait_for_peer(libc::SO_RCVTIMEO) } else { Ok(()) }
     }
 
     #[cold]
     fn wait_for_space(&self) -> Result<(), Errno> {
         let parked = self.halves.writing(|own| own.watch().announce(own.position()));
-        if parked.ok_or(BAD_FD)? { self.wait_for_peer(libc::SO_SNDTIMEO) } else { Ok(()) }
+        if parked == Some(true) { self.wait_for_peer(libc::SO_SNDTIMEO) } else { Ok(()) }
     }
 
     /// Waits until the peer rings or ends, as long as the socket's `timeout` allows.
@@ -154,15 +160,20 @@ impl Session {
             return Err(AGAIN);
         }
         self.listen();
+        self.see_off();
         Ok(())
     }
 
     /// Takes doorbells off the socket. Returns whether the peer's end was heard.
     pub(in super::super) fn listen(&self) -> bool {
+        if self.is_leaving() {
+            return false;
+        }
         match doorbell::listen(self.fd) {
             Heard::Nothing => {}
             Heard::Rung(count) => COUNTERS.doorbells_received.add(count as u64),
             Heard::End => self.halves.peer.note_end(),
+            Heard::Leave => self.note_leave(),
             Heard::Violation(_) => {
                 if self.halves.peer.note_breach() {
                     self.end_broken();
@@ -211,6 +222,10 @@ impl Session {
     }
 
     fn ring(&self) {
+        // Who is leaving is awake, and may hear no doorbell behind the answer.
+        if self.is_leaving() {
+            return;
+        }
         COUNTERS.doorbells_sent.add(doorbell::ring(self.fd).into());
     }
 
