@@ -28,6 +28,7 @@ pub(crate) fn add_section(context: &InfoContext) {
         ("max_memory_bytes", limits.max_memory_bytes),
         ("ring_bytes", config::ring_bytes() as u64),
         ("total_sessions", stats.sessions_started),
+        ("total_returns", stats.sessions_returned),
         ("protocol_errors", stats.protocol_violations),
         ("doorbells_sent", stats.doorbells_sent),
         ("doorbells_received", stats.doorbells_received),

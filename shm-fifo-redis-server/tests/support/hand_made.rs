@@ -190,6 +190,18 @@ impl HandMade {
         drop(self.socket.write_all(&[0]));
     }
 
+    /// Leaves the rings. Returns the socket, once the server has, too.
+    #[track_caller]
+    pub(crate) fn come_back(mut self) -> UnixStream {
+        self.socket.write_all(&[1]).unwrap();
+        let mut byte = [0];
+        while byte == [0] {
+            self.socket.read_exact(&mut byte).expect("it is answered");
+        }
+        assert_eq!(byte, [1]);
+        self.socket
+    }
+
     /// Sends a command whose words are separated by spaces.
     pub(crate) fn send(&mut self, command: &str) {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();

@@ -5,8 +5,11 @@ use crate::report::{self, Reason};
 use shm_fifo_redis_client::Refusal;
 
 impl Connection {
-    /// It stays on its socket, as far as can be told now.
+    /// It stays on its socket, as far as can be told now. One that has moved counts as that.
     pub(super) fn stays(&self, reason: Reason) {
+        if self.ring().is_some() {
+            return;
+        }
         let before = lock(&self.stays).replace(reason);
         if before != Some(reason) {
             report::stayed(reason);

@@ -1,7 +1,6 @@
 //! Other names of functions that are served, and forms of them that come to the same.
 #![allow(unsafe_code)]
 
-use super::copies::kernel_may_copy;
 use super::{aliases, creators, files, poll, read, write};
 use crate::errno::{self, untouched};
 use crate::report::Reason;
@@ -89,12 +88,16 @@ pub(super) unsafe extern "C" fn pwritev2(
 }
 
 /// The C library reads and writes for these by itself, in threads of its own: a connection
-/// on its socket stays there, as all do from then on; a moved one cannot do it.
+/// on its socket stays there, as all do from then on; a moved one comes back.
 fn is_for_aio(fd: c_int) -> bool {
-    if table::connection(fd).is_some() {
-        untouched(|| habits::note(Reason::Watched));
+    match table::entry(fd) {
+        Some(Entry::Connection(connection)) => untouched(|| {
+            habits::note(Reason::Watched);
+            connection.come_back(Reason::Watched)
+        }),
+        Some(Entry::Inherited) => false,
+        Some(Entry::Epoll(_)) | None => true,
     }
-    kernel_may_copy(fd)
 }
 
 macro_rules! asynchronous {

@@ -44,7 +44,7 @@ pub(super) unsafe extern "C" fn epoll_ctl(
         }
         return result;
     };
-    let Some(epoll) = table::epoll(epfd).or_else(|| stranger(epfd, &connection)) else {
+    let Some(epoll) = table::epoll(epfd).or_else(|| stranger(epfd, operation, &connection)) else {
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     };
@@ -55,14 +55,23 @@ pub(super) unsafe extern "C" fn epoll_ctl(
     // SAFETY: as above.
     let known = (!event.is_null()).then(|| unsafe { event.read_unaligned() });
     let result = untouched(|| epoll.control(operation, fd, known, &connection));
-    // This takes descriptors of our own, and the program may have no more.
-    if let (libc::EPOLL_CTL_ADD, Err(Errno(libc::EMFILE | libc::ENFILE))) = (operation, result)
-        && untouched(|| connection.give_up(Reason::NotAttached))
+    // It cannot be served there, or that takes descriptors of our own and the program may have
+    // no more.
+    if let (libc::EPOLL_CTL_ADD, Err(errno)) = (operation, result)
+        && let Errno(libc::EMFILE | libc::ENFILE | libc::EPERM) = errno
+        && untouched(|| connection.come_back(reason_of(errno)))
     {
         // SAFETY: the caller's own arguments.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
     }
     number(result.map(|()| 0))
+}
+
+fn reason_of(errno: Errno) -> Reason {
+    match errno {
+        Errno(libc::EPERM) => Reason::Watched,
+        _ => Reason::NotAttached,
+    }
 }
 
 /// The instance `inner` is to be watched by another one: where connections of it have moved,
@@ -85,10 +94,14 @@ unsafe fn control_nested(
 }
 
 /// An instance that was not seen when it was made: who waits for it, and how, is not known,
-/// so the connection stays on its socket; `None`. One that has moved already is served there
-/// as everywhere.
-fn stranger(epfd: c_int, connection: &Arc<Connection>) -> Option<Arc<Epoll>> {
-    if untouched(|| connection.give_up(Reason::Watched)) {
+/// so the connection stays on its socket, or comes back there; `None`. One that cannot is
+/// served there as everywhere.
+fn stranger(epfd: c_int, operation: c_int, connection: &Arc<Connection>) -> Option<Arc<Epoll>> {
+    let is_left = untouched(|| match operation {
+        libc::EPOLL_CTL_ADD => connection.come_back(Reason::Watched),
+        _ => connection.give_up(Reason::Watched),
+    });
+    if is_left {
         return None;
     }
     let epoll = Arc::new(Epoll::new(epfd));

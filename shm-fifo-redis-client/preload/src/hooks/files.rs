@@ -125,7 +125,7 @@ pub(super) fn duplicated(original: RawFd, copy: RawFd) {
         let Some(entry) = table::entry(original) else { return };
         match &entry {
             Entry::Connection(connection)
-                if copy <= libc::STDERR_FILENO && connection.give_up(Reason::SharedWithChild) =>
+                if copy <= libc::STDERR_FILENO && connection.come_back(Reason::SharedWithChild) =>
             {
                 return;
             }
