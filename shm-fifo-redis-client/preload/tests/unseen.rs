@@ -63,6 +63,11 @@ tested_by_both_kinds! {
     aio_before_it_moves: 0,
     aio_after_it_moved: 1,
     passed_on: 1,
+    passed_on_meanwhile: 1,
+    passed_on_asleep: 1,
+    told_to_an_unseen_instance: 1,
+    told_to_an_instance_of_several: 1,
+    standard_input_of_a_child: 1,
     reads_no_fewer: 2,
 }
 

@@ -926,6 +926,104 @@ static void passed_on(void) {
     close(early);
 }
 
+static void *ping_and_count(void *argument) {
+    int fd = *(int *)argument;
+    for (long i = 0; i < 2000; i++) {
+        send_ping(fd);
+        read_pong(fd);
+    }
+    return NULL;
+}
+
+/* While another thread talks, and asks for nothing but its replies. */
+static void passed_on_meanwhile(void) {
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, messages) == 0);
+    pthread_t thread;
+    int fd = moved_connection();
+    CHECK(pthread_create(&thread, NULL, ping_and_count, &fd) == 0);
+    for (int i = 0; i < 100; i++) usleep(10);
+    send_descriptor(fd);
+    CHECK(pthread_join(thread, NULL) == 0);
+    int passed = made_by_recvmsg();
+    close(fd);
+    settle(passed);
+    close(passed);
+}
+
+static volatile pid_t sleeper;
+
+static void *read_one_pong(void *argument) {
+    sleeper = gettid();
+    read_pong(*(int *)argument);
+    return NULL;
+}
+
+/* While one thread sleeps until its reply comes. */
+static void passed_on_asleep(void) {
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, messages) == 0);
+    pthread_t reader;
+    int fd = moved_connection();
+    CHECK(pthread_create(&reader, NULL, read_one_pong, &fd) == 0);
+    while (!sleeper) {}
+    wait_until_in(sleeper, SYS_recvfrom, SYS_recvfrom);
+    send_descriptor(fd);
+    int passed = made_by_recvmsg();
+    send_ping(passed);
+    CHECK(pthread_join(reader, NULL) == 0);
+    close(passed), close(fd);
+}
+
+/* An instance that was not seen made, and is waited in unseen, watches it from now on. */
+static void told_to_an_unseen_instance(void) {
+    int fd = moved_connection(), epfd = unseen(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0);
+    watch(epfd, EPOLL_CTL_ADD, fd, EPOLLIN);
+    for (int i = 0; i < 40; i++) {
+        struct epoll_event event;
+        send_ping(fd);
+        CHECK(unseen(SYS_epoll_pwait, epfd, (long)&event, 1, -1, 0, 8) == 1 && event.events == EPOLLIN);
+        read_pong(fd);
+    }
+    close(epfd), close(fd);
+}
+
+/* An instance that two others watch. */
+static void told_to_an_instance_of_several(void) {
+    int fd = moved_connection(), inner = epoll_create1(EPOLL_CLOEXEC);
+    int outer = epoll_create1(EPOLL_CLOEXEC), other = epoll_create1(EPOLL_CLOEXEC);
+    watch(outer, EPOLL_CTL_ADD, inner, EPOLLIN);
+    watch(other, EPOLL_CTL_ADD, inner, EPOLLIN);
+    watch(inner, EPOLL_CTL_ADD, fd, EPOLLIN);
+    for (int i = 0; i < 40; i++) {
+        send_ping(fd);
+        CHECK(event_of(outer, inner) == EPOLLIN && event_of(other, inner) == EPOLLIN);
+        CHECK(event_of(inner, fd) == EPOLLIN);
+        read_pong(fd);
+    }
+    close(other), close(outer), close(inner), close(fd);
+}
+
+/* A child that knows nothing of this library talks by it. */
+static void standard_input_of_a_child(void) {
+    int fd = moved_connection(), replies[2], status;
+    CHECK(pipe(replies) == 0);
+    int saved = fcntl(0, F_DUPFD_CLOEXEC, 10);
+    CHECK(dup2(fd, 0) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        char *const nothing[] = {NULL};
+        char *const command[] = {"sh", "-c", "printf 'PING\\r\\n' >&0 && read reply && echo \"$reply\"", NULL};
+        dup2(replies[1], 1);
+        execve("/bin/sh", command, nothing);
+        _exit(1);
+    }
+    char reply[16] = "";
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(read(replies[0], reply, sizeof reply) > 5 && strncmp(reply, "+PONG", 5) == 0);
+    CHECK(saved < 0 ? close(0) == 0 : dup2(saved, 0) == 0);
+    settle(fd);
+    close(fd);
+}
+
 /* ---- options ---- */
 
 static void available(int fd, int bytes) {
@@ -1150,7 +1248,8 @@ static const struct test TESTS[] = {
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),
     TEST(polled_by_syscall), TEST(spliced), TEST(spliced_into_a_full_pipe), TEST(spliced_and_interrupted),
     TEST(children_ask_for_a_number), TEST(sent_from_a_file), TEST(aio_before_it_moves),
-    TEST(aio_after_it_moved), TEST(passed_on), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
+    TEST(aio_after_it_moved), TEST(passed_on), TEST(passed_on_meanwhile), TEST(passed_on_asleep),
+    TEST(told_to_an_unseen_instance), TEST(told_to_an_instance_of_several), TEST(standard_input_of_a_child), TEST(least_bytes), TEST(reads_no_fewer), TEST(sent_before_a_sleep), TEST(sent_before_exec),
     TEST(sent_before_exit), TEST(sent_before_sigterm), TEST(sent_before_sigkill), TEST(the_server_is_gone),
 };
 
