@@ -68,6 +68,7 @@ static const struct { const char *name; unsigned weight; void (*run)(struct rand
     {"interrupt", 1, interrupted_wait},
     {"threads", 1, several_threads},
     {"fork", 1, fork_something},
+    {"pass on", 1, pass_on},
 };
 enum { STEPS = sizeof steps / sizeof *steps };
 

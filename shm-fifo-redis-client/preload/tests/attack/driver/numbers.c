@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* What may take the number. */
@@ -35,27 +34,6 @@ static const char *const names_of_things[] = {
 struct made { int fd, other; FILE *file; };
 
 static int memory(void) { return raw(SYS_memfd_create, "memory", MFD_CLOEXEC); }
-
-static int passed(int fd) {
-    int pair[2], number;
-    char control[CMSG_SPACE(sizeof fd)] = {0}, byte = 1;
-    struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control,
-                             .msg_controllen = sizeof control};
-    /* Made past the hooks, and at high numbers: the one that is passed is to take the low one. */
-    CHECK(raw(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socketpair");
-    int one = raw(SYS_fcntl, pair[0], F_DUPFD, 500), two = raw(SYS_fcntl, pair[1], F_DUPFD, 500);
-    raw(SYS_close, pair[0]), raw(SYS_close, pair[1]);
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    *header = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    CHECK(raw(SYS_sendmsg, one, &message, 0) == 1, "sendmsg");
-    message.msg_controllen = sizeof control;
-    CHECK(CALL(recvmsg(two, &message, 0)) == 1, "recvmsg: errno %d", errno);
-    memcpy(&number, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof number);
-    raw(SYS_close, one), raw(SYS_close, two);
-    return number;
-}
 
 static int accepted(int *other) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -80,7 +58,7 @@ static int copied(int which, int *other, struct random *random) {
     if (which == A_COPY) fd = dup(high);
     else if (which == A_COPY_BY_FCNTL) fd = fcntl(high, once_in(random, 2) ? F_DUPFD : F_DUPFD_CLOEXEC, 0);
     else if (which == A_COPY_BY_SYSCALL) fd = syscall(SYS_dup, high);
-    else fd = passed(high);
+    else fd = pass_by_message(high, 0);
     *other = high;
     return fd;
 }

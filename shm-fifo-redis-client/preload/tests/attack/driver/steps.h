@@ -35,6 +35,9 @@ void sleep_in_vain(struct random *random);
 /* fills.c */
 void fill_and_drain(struct random *random);
 
+/* messages.c: a connection is passed on. */
+void pass_on(struct random *random);
+
 /* numbers.c: the number of a closed connection is something else's. */
 void use_number_again(struct random *random);
 

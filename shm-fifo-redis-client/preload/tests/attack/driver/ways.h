@@ -21,6 +21,10 @@ unsigned any_way_to_close(struct random *random);
 extern const char *const names_of_closes[];
 void close_by(unsigned way, int fd, struct random *random);
 
+/* Passing a descriptor on, and taking it: the new number. -1 if it could not be sent, by a
+ * call that is `seen`. */
+int pass_by_message(int fd, int seen);
+
 /* Duplicating. */
 int dup_by(int fd, struct random *random);
 

@@ -141,7 +141,7 @@ impl Connection {
     }
 
     fn receive(&mut self, is_busy: &mut bool) -> bool {
-        let Some(transport) = &self.transport else { return false };
+        let Some(transport) = &mut self.transport else { return false };
         // Behind SHM.START nothing comes on the socket.
         if self.is_held || self.starting {
             return false;
@@ -327,7 +327,7 @@ impl Connection {
             _ => {}
         }
         let Some(transport) = &mut self.transport else { return Ok(()) };
-        transport.enter(region);
+        transport.enter(region).map_err(|error| format!("{self} cannot enter: {error}"))?;
         self.phase = Phase::Moved;
         self.counts.moved = true;
         self.outbox.answer("+OK\r\n");
@@ -389,7 +389,7 @@ impl Connection {
 
     fn send(&mut self) -> bool {
         let mut is_busy = false;
-        while let Some(transport) = &self.transport {
+        while let Some(transport) = &mut self.transport {
             match self.outbox.send(transport) {
                 Ok(Some(Step::Close)) => self.close(),
                 Ok(Some(Step::EndSending)) => transport.end_sending(),

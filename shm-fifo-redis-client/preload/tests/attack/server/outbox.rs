@@ -110,7 +110,7 @@ impl Outbox {
     }
 
     /// Sends some of the first one. `None` if nothing can go.
-    pub(super) fn send(&mut self, transport: &Transport) -> io::Result<Option<Step>> {
+    pub(super) fn send(&mut self, transport: &mut Transport) -> io::Result<Option<Step>> {
         self.is_stuck = false;
         self.is_in_pieces = false;
         if self.limit == Some(0) {
@@ -143,7 +143,7 @@ impl Outbox {
         Ok(Some(step))
     }
 
-    fn send_offer(&mut self, transport: &Transport) -> io::Result<Step> {
+    fn send_offer(&mut self, transport: &mut Transport) -> io::Result<Step> {
         let Some(Item::Offer { fd, name, in_parts }) = self.pop() else {
             return Err(ErrorKind::InvalidData.into());
         };
