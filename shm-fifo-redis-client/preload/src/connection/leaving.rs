@@ -24,8 +24,6 @@ impl Connection {
             self.settle();
             let may_come = match self.phase() {
                 Phase::Socket => true,
-                // There is nothing to be brought back.
-                Phase::Shared if self.has_ended() => return true,
                 Phase::Shared => self.ask_back(),
                 Phase::Returning => !self.has_kept(),
                 Phase::Opening | Phase::Starting | Phase::Leaving => true,

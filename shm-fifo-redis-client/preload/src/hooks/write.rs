@@ -146,7 +146,8 @@ unsafe fn passes_moved(message: *const msghdr) -> bool {
         connection.is_none_or(|known| {
             untouched(|| {
                 habits::note(Reason::SharedWithChild);
-                known.come_back(Reason::SharedWithChild)
+                // Of one that has ended the end is all that another process can have.
+                known.come_back(Reason::SharedWithChild) || known.has_ended()
             })
         })
     };

@@ -40,7 +40,7 @@ int pass_by_message(int fd, int seen) {
  * moves any more: not often. */
 void pass_on(struct random *random) {
     struct connection *c = any_connection(random);
-    if (!once_in(random, 8)) return;
+    if (!once_in(random, 32)) return;
     if (!c || c->names == MAX_NAMES || c->is_held || c->shut_reading || c->shut_writing) return;
     if (c->server_end != NOT_ENDED || c->ends_by || c->may_die) return;
     int fd = any_name(c, random), was_read = perhaps_unread(c) == 0;

@@ -87,7 +87,7 @@ impl Transport {
         loop {
             match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
                 Ok((1, _)) if byte == [DOORBELL] || byte == [LEAVE] => {
-                    drop(recv(&self.socket, &mut byte, RecvFlags::DONTWAIT));
+                    recv(&self.socket, &mut byte, RecvFlags::DONTWAIT).ok();
                     if byte == [LEAVE] {
                         return true;
                     }
