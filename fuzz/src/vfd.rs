@@ -1,11 +1,12 @@
 //! Virtual file descriptors under epoll, against what level-triggered means.
 
 use crate::input::Input;
+use shm_fifo::doorbell::{DOORBELL, LEAVE};
 use shm_fifo::testing::{is_pattern, pattern};
 use shm_fifo::vfd::{self, Errno};
 use shm_fifo::{Channel, Region};
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -96,6 +97,11 @@ struct Connection {
     /// The peer has sent something that is no doorbell: from now on the
     /// connection may be over at any time.
     insulted: bool,
+    /// The peer goes back to the socket: what is ready is the kernel's to tell, and when. The
+    /// bytes are still those.
+    left: bool,
+    /// It was told that it may.
+    is_back: bool,
 }
 
 impl Connection {
@@ -116,6 +122,8 @@ impl Connection {
             client_sent: 0,
             client_received: 0,
             insulted: false,
+            left: false,
+            is_back: false,
         };
         if at_once {
             connection.start();
@@ -128,6 +136,9 @@ impl Connection {
     }
 
     fn start(&mut self) {
+        if self.left {
+            return;
+        }
         if let Some(region) = self.region.take() {
             vfd::start(self.fd(), region.into_endpoint(), 1, b"").expect("it has not moved before");
             self.moved = true;
@@ -141,6 +152,9 @@ impl Connection {
 
     /// What epoll must report of it to somebody who watches `mask`.
     fn ready(&self, mask: u32) -> u32 {
+        if self.left {
+            return 0;
+        }
         let ended = self.client.is_none();
         let mut ready = 0;
         if ended || self.client_sent != self.received {
@@ -155,6 +169,13 @@ impl Connection {
     fn read(&mut self, length: usize) {
         let mut target = vec![0xEE; length];
         let result = vfd::read(self.fd(), &mut target);
+        if self.left {
+            let read = result.unwrap_or_else(|| (&self.socket).read(&mut target).map_err(errno));
+            let count = read.unwrap_or(0);
+            assert!(is_pattern(self.received, &target[..count]));
+            self.received += count as u64;
+            return;
+        }
         assert_eq!(result.is_some(), self.moved);
         let Some(result) = result else { return };
         let expected = match bytes(self.client_sent - self.received).min(length) {
@@ -172,6 +193,11 @@ impl Connection {
         let source = pattern(self.sent, first + second);
         let (front, back) = source.split_at(first);
         let result = vfd::write(self.fd(), &[IoSlice::new(front), IoSlice::new(back)]);
+        if self.left {
+            let written = result.unwrap_or_else(|| (&self.socket).write(&source).map_err(errno));
+            self.sent += written.unwrap_or(0) as u64;
+            return;
+        }
         assert_eq!(result.is_some(), self.moved);
         let Some(result) = result else { return };
         let free = RING_BYTES - bytes(self.sent - self.client_received);
@@ -188,6 +214,9 @@ impl Connection {
     }
 
     fn client_read(&mut self, length: usize) {
+        if self.left {
+            return self.left_client_read(length);
+        }
         let Some(client) = &mut self.client else { return };
         let mut target = vec![0xEE; length];
         let result = client.try_read(&mut target).map_err(|error| error.kind());
@@ -202,6 +231,9 @@ impl Connection {
     }
 
     fn client_write(&mut self, length: usize) {
+        if self.left {
+            return self.left_client_write(length);
+        }
         let Some(client) = &mut self.client else { return };
         let result = client.try_write(&pattern(self.client_sent, length));
         let free = RING_BYTES - bytes(self.client_sent - self.received);
@@ -214,15 +246,51 @@ impl Connection {
         self.client_sent += result.unwrap_or(0) as u64;
     }
 
-    /// Writes to the socket in the client's name.
-    fn speak(&mut self, bytes: &[u8]) {
+    /// The client leaves the rings.
+    fn leave(&mut self) {
+        if self.moved && !self.left && !self.insulted {
+            self.left = self.say(&[LEAVE]) == 1;
+        }
+    }
+
+    fn left_client_read(&mut self, length: usize) {
+        let mut target = vec![0xEE; if self.is_back { length } else { 1 }];
         let Some(client) = &self.client else { return };
+        let flags = libc::MSG_DONTWAIT;
         // SAFETY: a live slice and a live socket.
-        let sent = unsafe {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            libc::send(client.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
+        let received = unsafe {
+            libc::recv(client.as_raw_fd(), target.as_mut_ptr().cast(), target.len(), flags)
         };
-        self.insulted |= sent > 0 && bytes.iter().any(|&byte| byte != 0);
+        let count = usize::try_from(received).unwrap_or(0);
+        if !self.is_back {
+            assert!(count == 0 || matches!(target[0], DOORBELL | LEAVE), "{}", target[0]);
+            self.is_back = target[0] == LEAVE && count == 1;
+            return;
+        }
+        assert!(is_pattern(self.client_received, &target[..count]));
+        self.client_received += count as u64;
+    }
+
+    fn left_client_write(&mut self, length: usize) {
+        if self.is_back {
+            let sent = self.say(&pattern(self.client_sent, length));
+            self.client_sent += u64::try_from(sent).unwrap_or(0);
+        }
+    }
+
+    /// Writes to the socket in the client's name, what is no request.
+    fn speak(&mut self, bytes: &[u8]) {
+        if !self.left {
+            let sent = self.say(bytes);
+            self.insulted |= sent > 0 && bytes.iter().any(|&byte| byte != DOORBELL);
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> isize {
+        let Some(client) = &self.client else { return -1 };
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: a live slice and a live socket.
+        unsafe { libc::send(client.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) }
     }
 }
 
@@ -251,7 +319,8 @@ impl Program {
             8..=10 => self.control(input, epoll, number),
             11..=13 => self.wait(epoll, 1 + input.below(8)),
             14 => connection.speak(&[0; 300][..input.below(300)]),
-            15 if input.byte() >= 192 => connection.speak(&[input.byte() | 1]),
+            15 if input.byte() >= 192 => connection.speak(&[input.byte() | 2]),
+            15 if input.byte() >= 128 => connection.leave(),
             16 if input.byte() >= 128 => connection.client = None,
             17 if input.byte() >= 128 => self.reopen(number, input.byte() >= 128),
             18 if input.byte() >= 128 => self.epolls[epoll] = Epoll::new(),
@@ -309,7 +378,7 @@ impl Program {
                 let mask = epoll.watched.get(&number).copied();
                 let connection = self.connections.get(number).expect("the program's own data");
                 let mask = mask.expect("it is watched here");
-                if connection.moved {
+                if connection.moved && !connection.left {
                     let expected = connection.ready(mask);
                     let gone = connection.insulted && ready == mask;
                     assert!(ready == expected || gone, "{ready} instead of {expected}");
@@ -331,6 +400,10 @@ impl Program {
         let fresh = Connection::new(at_once);
         self.connections[number] = fresh;
     }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno(error.raw_os_error().expect("of a system call"))
 }
 
 fn bytes(distance: u64) -> usize {

@@ -397,6 +397,12 @@ impl Connection {
 
     /// `shutdown(2)`. Returns whether the kernel is to do it as well.
     pub(crate) fn shut_down(self: &Arc<Self>, how: libc::c_int) -> bool {
+        // Who sleeps for data hears of it from the kernel, whose socket must carry doorbells.
+        if (how, self.phase()) == (libc::SHUT_RD, Phase::Shared)
+            && self.come_back(Reason::NotUnderstood)
+        {
+            return true;
+        }
         let to_kernel = self.shut_down_rings(how);
         self.tell_watchers(None);
         to_kernel
