@@ -348,7 +348,6 @@ static void ended_by_both(void) {
     send_ping(fd);
     CHECK(pthread_join(thread, NULL) == 0);
     read_pong(fd);
-    /* Nobody is asleep: docs/clients.md. */
     CHECK(shutdown(fd, SHUT_RD) == 0);
     sleeps((void *)(uintptr_t)(EPOLLIN | EPOLLRDHUP));
     thread = asleep_for(EPOLLIN | EPOLLRDHUP);

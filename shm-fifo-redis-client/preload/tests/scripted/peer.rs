@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use shm_fifo::doorbell::LEAVE;
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Duplex, Interest, Region};
 use std::io::{ErrorKind, IoSlice};
@@ -139,7 +140,8 @@ impl Peer {
         drop(ring.write(self.socket.as_raw_fd(), &[IoSlice::new(bytes)]));
     }
 
-    /// Answers pings that come in the ring, until the program ends, or says so by `END`.
+    /// Answers pings that come in the ring, until the program ends, or says so by `END`, or
+    /// goes back to the socket, having read all: there it goes on so.
     pub(crate) fn serve_ring(&mut self) {
         while self.receive_from_ring() {
             while let Some((words, bytes)) = parse(&self.inbox) {
@@ -151,11 +153,17 @@ impl Peer {
                 self.say_in_ring(PONG);
             }
         }
+        if self.ring.is_none() {
+            self.serve_to(b"END");
+        }
     }
 
-    /// Says that nothing more will come in the ring.
+    /// Says that nothing more will come.
     pub(crate) fn end_sending(&self) {
-        self.ring.as_ref().unwrap().close_writing(self.socket.as_raw_fd());
+        match &self.ring {
+            Some(ring) => ring.close_writing(self.socket.as_raw_fd()),
+            None => shutdown(&self.socket, Shutdown::Write).unwrap(),
+        }
     }
 
     /// Rings whenever the program has heard the last doorbell, to its end.
@@ -183,8 +191,25 @@ impl Peer {
                 wait_readable(&self.socket);
             }
             ring.unpark(Interest::READABLE);
+            if self.has_left() {
+                self.ring = None;
+                self.say(&[LEAVE]);
+                return false;
+            }
             ring.listen(socket);
         }
+    }
+
+    /// Whether the last that the program has said on the socket is that it leaves the ring.
+    fn has_left(&self) -> bool {
+        let mut said = [0; 64];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let count = recv(&self.socket, &mut said, flags).map_or(0, |(count, _)| count);
+        let has_left = said[..count].ends_with(&[LEAVE]);
+        if has_left {
+            recv(&self.socket, &mut said, RecvFlags::DONTWAIT).unwrap();
+        }
+        has_left
     }
 
     /// Reads what comes, to the end.
