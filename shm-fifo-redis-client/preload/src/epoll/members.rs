@@ -1,23 +1,19 @@
-//! The connections that an epoll instance watches, and what is to be told of them.
+//! The connections that an epoll instance watches: the list, who is hot, who is parked, and
+//! whose socket the private instance watches.
 
+use super::calling::Call;
+use super::member::{Member, Place};
 use super::private::{News, Private};
-use super::{CALL, EDGE, EXCLUSIVE, ONE_SHOT};
-use crate::connection::{Connection, HANG_UP, Phase, WRITABLE, interest_of};
+use crate::connection::{Connection, Phase};
 use crate::errno::Errno;
-use crate::sys;
 use libc::{epoll_event, sigset_t};
-use shm_fifo::{Interest, SpinPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 use std::os::fd::RawFd;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// How long a connection that is silent stays hot.
 const SILENCE_NS: u64 = 2_000_000;
-
-/// For how long one thread's event is not another's, too: it is about to read. The kernel
-/// wakes one thread at a time, which mostly has read before the next is awake.
-const GRACE_NS: u64 = 50_000;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -29,21 +25,16 @@ pub(super) struct State {
     /// The connections whose sockets the private instance watches, and by which number.
     sockets: BTreeMap<u64, RawFd>,
     /// The hot ones, in no order.
-    hot: Vec<usize>,
+    pub(super) hot: Vec<usize>,
     pub(super) on_socket: usize,
     /// Where the next turn begins.
-    turn: usize,
+    pub(super) turn: usize,
     pub(super) sleeping: u32,
     /// Another instance watches the private one: all are parked while nobody waits.
     pub(super) is_exposed: bool,
-    /// The descriptor by which those are called who sleep in the program's instance alone.
-    pub(super) calling: Option<RawFd>,
-    /// The program's data that such events had.
-    pub(super) called_with: Vec<u64>,
-    /// How many of those may still come with such an event.
-    pub(super) called: u32,
+    pub(super) call: Call,
     /// The registrations that are one-shot: their data, and the members.
-    one_shots: BTreeSet<(u64, usize)>,
+    pub(super) one_shots: BTreeSet<(u64, usize)>,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
     /// Some of what was reported last were its events.
@@ -61,79 +52,6 @@ pub(super) struct Attended {
     pub(super) connection: Arc<Connection>,
     /// It was taken off: others who watch the connection are to be told.
     pub(super) is_news: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) fd: RawFd,
-    pub(super) connection: Arc<Connection>,
-    events: u32,
-    data: u64,
-    /// The program watches it; else it only did, and may come back.
-    pub(super) is_watched: bool,
-    /// It is to be reported; not so after a one-shot report.
-    is_armed: bool,
-    pub(super) place: Place,
-    /// What the last report told of, for reports of news alone.
-    pub(super) told: Option<Told>,
-    /// When there was last something to report, and to which thread.
-    active_ns: u64,
-    told_to: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The kernel has the program's registration.
-    OnSocket,
-    /// It would have one that was one-shot and has been reported: such a one is silent, and
-    /// the kernel takes none that is from the beginning. It is made when the program wants to
-    /// be told again.
-    Withheld,
-    /// Looked at in each turn; where it is in the list of those.
-    Hot(usize),
-    /// Its peer is to ring for this.
-    Parked(Interest),
-    /// Nothing of it is to be told.
-    Cold,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
-    arrivals: u64,
-    kept: u64,
-    /// Which directions had ended, as the bits that say so; and whether by the peer's doing.
-    ends: u32,
-    peer_ended: bool,
-    /// Behind how many writes that had too little space there was some.
-    short_writes: u64,
-}
-
-impl Told {
-    fn of(connection: &Connection) -> Self {
-        Self {
-            arrivals: connection.arrivals(),
-            kept: connection.kept_in_all(),
-            ends: connection.end_events(),
-            peer_ended: connection.has_ended(),
-            short_writes: connection.short_writes(),
-        }
-    }
-
-    /// Whether there is nothing new `now`, space aside.
-    fn is_all(&self, now: &Self) -> bool {
-        let parts = |told: &Self| (told.arrivals, told.kept, told.ends, told.peer_ended);
-        parts(self) == parts(now)
-    }
-
-    /// What will have been told of, after what was `before`, by a report that is or is not of
-    /// space.
-    fn after(mut self, before: Option<Self>, has_space: bool) -> Self {
-        if !has_space {
-            self.short_writes =
-                before.map_or(self.short_writes.wrapping_sub(1), |before| before.short_writes);
-        }
-        self
-    }
 }
 
 impl Index<usize> for State {
@@ -427,251 +345,5 @@ impl State {
 
     pub(super) fn kernel_is_due(&self, now_ns: u64) -> bool {
         super::private::is_due(self.kernel_polled_ns, now_ns)
-    }
-
-    // What is told.
-
-    /// Whether the kernel had the only place of the last report, and rings wait for it.
-    pub(super) fn take_rings_turn(&mut self, events: &[epoll_event]) -> bool {
-        let is_theirs = events.len() == 1 && self.kernel_was_last && self.has_news();
-        self.kernel_was_last &= !is_theirs;
-        is_theirs
-    }
-
-    /// Room for the kernel's events: some is left for the rings, or busy sockets
-    /// could starve them.
-    pub(super) fn room_in<'e>(&self, events: &'e mut [epoll_event]) -> &'e mut [epoll_event] {
-        let ours = self.hot.len().min(events.len() / 2);
-        let room = events.len() - ours;
-        &mut events[..room]
-    }
-
-    /// Writes the events of ready members, as many as there is room for.
-    pub(super) fn collect(&mut self, events: &mut [epoll_event], now_ns: u64) -> usize {
-        let hot = self.hot.len();
-        let thread = sys::thread();
-        let mut found = 0;
-        let mut disarmed = Vec::new();
-        let mut closed = Vec::new();
-        // So that the first has no advantage.
-        let mut next = self.turn.wrapping_add(1);
-        for step in 0..hot {
-            let index = self.hot[(self.turn + step) % hot];
-            let Some(event) = events.get_mut(found) else {
-                // No room: the next turn begins with the one left out.
-                next = (self.turn + step) % hot;
-                break;
-            };
-            let connection = &self[index].connection;
-            // An answer of the server may have replies behind it.
-            let is_news = connection.is_being_asked() && connection.attend_quietly();
-            if is_news || self[index].is_to_be_settled() {
-                let connection = Arc::clone(connection);
-                self.attended.push(Attended { connection, is_news });
-                continue;
-            }
-            // The ends of both directions are told at once, as far as they are there.
-            if connection.has_unheard_end() {
-                let connection = Arc::clone(connection);
-                let is_news = connection.attend_quietly();
-                self.attended.push(Attended { connection, is_news });
-            }
-            let member = &mut self[index];
-            if member.is_being_read(thread, now_ns) {
-                continue;
-            }
-            let (news, seen) = member.look();
-            if news != 0 && member.is_over() {
-                closed.push(index);
-            } else if news == 0 {
-                member.pass_over(seen);
-            } else {
-                member.tell(news, seen);
-                member.active_ns = now_ns;
-                member.told_to = thread;
-                *event = epoll_event { events: news, u64: member.data };
-                found += 1;
-                if !member.is_armed {
-                    disarmed.push(index);
-                }
-            }
-        }
-        disarmed.into_iter().for_each(|index| self.cool(index));
-        for index in closed {
-            self.take(index);
-        }
-        self.turn = next % hot.max(1);
-        found
-    }
-
-    /// Some are not to be told of in here any more, once they are settled.
-    pub(super) fn note_unsettled(&mut self) {
-        let unsettled = self.hot.iter().filter(|&&index| self[index].is_to_be_settled());
-        let unsettled = unsettled.map(|&index| Arc::clone(&self[index].connection));
-        let unsettled = unsettled.map(|connection| Attended { connection, is_news: false });
-        let unsettled: Vec<_> = unsettled.collect();
-        self.attended.extend(unsettled);
-    }
-
-    /// Whether one of the members is ready.
-    pub(super) fn has_news(&self) -> bool {
-        self.hot.iter().any(|&index| self[index].look().0 != 0 && !self[index].is_over())
-    }
-
-    /// The policy of a hot member for which spinning may pay.
-    pub(super) fn spinning(&self) -> Option<MutexGuard<'_, SpinPolicy>> {
-        self.hot.iter().find_map(|&index| self[index].connection.spinning())
-    }
-
-    /// Leaves out the events that were to wake others. How many remain.
-    pub(super) fn without_calls(&self, events: &mut [epoll_event], count: usize) -> usize {
-        if self.called_with.is_empty() {
-            return count;
-        }
-        let mut kept = 0;
-        for index in 0..count {
-            let event = events[index];
-            if event.events != CALL || !self.called_with.contains(&{ event.u64 }) {
-                events[kept] = event;
-                kept += 1;
-            }
-        }
-        kept
-    }
-
-    /// The kernel reported these: it has disarmed what was one-shot. Of several with the
-    /// same data nobody knows which: they may be told of once too often.
-    pub(super) fn note_one_shots(&mut self, events: &[epoll_event]) {
-        if self.on_socket == 0 || self.one_shots.is_empty() {
-            return;
-        }
-        for event in events {
-            let with_its_data = self.one_shots.range((event.u64, 0)..=(event.u64, usize::MAX));
-            let mut meant = with_its_data
-                .map(|&(_, index)| index)
-                .filter(|&index| self[index].place == Place::OnSocket);
-            if let (Some(index), None) = (meant.next(), meant.next()) {
-                self[index].is_armed = false;
-            }
-        }
-    }
-}
-
-impl Member {
-    pub(super) fn new(fd: RawFd, connection: Arc<Connection>, event: epoll_event) -> Self {
-        Self {
-            fd,
-            connection,
-            events: event.events,
-            data: event.u64,
-            is_watched: true,
-            is_armed: true,
-            place: Place::OnSocket,
-            told: None,
-            active_ns: 0,
-            told_to: 0,
-        }
-    }
-
-    /// Whether what is to be told of it is ours to tell.
-    pub(super) fn is_ours(&self) -> bool {
-        !matches!(self.place, Place::OnSocket | Place::Withheld)
-    }
-
-    pub(super) fn is_exclusive(&self) -> bool {
-        self.events & EXCLUSIVE != 0
-    }
-
-    fn is_one_shot(&self) -> bool {
-        self.events & ONE_SHOT != 0
-    }
-
-    /// The program changed what it wants to be told.
-    fn rearm(&mut self, event: epoll_event) {
-        self.events = event.events;
-        self.data = event.u64;
-        self.is_armed = true;
-        self.told = None;
-    }
-
-    /// The registration as the kernel is to have it; `None` for one that is silent.
-    pub(super) fn registration(&self) -> Option<epoll_event> {
-        self.is_armed.then_some(epoll_event { events: self.events, u64: self.data })
-    }
-
-    /// What is to be reported now, and, for reports of news alone, what will have been
-    /// told of then.
-    #[inline]
-    fn look(&self) -> (u32, Option<Told>) {
-        let connection = &self.connection;
-        if self.events & EDGE == 0 {
-            return (connection.ready_events(self.events), None);
-        }
-        // Before the look: what comes during it may not be in this report, and is news.
-        let seen = Told::of(connection);
-        let ready = connection.ready_events(self.events);
-        let is_news = self.told.is_none_or(|told| {
-            !told.is_all(&seen) || ready & WRITABLE != 0 && told.short_writes != seen.short_writes
-        });
-        (if is_news { ready } else { 0 }, Some(seen))
-    }
-
-    /// Whether the kernel can tell of it again, as soon as its connection is settled. What was
-    /// kept is to be told of as long as it is there, or once.
-    pub(super) fn is_to_be_settled(&self) -> bool {
-        if self.connection.phase() != Phase::Returning {
-            return false;
-        }
-        let is_all = |told: Told| told.is_all(&Told::of(&self.connection));
-        let is_told_once = self.events & EDGE != 0 && self.told.is_some_and(is_all);
-        let wants_kept = self.is_armed && interest_of(self.events).readable && !is_told_once;
-        !wants_kept || !self.connection.has_kept()
-    }
-
-    /// Whether another thread was told of it a moment ago.
-    fn is_being_read(&self, thread: u64, now_ns: u64) -> bool {
-        self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
-    }
-
-    /// Whether it has ended, and the program has closed it where nobody saw: the kernel knows,
-    /// and would tell of it no more.
-    fn is_over(&self) -> bool {
-        self.connection.reading_has_ended() && !self.connection.is_open()
-    }
-
-    /// Whether nothing that it asks for is there.
-    fn is_quiet(&self) -> bool {
-        self.connection.phase() == Phase::Shared && self.connection.ready_events(self.events) == 0
-    }
-
-    /// What came has been read, without an event: it is none any more.
-    fn pass_over(&mut self, seen: Option<Told>) {
-        if let Some(seen) = seen.filter(|_| self.is_quiet()) {
-            self.told = Some(seen.after(self.told, false));
-        }
-    }
-
-    /// It is being reported.
-    fn tell(&mut self, news: u32, seen: Option<Told>) {
-        if let Some(seen) = seen {
-            self.told = Some(seen.after(self.told, news & WRITABLE != 0));
-        }
-        if self.is_one_shot() {
-            self.is_armed = false;
-        }
-    }
-
-    /// What would be news of it, and up to where bytes are none.
-    fn to_sleep_for(&self) -> (Interest, Option<u64>) {
-        let mut interest = interest_of(self.events);
-        let Some(told) = self.told.filter(|_| self.events & EDGE != 0) else {
-            return (interest, None);
-        };
-        // Where the program has ended one direction itself, the other one goes on.
-        let has_hung_up = told.ends & HANG_UP != 0;
-        let wants_space = told.short_writes != self.connection.short_writes();
-        interest.readable &= !has_hung_up && !told.peer_ended;
-        interest.writable &= !has_hung_up && wants_space;
-        (interest, Some(told.arrivals))
     }
 }

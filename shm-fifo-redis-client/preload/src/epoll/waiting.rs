@@ -130,8 +130,8 @@ impl<'a> Wait<'a> {
                 count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), null())?;
                 state.kernel_had_events = count > 0;
                 state.kernel_was_last = count > 0;
-                if state.calling.is_some() {
-                    count = state.without_calls(events, count);
+                if state.call.is_on() {
+                    count = state.call.leave_out_calls(events, count);
                 }
                 state.note_one_shots(&events[..count]);
             }
