@@ -10,11 +10,12 @@
 use super::super::Errno;
 use super::super::poller::{EPOLLIN, EPOLLOUT, Poller, State};
 use super::super::stats::COUNTERS;
+use super::super::tag::tag_of;
 use super::super::usage;
 use super::{AGAIN, NOBODY, Session};
-use crate::Producer;
 use crate::os::doorbell::LEAVE;
 use crate::os::sys;
+use crate::{Consumer, Producer};
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -31,6 +32,8 @@ pub(super) struct Leaving {
     is_answered: AtomicBool,
     /// Up to where the bytes of the ring are on the socket.
     sent: AtomicU64,
+    /// All of them are, as far as anybody takes them.
+    is_sent: AtomicBool,
 }
 
 impl Session {
@@ -52,6 +55,7 @@ impl Session {
     pub(super) fn forget_leave(&self) {
         self.leaving.is_asked.store(false, Relaxed);
         self.leaving.is_answered.store(false, Relaxed);
+        self.leaving.is_sent.store(false, Relaxed);
     }
 
     /// Goes as far on the way back as it can now. Returns whether what is written next may
@@ -67,9 +71,10 @@ impl Session {
         let poller = Poller::existing(self.watched_by.load(Relaxed));
         let mut watching = poller.map(|poller| (poller.epfd, poller.lock()));
         let is_sent = self.answer();
+        self.leaving.is_sent.store(is_sent, Relaxed);
         let is_over = is_sent && self.has_read_all();
         if let Some((epfd, state)) = &mut watching {
-            self.follow(*epfd, state, is_sent, is_over);
+            self.follow(*epfd, state, is_over);
         }
         drop(watching);
         if is_over {
@@ -86,28 +91,30 @@ impl Session {
 
     /// Has the kernel tell what it knows of the socket again: the program itself, once
     /// nothing is left in here.
-    fn follow(&self, epfd: RawFd, state: &mut State, is_sent: bool, is_over: bool) {
+    fn follow(&self, epfd: RawFd, state: &mut State, is_over: bool) {
         let event = if is_over {
             let Some(member) = state.members.take(self) else { return };
             libc::epoll_event { events: member.interest, u64: member.data }
         } else {
             let Some(member) = state.members.activate(self, sys::monotonic_ns()) else { return };
-            let to_send = if is_sent { 0 } else { EPOLLOUT };
-            self.tagged(member.interest | to_send)
+            self.tagged(member.interest)
         };
         // It may have been closed behind our back; nobody is to be told then.
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, self.fd, Some(event)).ok();
     }
 
-    /// How the socket is registered, where the program asks for `interest`: for doorbells, or
-    /// on the way back for what comes on it once the ring has been read.
+    /// How the socket is registered, where the program asks for `interest`.
     pub(in super::super) fn tagged(&self, interest: u32) -> libc::epoll_event {
-        let events = match (self.is_leaving(), self.has_read_all()) {
-            (false, _) => EPOLLIN,
-            (true, true) => interest & (EPOLLIN | EPOLLOUT),
-            (true, false) => interest & EPOLLOUT,
-        };
-        libc::epoll_event { events, u64: super::super::tag::tag_of(self.fd) }
+        let events = if self.is_leaving() { self.awaited(interest) } else { EPOLLIN };
+        libc::epoll_event { events, u64: tag_of(self.fd) }
+    }
+
+    /// What the socket of one that is leaving is watched for: room for what is to be sent, and
+    /// what the program asks for, once the ring has been read.
+    fn awaited(&self, interest: u32) -> u32 {
+        let in_turn = if self.has_read_all() { EPOLLIN | EPOLLOUT } else { EPOLLOUT };
+        let room = if self.leaving.is_sent.load(Relaxed) { 0 } else { EPOLLOUT };
+        interest & in_turn | room
     }
 
     /// Tells the peer that doorbells have ended, and sends what it has not read, as much as
@@ -146,7 +153,7 @@ impl Session {
     }
 
     fn has_read_all(&self) -> bool {
-        let is_empty = |consumer: &mut crate::Consumer<'_>| consumer.available_bytes() == Ok(0);
+        let is_empty = |consumer: &mut Consumer<'_>| consumer.available_bytes() == Ok(0);
         self.halves.reading(is_empty).unwrap_or(true)
     }
 
