@@ -31,7 +31,7 @@ build:
 # The end-to-end tests use what is shipped, from one place: the release build.
 module:
 	$(CARGO) build --release --locked \
-		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
+		-p shm-fifo-redis-server -p redis-shm -p shm-fifo-redis-preload
 
 .PHONY: attack attack-short install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
@@ -125,7 +125,7 @@ musl:
 	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl -p shm-fifo \
 		--features std,virtual-fd --lib --test fd_passing
 	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl \
-		-p shm-fifo-redis-client -p shm-fifo-redis-capi --no-default-features --lib
+		-p shm-fifo-redis-client -p shm-fifo-redis-capi --lib
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:
@@ -237,6 +237,7 @@ lint:
 	$(CARGO) fmt --manifest-path shm-fifo/bench/Cargo.toml --check
 	$(CARGO) fmt --manifest-path shm-fifo/no-std/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked -p redis-shm --no-default-features --all-targets -- -D warnings
 
 ## doc: build the API documentation; a warning is an error
 doc:
