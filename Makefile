@@ -256,12 +256,26 @@ no-std:
 		echo "make no-std: NOT RUN for x86_64-unknown-none, which is not installed" >&2; \
 	fi
 
-# One warning is meant: the test of the layout stays with the repository's documents.
-## package: build shm-fifo from what would be published; a warning is an error
+# What is published, and what each package has for who finds it at crates.io. The C library
+# and the one that is preloaded are none: packages of the system carry them.
+PUBLISHED := shm-fifo shm-fifo-redis-server shm-fifo-redis-client redis-shm
+FIELDS := description readme keywords categories license repository rust-version
+# One warning is meant: tests that need what is beside them in the repository stay there.
+## package: build each crate from what would be published; a warning is an error
 package:
-	@log=$$($(CARGO) package --locked --allow-dirty -p shm-fifo 2>&1) || { echo "$$log" >&2; exit 1; }; \
-	if echo "$$log" | grep -v 'ignoring test `layout`' | grep -q warning; then echo "$$log" >&2; exit 1; fi; \
-	echo "make package: shm-fifo builds from its package"
+	@log=$$($(CARGO) package --locked --allow-dirty $(addprefix -p ,$(PUBLISHED)) 2>&1) || { echo "$$log" >&2; exit 1; }; \
+	if echo "$$log" | grep -v 'ignoring test ' | grep -q warning; then echo "$$log" >&2; exit 1; fi
+	@for name in $(PUBLISHED); do \
+		package=$(TARGET_DIR)/package/$$name-$(VERSION); \
+		lacks() { echo "make package: $$name has no $$1" >&2; exit 1; }; \
+		for file in README.md LICENSE; do \
+			tar -tf $$package.crate $$name-$(VERSION)/$$file >/dev/null 2>&1 || lacks $$file; \
+		done; \
+		for field in $(FIELDS); do \
+			tar -xOf $$package.crate $$name-$(VERSION)/Cargo.toml | grep -q "^$$field = " || lacks $$field; \
+		done; \
+	done
+	@echo "make package: $(PUBLISHED) build from their packages"
 
 # What only a nightly compiler can do (NIGHTLY=+name chooses one).
 NIGHTLY ?= +nightly
