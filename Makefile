@@ -277,6 +277,23 @@ package:
 	done
 	@echo "make package: $(PUBLISHED) build from their packages"
 
+# The compiler that Cargo.toml promises is enough: for what users build, tests may ask for more.
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+.PHONY: msrv deny
+## msrv: build everything with the oldest compiler that Cargo.toml names
+msrv:
+	@$(CARGO) +$(MSRV) --version || { \
+		echo "make msrv: NOTHING WAS CHECKED: rustup toolchain install $(MSRV) --profile minimal" >&2; \
+		exit 1; }
+	$(CARGO) +$(MSRV) check --locked --workspace --all-features --target-dir $(TARGET_DIR)/msrv
+
+# Without a network: make deny DENY="bans licenses sources"
+DENY ?= advisories bans licenses sources
+## deny: advisories, licences and sources of the dependencies, by deny.toml; installs cargo-deny
+deny:
+	@.ci/setup deny
+	$(CARGO) deny check $(DENY)
+
 # What only a nightly compiler can do (NIGHTLY=+name chooses one).
 NIGHTLY ?= +nightly
 NATIVE_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
