@@ -1,6 +1,6 @@
 //! What measures at length, and draws it: `bench` and `report`. Behind the feature
-//! `measure`, which half of the dependencies are for; nothing outside
-//! needs it but the demo, for its picture.
+//! `measure`, which a third of the dependencies are for; nothing outside needs it but the demo,
+//! for its picture.
 
 pub(crate) mod bench;
 mod children;
