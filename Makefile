@@ -279,7 +279,7 @@ package:
 
 # The compiler that Cargo.toml promises is enough: for what users build, tests may ask for more.
 MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
-.PHONY: msrv deny
+.PHONY: msrv deny semver
 ## msrv: build everything with the oldest compiler that Cargo.toml names
 msrv:
 	@$(CARGO) +$(MSRV) --version || { \
@@ -293,6 +293,16 @@ DENY ?= advisories bans licenses sources
 deny:
 	@.ci/setup deny
 	$(CARGO) deny check $(DENY)
+
+# What the interfaces are compared with: a commit; the last release, if there was one.
+SEMVER_BASE ?= $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
+## semver: what has changed in the public Rust interfaces since SEMVER_BASE; installs cargo-semver-checks
+semver:
+	@[ -n "$(SEMVER_BASE)" ] || { \
+		echo "make semver: NOTHING WAS COMPARED: no release here; make semver SEMVER_BASE=COMMIT" >&2; \
+		exit 1; }
+	@.ci/setup semver-checks
+	$(CARGO) semver-checks --baseline-rev $(SEMVER_BASE) -p shm-fifo -p shm-fifo-redis-client
 
 # What only a nightly compiler can do (NIGHTLY=+name chooses one).
 NIGHTLY ?= +nightly
