@@ -31,7 +31,7 @@ build:
 # The end-to-end tests use what is shipped, from one place: the release build.
 module:
 	$(CARGO) build --release --locked \
-		-p shm-fifo-redis-server -p shm-fifo-redis-client -p shm-fifo-redis-preload
+		-p shm-fifo-redis-server -p redis-shm -p shm-fifo-redis-preload
 
 .PHONY: attack attack-short install uninstall test-c headers test-netns bench-clients
 PREFIX ?= /usr/local
@@ -125,7 +125,7 @@ musl:
 	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl -p shm-fifo \
 		--features std,virtual-fd --lib --test fd_passing
 	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl \
-		-p shm-fifo-redis-client -p shm-fifo-redis-capi --no-default-features --lib
+		-p shm-fifo-redis-client -p shm-fifo-redis-capi --lib
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:
@@ -237,6 +237,7 @@ lint:
 	$(CARGO) fmt --manifest-path shm-fifo/bench/Cargo.toml --check
 	$(CARGO) fmt --manifest-path shm-fifo/no-std/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked -p redis-shm --no-default-features --all-targets -- -D warnings
 
 ## doc: build the API documentation; a warning is an error
 doc:
@@ -255,12 +256,53 @@ no-std:
 		echo "make no-std: NOT RUN for x86_64-unknown-none, which is not installed" >&2; \
 	fi
 
-# One warning is meant: the test of the layout stays with the repository's documents.
-## package: build shm-fifo from what would be published; a warning is an error
+# What is published, and what each package has for who finds it at crates.io. The C library
+# and the one that is preloaded are none: packages of the system carry them.
+PUBLISHED := shm-fifo shm-fifo-redis-server shm-fifo-redis-client redis-shm
+FIELDS := description readme keywords categories license repository rust-version
+# One warning is meant: tests that need what is beside them in the repository stay there.
+## package: build each crate from what would be published; a warning is an error
 package:
-	@log=$$($(CARGO) package --locked --allow-dirty -p shm-fifo 2>&1) || { echo "$$log" >&2; exit 1; }; \
-	if echo "$$log" | grep -v 'ignoring test `layout`' | grep -q warning; then echo "$$log" >&2; exit 1; fi; \
-	echo "make package: shm-fifo builds from its package"
+	@log=$$($(CARGO) package --locked --allow-dirty $(addprefix -p ,$(PUBLISHED)) 2>&1) || { echo "$$log" >&2; exit 1; }; \
+	if echo "$$log" | grep -v 'ignoring test ' | grep -q warning; then echo "$$log" >&2; exit 1; fi
+	@for name in $(PUBLISHED); do \
+		package=$(TARGET_DIR)/package/$$name-$(VERSION); \
+		lacks() { echo "make package: $$name has no $$1" >&2; exit 1; }; \
+		for file in README.md LICENSE; do \
+			tar -tf $$package.crate $$name-$(VERSION)/$$file >/dev/null 2>&1 || lacks $$file; \
+		done; \
+		for field in $(FIELDS); do \
+			tar -xOf $$package.crate $$name-$(VERSION)/Cargo.toml | grep -q "^$$field = " || lacks $$field; \
+		done; \
+	done
+	@echo "make package: $(PUBLISHED) build from their packages"
+
+# The compiler that Cargo.toml promises is enough: for what users build, tests may ask for more.
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+.PHONY: msrv deny semver
+## msrv: build everything with the oldest compiler that Cargo.toml names
+msrv:
+	@$(CARGO) +$(MSRV) --version || { \
+		echo "make msrv: NOTHING WAS CHECKED: rustup toolchain install $(MSRV) --profile minimal" >&2; \
+		exit 1; }
+	$(CARGO) +$(MSRV) check --locked --workspace --all-features --target-dir $(TARGET_DIR)/msrv
+
+# Without a network: make deny DENY="bans licenses sources"
+DENY ?= advisories bans licenses sources
+## deny: advisories, licences and sources of the dependencies, by deny.toml; installs cargo-deny
+deny:
+	@.ci/setup deny
+	$(CARGO) deny check $(DENY)
+
+# What the interfaces are compared with: a commit; the last release, if there was one.
+SEMVER_BASE ?= $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
+## semver: what has changed in the public Rust interfaces since SEMVER_BASE; installs cargo-semver-checks
+semver:
+	@[ -n "$(SEMVER_BASE)" ] || { \
+		echo "make semver: NOTHING WAS COMPARED: no release here; make semver SEMVER_BASE=COMMIT" >&2; \
+		exit 1; }
+	@.ci/setup semver-checks
+	$(CARGO) semver-checks --baseline-rev $(SEMVER_BASE) -p shm-fifo -p shm-fifo-redis-client
 
 # What only a nightly compiler can do (NIGHTLY=+name chooses one).
 NIGHTLY ?= +nightly

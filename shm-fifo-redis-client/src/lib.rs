@@ -50,6 +50,11 @@ pub mod wire {
 #[doc(hidden)]
 pub mod testing;
 
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use address::{Address, AddressError, Sharing};
 pub use client::Client;
 pub use connection::{Connection, PubSub};

@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 use support::fake::{FakeServer, Words, bulk, read_command};
-use support::watched;
+use support::watchdog::watched;
 
 const SOON: Duration = Duration::from_millis(20);
 

@@ -7,7 +7,7 @@ mod support;
 use redis::{Commands, ConnectionLike, ErrorKind, RedisResult, Script, Value, cmd, pipe};
 use shm_fifo_redis_client::{Client, Connection, Error, Refusal, Transport};
 use support::redis_server::RedisServer;
-use support::watched;
+use support::watchdog::watched;
 
 fn connect(address: &str) -> Connection {
     Client::open(address).unwrap().get_connection().unwrap_or_else(|error| panic!("{error}"))

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use support::fake::{FakeServer, Peer, RING_BYTES, send_letter};
-use support::watched;
+use support::watchdog::watched;
 
 /// A deadline that only a hanging test reaches.
 fn far() -> Option<Instant> {

@@ -7,7 +7,7 @@ mod support;
 use redis::{ConnectionLike, RedisResult, Value, cmd};
 use shm_fifo_redis_client::{Client, LazyConnection, Transport};
 use support::fake::{FakeServer, Peer, Words, bulk, read_command, serve};
-use support::watched;
+use support::watchdog::watched;
 
 /// Requests that a lazy connection makes over its socket.
 const BEFORE: usize = 25;

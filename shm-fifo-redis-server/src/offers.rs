@@ -164,12 +164,13 @@ pub(crate) fn take(client_id: u64) -> Option<Endpoint> {
 /// Drops the offers that were not started in time, and those of connections that have ended.
 pub(crate) fn drop_old() {
     let mut offers = lock();
-    let over: Vec<Offer> = offers
-        .by_client
-        .extract_if(.., |_, offer| offer.is_over())
-        .map(|(_, offer)| offer)
-        .collect();
-    over.into_iter().for_each(|offer| offers.discard(offer));
+    let over = offers.by_client.iter().filter(|(_, offer)| offer.is_over());
+    let over: Vec<u64> = over.map(|(client_id, _)| *client_id).collect();
+    for client_id in over {
+        if let Some(offer) = offers.by_client.remove(&client_id) {
+            offers.discard(offer);
+        }
+    }
 }
 
 impl Offer {

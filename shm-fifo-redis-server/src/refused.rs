@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use strum::{EnumCount as _, VariantArray as _};
 
 /// A reason is logged at once, and then so seldom, however many clients are refused.
-const QUIET: Duration = Duration::from_mins(5);
+const QUIET: Duration = Duration::from_secs(5 * 60);
 
 /// The refusals for one reason.
 #[derive(Debug)]

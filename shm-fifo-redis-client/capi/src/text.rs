@@ -11,7 +11,9 @@ pub(crate) unsafe fn write(text: &str, target: *mut c_char, room: usize) {
     if target.is_null() || room == 0 {
         return;
     }
-    let length = text.floor_char_boundary(room - 1);
+    let most = text.len().min(room - 1);
+    let whole = (0..=most).rev().find(|&length| text.is_char_boundary(length));
+    let length = whole.unwrap_or_default();
     // SAFETY: there is room for `length` bytes and one more, as the caller says; the
     // text is Rust's own, elsewhere.
     unsafe {

@@ -28,20 +28,6 @@ impl RedisServer {
         Self { process, directory, port }
     }
 
-    /// As [`Self::start`], with the module that `SHM_FIFO_MODULE` names, or the one
-    /// built beside these tests, and its settings.
-    #[cfg(feature = "cli")]
-    pub(crate) fn with_module(settings: &[&str]) -> Self {
-        use std::path::{Path, PathBuf};
-        let beside = Path::new(super::cli::PROGRAM).with_file_name("libshm_fifo_redis_server.so");
-        let module = std::env::var_os("SHM_FIFO_MODULE").map_or(beside, PathBuf::from);
-        let module = module.canonicalize().unwrap_or_else(|error| {
-            panic!("no module at {}: {error}; make test builds it", module.display())
-        });
-        let arguments = [&["--loadmodule", module.to_str().unwrap()], settings].concat();
-        Self::start(&arguments)
-    }
-
     /// Stops it as SIGSTOP does: connections wait in its queues from now on.
     pub(crate) fn stop(&self) {
         let pid = self.process.id().to_string();

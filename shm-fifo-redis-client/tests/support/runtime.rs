@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// What the test returns, servers, ends last: they wait for a connection's end, for
 /// which the runtime must run.
 pub(crate) fn on_one_thread<Servers>(test: impl AsyncFnOnce() -> Servers + Send + 'static) {
-    super::watched(|| {
+    super::watchdog::watched(|| {
         let threads = Arc::new(AtomicUsize::new(0));
         let started = Arc::clone(&threads);
         let mut builder = tokio::runtime::Builder::new_current_thread();

@@ -211,7 +211,9 @@ impl Tracker {
             return Err(GivenUp);
         }
         let answered = self.answered;
-        if let Some((_, user)) = self.logins.pop_front_if(|(login, _)| *login == answered)
+        let of_login = self.logins.front().is_some_and(|(login, _)| *login == answered);
+        if of_login
+            && let Some((_, user)) = self.logins.pop_front()
             && kind != b'-'
             && kind != b'!'
         {
