@@ -64,20 +64,20 @@ fn connect(one: Endpoint, other: Endpoint) -> (Channel, Channel) {
 #[test]
 fn memory_comes_with_what_is_written_and_never_exceeds_what_was_announced() {
     const RING_BYTES: usize = 1 << 20;
-    const PAGE_BYTES: usize = 4096;
+    const PAGE_BYTES: u64 = 4096;
     let unmapped = UnmappedRegion::create(RING_BYTES).unwrap();
     let is_allocated = unmapped.is_allocated();
     let file = File::from(unmapped.as_fd().try_clone_to_owned().unwrap());
-    let allocated_bytes = || file.metadata().unwrap().blocks() as usize * 512;
-    let total_bytes = Region::bytes_with_rings_of(RING_BYTES);
-    let expected = |pages: usize| if is_allocated { total_bytes } else { pages * PAGE_BYTES };
+    let allocated_bytes = || file.metadata().unwrap().blocks() * 512;
+    let total_bytes = Region::bytes_with_rings_of(RING_BYTES) as u64;
+    let expected = |pages: u64| if is_allocated { total_bytes } else { pages * PAGE_BYTES };
 
     assert_eq!(unmapped.ring_bytes(), RING_BYTES);
     assert_eq!(allocated_bytes(), expected(1));
     let created = unmapped.map().unwrap();
     let attached = Region::attach(created.fd().unwrap()).unwrap();
     assert_eq!(created.token(), attached.token());
-    assert_eq!(created.total_bytes(), total_bytes);
+    assert_eq!(created.total_bytes() as u64, total_bytes);
 
     let (mut one, mut other) = connect(created.into_endpoint(), attached.into_endpoint());
     assert_eq!(allocated_bytes(), expected(1));

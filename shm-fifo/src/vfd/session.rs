@@ -3,6 +3,7 @@
 
 mod bytes;
 
+use super::idle::LastSeen;
 use super::place::{Place, SharedPlace};
 use super::poller::Poller;
 use super::stats::COUNTERS;
@@ -56,6 +57,7 @@ pub(super) struct Session {
     watched_by: AtomicI32,
     /// Where that member is.
     place: SharedPlace,
+    last_seen: LastSeen,
 }
 
 impl Session {
@@ -69,6 +71,7 @@ impl Session {
             owner: AtomicU64::new(0),
             watched_by: AtomicI32::new(NOBODY),
             place: SharedPlace::nowhere(),
+            last_seen: LastSeen::default(),
         }
     }
 
@@ -88,6 +91,7 @@ impl Session {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.unfinished.store(false, Relaxed);
+        self.last_seen.forget();
         self.owner.store(owner, Relaxed);
         usage::count_in(endpoint.total_bytes());
         held.put(endpoint);
@@ -166,6 +170,16 @@ impl Session {
     /// Where it is among the members of its poller.
     pub(super) fn place(&self) -> &SharedPlace {
         &self.place
+    }
+
+    pub(super) fn last_seen(&self) -> &LastSeen {
+        &self.last_seen
+    }
+
+    /// Gives the memory of the ring that it writes back, if the peer has read all of that.
+    /// Returns whether it has.
+    pub(super) fn give_back_if_read(&self) -> bool {
+        self.halves.hold().give_back_if_read()
     }
 
     fn is_hot(&self) -> bool {
