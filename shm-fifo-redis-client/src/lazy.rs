@@ -1,18 +1,13 @@
 //! A connection that moves to shared memory when that begins to pay.
 
 use crate::address::Sharing;
+use crate::again::Countdown;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::handshake::Refusal;
 use redis::{Cmd, ConnectionLike, RedisResult, Value};
 use std::io;
-
-/// Moving costs about as much as shared memory saves on so many requests.
-const REQUESTS_BEFORE_MOVING: u32 = 25;
-/// After a refusal that may pass it is tried again after twice as many requests, up to so
-/// many.
-const MOST_REQUESTS_BETWEEN: u32 = 10_000;
 
 /// A connection that stays on its socket until it has shown to be long-lived.
 ///
@@ -38,9 +33,7 @@ pub struct LazyConnection {
     /// `None` if it was lost while it moved.
     connection: Option<Connection>,
     /// Requests until it moves; `None` if it has moved, or is not to.
-    left: Option<u32>,
-    /// Requests until it tried last.
-    between: u32,
+    left: Option<Countdown>,
     /// A transaction may be open: a command more could spoil it.
     in_transaction: bool,
 }
@@ -57,8 +50,7 @@ impl Client {
             Sharing::Never | Sharing::Required => None,
         };
         Ok(LazyConnection {
-            left: on_socket.is_some().then_some(REQUESTS_BEFORE_MOVING),
-            between: REQUESTS_BEFORE_MOVING,
+            left: on_socket.is_some().then(Countdown::default),
             connection: Some(on_socket.as_ref().unwrap_or(self).get_connection()?),
             client: self.clone(),
             in_transaction: false,
@@ -75,8 +67,7 @@ impl LazyConnection {
         Ok(Self {
             client: client.clone(),
             connection: Some(connection),
-            left: may_move.then_some(REQUESTS_BEFORE_MOVING),
-            between: REQUESTS_BEFORE_MOVING,
+            left: may_move.then(Countdown::default),
             in_transaction: false,
         })
     }
@@ -106,20 +97,18 @@ impl LazyConnection {
     }
 
     fn move_if_due(&mut self) -> RedisResult<()> {
-        match &mut self.left {
-            Some(0) if !self.in_transaction => {
-                self.left = None;
-                if let Some(connection) = self.connection.take() {
-                    let connection = self.client.share_now(connection)?;
-                    if connection.not_moved().is_some_and(Refusal::may_pass) {
-                        self.between = MOST_REQUESTS_BETWEEN.min(self.between.saturating_mul(2));
-                        self.left = Some(self.between);
-                    }
-                    self.connection = Some(connection);
-                }
-            }
-            Some(left) => *left = left.saturating_sub(1),
-            None => {}
+        let Some(left) = &mut self.left else { return Ok(()) };
+        if !left.is_over() || self.in_transaction {
+            left.count();
+            return Ok(());
+        }
+        let put_off = left.put_off();
+        self.left = None;
+        if let Some(connection) = self.connection.take() {
+            let connection = self.client.share_now(connection)?;
+            let may_move = connection.not_moved().is_some_and(Refusal::may_pass);
+            self.left = may_move.then_some(put_off);
+            self.connection = Some(connection);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@
 #![deny(unsafe_code)]
 
 mod address;
+mod again;
 #[cfg(feature = "tokio")]
 pub mod aio;
 mod client;

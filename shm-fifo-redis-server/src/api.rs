@@ -7,7 +7,7 @@
 
 use crate::registration::{Argument, Command};
 use crate::status::{ERR, OK};
-use crate::{client, commands, config, image, info, interpose, log, offers, open, pool};
+use crate::{client, commands, config, image, info, interpose, log, offers, pool};
 use crate::{postponed, refused, server, waker};
 use redis_module::{Context, InfoContext, RedisError, RedisResult, RedisString, decode_args, raw};
 use shm_fifo::vfd;
@@ -276,7 +276,7 @@ extern "C" fn cron(
         let context = Context::new(ctx);
         offers::drop_old();
         postponed::look(&context);
-        pool::adjust(open::used_bytes());
+        pool::adjust(postponed::used_bytes());
         vfd::sweep();
         info::log_violations(&context);
         refused::log(&context);

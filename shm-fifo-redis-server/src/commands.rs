@@ -6,6 +6,8 @@ use shm_fifo::vfd;
 
 pub(crate) const OPEN: &str = "SHM.OPEN";
 pub(crate) const START: &str = "SHM.START";
+/// What both are answered by.
+pub(crate) const ANSWER: &[u8] = b"+OK\r\n";
 
 // The first two are answered by the module itself, now or later; by the server only where
 // they are refused.

@@ -63,14 +63,15 @@ pub(crate) fn pending() -> Pending {
     Pending { offers: offers.by_client.len(), bytes: offers.bytes }
 }
 
-/// Those apart from that of `client_id`, which a new one would replace.
-pub(crate) fn pending_beside(client_id: u64) -> Pending {
+/// Those apart from the ones of `clients`, which new ones would replace.
+pub(crate) fn pending_beside(clients: impl IntoIterator<Item = u64>) -> Pending {
     let offers = lock();
-    let own = offers.by_client.get(&client_id);
-    Pending {
-        offers: offers.by_client.len() - usize::from(own.is_some()),
-        bytes: offers.bytes - own.map_or(0, |offer| offer.endpoint.total_bytes()),
+    let mut beside = Pending { offers: offers.by_client.len(), bytes: offers.bytes };
+    for own in clients.into_iter().filter_map(|client_id| offers.by_client.get(&client_id)) {
+        beside.offers -= 1;
+        beside.bytes -= own.endpoint.total_bytes();
     }
+    beside
 }
 
 /// The clients that have a pending offer, with the bytes it holds.

@@ -1,6 +1,7 @@
 //! `SHM.OPEN`: a region for a client, now or as soon as one is ready.
 
 use crate::client::{self, Client, Transport};
+use crate::commands::ANSWER;
 use crate::offers::{self, Way};
 use crate::refusal::Refusal;
 use crate::{config, interpose, pool, postponed, server};
@@ -12,7 +13,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 
 const PROTOCOL_VERSION: &[u8] = b"2";
-const ANSWER: &[u8] = b"+OK\r\n";
 
 /// Where the descriptor goes: to the client's own unix socket, or to this one.
 pub(crate) type FdSocket = Option<AbstractAddress>;
@@ -47,12 +47,13 @@ pub(crate) fn open(context: &Context, args: &[RedisString]) -> Result<(), Refusa
     Ok(())
 }
 
-/// A region that none is ready for, where it is small and to wait costs more than to make it.
+/// A region that none is ready for, where to wait for it costs more than to make it.
 fn make_at_once(context: &Context) -> Option<io::Result<Region>> {
     const SMALL_BYTES: usize = 1 << 20;
     let ring_bytes = config::ring_bytes();
     let is_small = Region::bytes_with_rings_of(ring_bytes) <= SMALL_BYTES;
-    (is_small && server::stops_a_thread_to_block(context)).then(|| Region::create(ring_bytes))
+    ((is_small || !pool::are_allocated()) && server::stops_a_thread_to_block(context))
+        .then(|| Region::create(ring_bytes))
 }
 
 /// Looks again whether there is a region for a client that waits for one. `None` if it has to
@@ -133,7 +134,7 @@ fn way_to(client: &Client, fd_socket: Option<&[u8]>) -> Result<FdSocket, Refusal
 /// Whether `client_id` may have a region. So many bytes are used beside it.
 fn check_limits(client_id: u64) -> Result<usize, Refusal> {
     let usage = vfd::usage();
-    let offered = offers::pending_beside(client_id);
+    let offered = offers::pending_beside([client_id]);
     let limits = config::limits();
     if limits.max_sessions == 0 {
         return Err(Refusal::SwitchedOff);
@@ -148,12 +149,6 @@ fn check_limits(client_id: u64) -> Result<usize, Refusal> {
         return Err(Refusal::TooMuchMemory { limit: limits.max_memory_bytes });
     }
     Ok(used_bytes)
-}
-
-/// Bytes of memory that connections and offers take.
-pub(crate) fn used_bytes() -> usize {
-    let usage = vfd::usage();
-    usage.region_bytes + usage.unread_bytes + offers::pending().bytes
 }
 
 /// Sends the descriptor to a datagram socket that the client has bound.

@@ -1,7 +1,8 @@
 //! Regions whose memory is ready before a client asks for one.
 //!
-//! To allocate a region's memory is most of the work of `SHM.OPEN`, and the only part that
-//! grows with it. A thread does that ahead. It makes files and nothing else: it calls no
+//! To make the file is a good part of the work of `SHM.OPEN`; where all of its memory has to be
+//! allocated at once it is most of it, and grows with the rings. A thread does that ahead. It
+//! makes files and nothing else: it calls no
 //! function of the server, maps nothing, so that the server never waits for it in the
 //! kernel, and shares one lock with the server's main thread, which never waits for that.
 //! Where nothing is ready, clients wait; the thread makes what they wait for, and has the main
@@ -11,17 +12,17 @@
 use crate::{config, waker};
 use shm_fifo::{Region, UnmappedRegion};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// So many regions are ready at most, of so many bytes together: a herd of clients is
-/// larger, but rarely comes at once.
+/// So many regions are ready at most, and of those that are allocated so many bytes together:
+/// a herd of clients is larger, but rarely comes at once.
 const MOST_REGIONS: usize = 8;
-const MOST_BYTES: usize = 8 << 20;
+const MOST_ALLOCATED_BYTES: usize = 8 << 20;
 /// The last file descriptors are left to the server and its clients, where nobody waits.
 const SPARE_FDS: u64 = 64;
 /// How long the thread waits after a region could not be made, if nobody waits for one.
@@ -50,8 +51,10 @@ static READY: AtomicUsize = AtomicUsize::new(0);
 static READY_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// There is a failure for those who wait.
 static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+/// Regions are allocated when they are made, as far as is known.
+static ARE_ALLOCATED: AtomicBool = AtomicBool::new(true);
 
-// ORDERING, Relaxed, of all six: the regions themselves are handed over under the lock.
+// ORDERING, Relaxed, of all seven: the regions themselves are handed over under the lock.
 
 /// Starts the thread. Without it everything works, but the server makes regions itself.
 pub(crate) fn start() {
@@ -155,7 +158,8 @@ fn want(used_bytes: usize, waiting: usize) -> usize {
     let ring_bytes = config::ring_bytes();
     let region_bytes = Region::bytes_with_rings_of(ring_bytes);
     RING_BYTES.store(ring_bytes, Relaxed);
-    WANTED.store(wanted(region_bytes, used_bytes, waiting, &config::limits()), Relaxed);
+    let most = most_ready(region_bytes, are_allocated(), waiting);
+    WANTED.store(most.min(room(region_bytes, used_bytes, waiting, &config::limits())), Relaxed);
     ring_bytes
 }
 
@@ -169,22 +173,30 @@ pub(crate) fn bytes() -> usize {
     READY_BYTES.load(Relaxed)
 }
 
-/// How many regions of `region_bytes` are to be ready, where so many clients wait for one.
-/// If nobody does, another one has to fit beside them.
-fn wanted(
-    region_bytes: usize,
-    used_bytes: usize,
-    waiting: usize,
-    limits: &config::Limits,
-) -> usize {
-    let by_size = (MOST_BYTES / region_bytes).max(waiting.min(1));
+/// Whether it takes longer to make a region the larger it is.
+pub(crate) fn are_allocated() -> bool {
+    ARE_ALLOCATED.load(Relaxed)
+}
+
+/// How many regions of `region_bytes` are to be ready at most, where so many clients wait for
+/// one.
+fn most_ready(region_bytes: usize, are_allocated: bool, waiting: usize) -> usize {
+    match are_allocated {
+        true => MOST_REGIONS.min(MOST_ALLOCATED_BYTES / region_bytes).max(waiting.min(1)),
+        false => MOST_REGIONS,
+    }
+}
+
+/// How many regions of `region_bytes` the limits have room for. If nobody waits for one,
+/// another one has to fit beside them.
+fn room(region_bytes: usize, used_bytes: usize, waiting: usize, limits: &config::Limits) -> usize {
     let by_sessions = usize::try_from(limits.max_sessions).unwrap_or(usize::MAX);
     let spare = usize::from(waiting == 0);
     let by_memory = match usize::try_from(limits.max_memory_bytes) {
         Ok(0) | Err(_) => usize::MAX,
         Ok(limit) => (limit.saturating_sub(used_bytes) / region_bytes).saturating_sub(spare),
     };
-    MOST_REGIONS.min(by_size).min(by_sessions).min(by_memory)
+    by_sessions.min(by_memory)
 }
 
 fn take_ready(ring_bytes: usize) -> Option<UnmappedRegion> {
@@ -204,10 +216,11 @@ fn run() {
     while let Some(task) = next_task() {
         match task {
             Task::Drop(surplus) => drop(surplus),
-            Task::Make { ring_bytes, is_waited_for } => match make(ring_bytes, is_waited_for) {
+            Task::Make { ring_bytes, is_waited_for } => match UnmappedRegion::create(ring_bytes) {
                 Ok(region) => put(region),
                 Err(error) => pause(is_waited_for.then(|| error.to_string())),
             },
+            Task::Pause => pause(None),
         }
     }
 }
@@ -231,9 +244,15 @@ fn pause(failure: Option<String>) {
     }
 }
 
+#[derive(Debug)]
 enum Task {
-    Make { ring_bytes: usize, is_waited_for: bool },
+    Make {
+        ring_bytes: usize,
+        is_waited_for: bool,
+    },
     Drop(Vec<UnmappedRegion>),
+    /// There is something to make, but no file descriptor to spare.
+    Pause,
 }
 
 /// Waits until there is something to do; `None` if that is to end.
@@ -260,26 +279,28 @@ fn next_task() -> Option<Task> {
         }
         if pool.ready.len() < wanted {
             let is_waited_for = pool.ready.len() < WAITING.load(Relaxed);
-            return Some(Task::Make { ring_bytes, is_waited_for });
+            drop(pool);
+            return Some(match is_waited_for || has_fd_to_spare() {
+                true => Task::Make { ring_bytes, is_waited_for },
+                false => Task::Pause,
+            });
         }
         drop(pool);
         thread::park();
     }
 }
 
-fn make(ring_bytes: usize, is_waited_for: bool) -> io::Result<UnmappedRegion> {
-    let region = UnmappedRegion::create(ring_bytes)?;
-    let number = u64::try_from(region.as_fd().as_raw_fd()).unwrap_or(0);
+/// Whether the file descriptor that a region would have is not one of the last.
+fn has_fd_to_spare() -> bool {
     // The kernel gives the lowest number that is free.
-    let is_one_of_the_last = number.saturating_add(SPARE_FDS) >= fd_limit();
-    if is_one_of_the_last && !is_waited_for {
-        return Err(io::Error::from_raw_os_error(libc::EMFILE));
-    }
-    Ok(region)
+    let Some(lowest) = waker::eventfd() else { return false };
+    let number = u64::try_from(lowest.as_raw_fd()).unwrap_or(0);
+    number.saturating_add(SPARE_FDS) < fd_limit().rlim_cur
 }
 
 fn put(region: UnmappedRegion) {
     let mut pool = lock();
+    ARE_ALLOCATED.store(region.is_allocated(), Relaxed);
     // What is too much by now goes with the next task.
     pool.ready.push(region);
     count(&pool);
@@ -298,11 +319,11 @@ fn lock() -> MutexGuard<'static, Pool> {
 }
 
 /// How many file descriptors this process may have.
-fn fd_limit() -> u64 {
+fn fd_limit() -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one rlimit.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_cur
+    limit
 }
 
 /// Calls `spawn` with all signals blocked, which a new thread inherits: the server's
@@ -331,36 +352,62 @@ mod tests {
     }
 
     #[test]
-    fn few_and_small_regions_are_ready_and_no_large_ones() {
-        let wanted_of = |region_bytes| wanted(region_bytes, 0, 0, &limits(10_000, 0));
-        assert_eq!(wanted_of(12 * KIB), MOST_REGIONS);
-        assert_eq!(wanted_of(260 * KIB), MOST_REGIONS);
-        assert_eq!(wanted_of(4 * KIB * KIB + 4096), 1);
-        assert_eq!(wanted_of(8 * KIB * KIB + 4096), 0);
+    fn of_large_regions_few_are_ready_if_they_are_allocated() {
+        let ready_of = |region_bytes| most_ready(region_bytes, true, 0);
+        assert_eq!(ready_of(12 * KIB), MOST_REGIONS);
+        assert_eq!(ready_of(260 * KIB), MOST_REGIONS);
+        assert_eq!(ready_of(4 * KIB * KIB + 4096), 1);
+        assert_eq!(ready_of(8 * KIB * KIB + 4096), 0);
+        // One by one, where they are waited for.
+        assert_eq!(most_ready(8 * KIB * KIB + 4096, true, 20), 1);
+        assert_eq!(most_ready(2 << 30, false, 0), MOST_REGIONS);
     }
 
     #[test]
     fn what_is_ready_takes_no_room_from_a_connection() {
-        let wanted_beside = |used, limit| wanted(100, used, 0, &limits(10_000, limit));
-        assert_eq!(wanted_beside(0, 1000), MOST_REGIONS);
-        assert_eq!(wanted_beside(0, 500), 4);
-        assert_eq!(wanted_beside(300, 500), 1);
-        assert_eq!(wanted_beside(400, 500), 0);
-        assert_eq!(wanted_beside(900, 500), 0);
+        let room_beside = |used, limit| room(100, used, 0, &limits(10_000, limit));
+        assert_eq!(room_beside(0, 1000), 9);
+        assert_eq!(room_beside(0, 500), 4);
+        assert_eq!(room_beside(300, 500), 1);
+        assert_eq!(room_beside(400, 500), 0);
+        assert_eq!(room_beside(900, 500), 0);
     }
 
     #[test]
     fn nothing_is_ready_where_no_connection_may_move() {
-        assert_eq!(wanted(100, 0, 0, &limits(0, 0)), 0);
-        assert_eq!(wanted(100, 0, 0, &limits(3, 0)), 3);
+        assert_eq!(room(100, 0, 0, &limits(0, 0)), 0);
+        assert_eq!(room(100, 0, 0, &limits(3, 0)), 3);
     }
 
     #[test]
     fn what_is_waited_for_is_made_as_long_as_it_fits() {
-        let wanted_by = |waiting, limit| wanted(100, 400, waiting, &limits(10_000, limit));
-        assert_eq!([wanted_by(0, 500), wanted_by(1, 500), wanted_by(1, 499)], [0, 1, 0]);
-        // Large ones one by one.
-        assert_eq!(wanted(MOST_BYTES + 1, 0, 20, &limits(10_000, 0)), 1);
-        assert_eq!(wanted(100, 0, 20, &limits(10_000, 0)), MOST_REGIONS);
+        let room_for = |waiting, limit| room(100, 400, waiting, &limits(10_000, limit));
+        assert_eq!([room_for(0, 500), room_for(1, 500), room_for(1, 499)], [0, 1, 0]);
+    }
+
+    #[test]
+    fn none_is_made_of_the_last_file_descriptors_unless_it_is_waited_for() {
+        let before = fd_limit();
+        let lowest = waker::eventfd().expect("a descriptor").as_raw_fd();
+        WANTED.store(1, Relaxed);
+        RING_BYTES.store(4096, Relaxed);
+        assert!(matches!(next_task(), Some(Task::Make { is_waited_for: false, .. })));
+
+        // Other tests of this process have as many left as a server's clients.
+        let few = u64::try_from(lowest).expect("a number") + SPARE_FDS;
+        set_rlimit(libc::rlimit { rlim_cur: few, ..before });
+        assert!(matches!(next_task(), Some(Task::Pause)));
+        note_waiting(1);
+        assert!(matches!(next_task(), Some(Task::Make { is_waited_for: true, .. })));
+
+        set_rlimit(before);
+        note_waiting(0);
+        WANTED.store(0, Relaxed);
+    }
+
+    fn set_rlimit(limit: libc::rlimit) {
+        // SAFETY: reads one rlimit.
+        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        assert_eq!(set, 0);
     }
 }

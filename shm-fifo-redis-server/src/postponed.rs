@@ -15,12 +15,13 @@
 //! and for regions in servers that let no module do that.
 #![allow(unsafe_code)]
 
-use crate::open::{FdSocket, open_again, used_bytes};
+use crate::open::{FdSocket, open_again};
 use crate::refusal::Refusal;
 use crate::start::start_again;
 use crate::status::{ERR, OK};
-use crate::{commands, pool, waker};
+use crate::{commands, offers, pool, waker};
 use redis_module::{Context, ContextFlags, raw};
+use shm_fifo::vfd;
 use std::collections::VecDeque;
 use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -199,8 +200,17 @@ fn look_at_opens(context: &Context) {
     }
     kept.into_iter().rev().for_each(|passed_over| waiting.push_front(passed_over));
     pool::note_waiting(waiting.len());
-    pool::adjust(used_bytes());
     lock().opens = waiting;
+    pool::adjust(used_bytes());
+}
+
+/// Bytes of memory that connections and offers take, but for the offers that those who wait
+/// would have replaced.
+pub(crate) fn used_bytes() -> usize {
+    let lists = lock();
+    let waiting = lists.opens.iter().map(|(client, _)| client.client_id);
+    let usage = vfd::usage();
+    usage.region_bytes + usage.unread_bytes + offers::pending_beside(waiting).bytes
 }
 
 fn look_at_starts(context: &Context) {
@@ -294,4 +304,32 @@ extern "C" fn disconnected(
 
 fn lock() -> MutexGuard<'static, Lists> {
     LISTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offers::Way;
+    use shm_fifo::Region;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn an_offer_that_its_client_waits_to_have_replaced_takes_no_room() {
+        const WAITS: u64 = 1;
+        const DOES_NOT: u64 = 2;
+        let sockets: [_; 2] = UnixStream::pair().expect("a socket pair").into();
+        for (client_id, socket) in [WAITS, DOES_NOT].into_iter().zip(&sockets) {
+            let region = Region::create(4096).expect("memory");
+            let token = region.token();
+            offers::make(client_id, socket.as_raw_fd(), Way::Connection, region, token);
+        }
+        assert_eq!(used_bytes(), 2 * Region::bytes_with_rings_of(4096));
+
+        let waiting = Waiting { client_id: WAITS, blocked: null_mut() };
+        lock().opens.push_back((waiting, None));
+
+        assert_eq!(used_bytes(), Region::bytes_with_rings_of(4096));
+        lock().opens.clear();
+    }
 }

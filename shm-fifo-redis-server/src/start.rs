@@ -1,6 +1,7 @@
 //! `SHM.START`: a client enters the region that it was offered, now or as soon as it can.
 
 use crate::client::{self, Client, Unsuitable};
+use crate::commands::ANSWER;
 use crate::offers::{self, Claim};
 use crate::postponed;
 use crate::refusal::Refusal;
@@ -8,8 +9,6 @@ use crate::server;
 use redis_module::{Context, RedisString};
 use shm_fifo::{TOKEN_BYTES, vfd};
 use std::os::fd::RawFd;
-
-const ANSWER: &[u8] = b"+OK\r\n";
 
 pub(crate) fn start(context: &Context, args: &[RedisString]) -> Result<(), Refusal> {
     let [_, token] = args else { return Err(Refusal::StartArguments) };

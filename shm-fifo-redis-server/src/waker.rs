@@ -39,7 +39,7 @@ fn watch(context: &Context) -> Option<()> {
     let detach = unsafe { raw::RedisModule_GetDetachedThreadSafeContext }?;
     let fd = match EVENTS.get() {
         Some(events) => events.as_raw_fd(),
-        None => make().map(|events| EVENTS.get_or_init(|| events))?.as_raw_fd(),
+        None => eventfd().map(|events| EVENTS.get_or_init(|| events))?.as_raw_fd(),
     };
     // SAFETY: an open file descriptor, and a function of the right signature.
     let watched = unsafe { watch(fd, READABLE, Some(woken), null_mut()) };
@@ -50,7 +50,8 @@ fn watch(context: &Context) -> Option<()> {
     Some(())
 }
 
-fn make() -> Option<OwnedFd> {
+/// A new one, if a file descriptor is free.
+pub(crate) fn eventfd() -> Option<OwnedFd> {
     // SAFETY: takes no pointer.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     // SAFETY: the kernel just gave us this descriptor; nobody else has it.

@@ -6,7 +6,7 @@ mod support;
 
 use futures_util::StreamExt;
 use redis::{AsyncCommands, ProtocolVersion, PushKind, RedisResult, Script, Value, cmd, pipe};
-use shm_fifo_redis_client::aio::MultiplexedConnection;
+use shm_fifo_redis_client::aio::{ConnectionManager, MultiplexedConnection};
 use shm_fifo_redis_client::{Address, Client, SpinPolicy, Transport, WaitMode};
 use support::{PATIENCE, ServerOptions, TestServer, wait_until};
 use tokio::sync::mpsc::unbounded_channel;
@@ -178,6 +178,49 @@ async fn a_killed_connection_fails_and_a_manager_makes_it_anew() {
     assert!(ids.len() >= 2, "{ids:?}");
     assert!(!ids.contains(&id));
     assert_eq!(manager.connection().await.unwrap().transport(), Transport::SharedMemory);
+}
+
+/// A manager that had to stay on its socket, because another client had the only place.
+async fn refused_manager(server: &TestServer) -> ConnectionManager {
+    let occupant = server.shm();
+    let address = format!("redis+shm+unix://{}", server.socket().display());
+    let manager = with_patience(&address).get_async_connection_manager().await.unwrap();
+    assert_eq!(manager.connection().await.unwrap().transport(), Transport::UnixSocket);
+    drop(occupant);
+    wait_until("there is room", || server.info("shm_sessions") == 0);
+    manager
+}
+
+#[tokio::test]
+async fn a_manager_that_was_refused_asks_again_after_some_requests() {
+    const REQUESTS: usize = 25;
+    let server = ServerOptions::default().module_args(&["max-sessions", "1"]).start();
+    let mut manager = refused_manager(&server).await;
+    let mut requests = 0;
+    while manager.connection().await.unwrap().transport() == Transport::UnixSocket {
+        let _: String = cmd("ECHO").arg("hello").query_async(&mut manager).await.unwrap();
+        requests += 1;
+    }
+    assert!(requests > REQUESTS, "after {requests}");
+    assert_eq!(server.info("shm_sessions"), 1);
+    // The one that it had before is not kept.
+    let asking = 1;
+    wait_until("it is gone", || server.info("connected_clients") == 1 + asking);
+}
+
+#[tokio::test]
+async fn a_manager_keeps_the_connection_whose_state_was_changed() {
+    const MANY: usize = 100;
+    let server = ServerOptions::default().module_args(&["max-sessions", "1"]).start();
+    let mut manager = refused_manager(&server).await;
+    let _: () = cmd("SELECT").arg(3).query_async(&mut manager).await.unwrap();
+    let before = server.info("total_connections_received");
+    for _ in 0..MANY {
+        let _: String = cmd("ECHO").arg("hello").query_async(&mut manager).await.unwrap();
+    }
+    let client: String = cmd("CLIENT").arg("INFO").query_async(&mut manager).await.unwrap();
+    assert!(client.contains(" db=3 "), "{client}");
+    assert_eq!(server.info("total_connections_received"), before);
 }
 
 #[tokio::test]

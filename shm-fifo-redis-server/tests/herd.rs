@@ -116,8 +116,9 @@ fn so_it_is_over_tcp() {
 
 #[test]
 fn a_client_that_ends_while_its_region_is_made_leaves_nothing() {
-    // None of these is ready.
-    let server = ServerOptions::default().module_args(&["ring-bytes", "33554432"]).start();
+    // None is ready where another one would not fit beside it.
+    let arguments = ["ring-bytes", "4096", "max-memory", "12288"];
+    let server = ServerOptions::default().module_args(&arguments).start();
     for _ in 0..5 {
         let mut socket = connected(&server);
         socket.write_all(&request(&[b"SHM.OPEN", b"2"])).unwrap();

@@ -149,6 +149,27 @@ fn no_more_than_unread_replies_is_left_to_a_client_that_keeps_its_region() {
 }
 
 #[test]
+fn a_silent_connection_keeps_no_memory_of_replies_that_were_read() {
+    const REPLY_BYTES: usize = 100_000;
+    let server = TestServer::start();
+    let value = "x".repeat(REPLY_BYTES);
+    server.ask(&format!("SET large {value}"));
+    let header = format!("${REPLY_BYTES}\r\n");
+    let mut client = HandMade::connect(&server);
+    for _ in 0..2 {
+        client.send("GET large");
+        let reply = client.take(header.len() + REPLY_BYTES + 2);
+        assert!(reply == format!("{header}{value}\r\n").as_bytes());
+
+        if !shm_fifo::UnmappedRegion::create(4096).unwrap().is_allocated() {
+            // The header, and what it has written itself.
+            wait_until("it is given back", || client.allocated_bytes() <= 2 * PAGE);
+        }
+        client.assert_answers();
+    }
+}
+
+#[test]
 fn a_few_unread_bytes_keep_no_more_than_their_page_and_count() {
     let limit = 3 * region_bytes(4096);
     let server = with_settings(&["ring-bytes", "4096", "max-memory", &limit.to_string()]);
@@ -222,7 +243,8 @@ fn rings_too_large_for_the_machine_are_refused() {
 
 #[test]
 fn without_file_descriptors_a_client_stays_on_its_socket() {
-    let server = with_settings(&["ring-bytes", LARGE]);
+    // None is ready where another one would not fit beside it.
+    let server = with_settings(&["ring-bytes", "4096", "max-memory", "12288"]);
     server.shm().assert_answers();
     server.fds_at_rest(0);
     let mut connections = Vec::new();

@@ -62,21 +62,37 @@ fn connect(one: Endpoint, other: Endpoint) -> (Channel, Channel) {
 }
 
 #[test]
-fn all_memory_is_there_before_anybody_maps_it() {
+fn memory_comes_with_what_is_written_and_never_exceeds_what_was_announced() {
+    const RING_BYTES: usize = 1 << 20;
+    const PAGE_BYTES: u64 = 4096;
     let unmapped = UnmappedRegion::create(RING_BYTES).unwrap();
+    let is_allocated = unmapped.is_allocated();
     let file = File::from(unmapped.as_fd().try_clone_to_owned().unwrap());
     let allocated_bytes = || file.metadata().unwrap().blocks() * 512;
+    let total_bytes = Region::bytes_with_rings_of(RING_BYTES) as u64;
+    let expected = |pages: u64| if is_allocated { total_bytes } else { pages * PAGE_BYTES };
 
     assert_eq!(unmapped.ring_bytes(), RING_BYTES);
-    assert_eq!(allocated_bytes(), REGION_BYTES);
+    assert_eq!(allocated_bytes(), expected(1));
     let created = unmapped.map().unwrap();
     let attached = Region::attach(created.fd().unwrap()).unwrap();
-
     assert_eq!(created.token(), attached.token());
+    assert_eq!(created.total_bytes() as u64, total_bytes);
+
     let (mut one, mut other) = connect(created.into_endpoint(), attached.into_endpoint());
-    one.write_all(&[7; RING_BYTES]).unwrap();
-    other.read_exact(&mut [0; RING_BYTES]).unwrap();
-    assert_eq!(allocated_bytes(), REGION_BYTES, "nothing was allocated by using it");
+    assert_eq!(allocated_bytes(), expected(1));
+    for _ in 0..10 {
+        one.write_all(&[7; 500]).unwrap();
+        other.read_exact(&mut [0; 500]).unwrap();
+    }
+    assert_eq!(allocated_bytes(), expected(3), "the header, and 5000 bytes");
+    for _ in 0..3 {
+        one.write_all(&[7; RING_BYTES]).unwrap();
+        other.read_exact(&mut [0; RING_BYTES]).unwrap();
+        other.write_all(&[8; RING_BYTES]).unwrap();
+        one.read_exact(&mut [0; RING_BYTES]).unwrap();
+    }
+    assert_eq!(allocated_bytes(), total_bytes);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! and gone when the test ends, however it ends.
 
 use super::process::Process;
-use super::version::{Feature, ServerVersion};
+use super::version::{Feature, ServerVersion, not_run};
 use super::watchdog::Watchdog;
 use super::wire::Wire;
 use super::{PATIENCE, holds_within, wait_until};
@@ -53,6 +53,21 @@ impl ServerOptions {
     pub(crate) fn within(mut self, command: &[&str]) -> Self {
         self.within = command.iter().map(|&word| word.to_owned()).collect();
         self
+    }
+
+    /// For the server the machine is one with `vm.overcommit_memory` 2, which has memory
+    /// allocated before it is used. Needs root; `None`, and said, where that is not to be had.
+    pub(crate) fn committing_memory(self) -> Option<Self> {
+        const SCRIPT: &str = "echo 2 > \"$0\" && mount --bind \"$0\" /proc/sys/vm/overcommit_memory \
+            && rm \"$0\" && exec \"$@\"";
+        let setting = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
+        let unshared = ["unshare", "--mount", "sh", "-c", SCRIPT, setting.to_str().unwrap()];
+        let may = Command::new(unshared[0]).args(&unshared[1..]).arg("true").output();
+        if may.is_ok_and(|output| output.status.success()) {
+            return Some(self.within(&unshared));
+        }
+        not_run(&"this machine", "root, for a setting of the kernel's of its own");
+        None
     }
 
     /// Further arguments of the server.

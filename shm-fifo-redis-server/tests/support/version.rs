@@ -110,15 +110,18 @@ pub(crate) fn server_has(feature: Feature) -> bool {
         let (what, redis, valkey) = feature.facts();
         let redis =
             redis.map_or(String::new(), |(major, minor)| format!("Redis {major}.{minor} or "));
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or("a test");
-        let line = format!(
-            "NOT RUN on {server}: {test} needs {what}: {redis}Valkey {}.{} or newer\n",
-            valkey.0, valkey.1
-        );
-        stderr().write_all(line.as_bytes()).unwrap();
+        let (major, minor) = valkey;
+        not_run(&server, &format!("{what}: {redis}Valkey {major}.{minor} or newer"));
     }
     has
+}
+
+/// Says that the test needs something that is not there, on `place`.
+pub(super) fn not_run(place: &impl fmt::Display, needs: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let line = format!("NOT RUN on {place}: {test} needs {needs}\n");
+    stderr().write_all(line.as_bytes()).unwrap();
 }
 
 #[allow(unused_macros, reason = "each test binary uses its part")]

@@ -89,6 +89,19 @@ impl Held<'_> {
         Some(Endpoint::new(producer?, consumer?, self.mapping.take()?))
     }
 
+    /// Gives the memory of the ring that this side writes back to the system, if the peer has
+    /// read all of it; it comes again when it is written. Returns whether it has.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn give_back_if_read(&self) -> bool {
+        // Nobody writes meanwhile.
+        let writer = lock(&self.halves.writer);
+        let is_read = writer.as_ref().is_some_and(|producer| producer.unread_bytes() == 0);
+        if let Some(mapping) = self.mapping.as_ref().filter(|_| is_read) {
+            mapping.discard_outgoing();
+        }
+        is_read
+    }
+
     /// The view of both halves, for as long as the endpoint stays in its place.
     #[cfg(feature = "virtual-fd")]
     pub(crate) fn watch(&self) -> Option<Watch<'static>> {

@@ -8,6 +8,7 @@ pub mod fd_passing;
 pub(crate) mod fork;
 pub(crate) mod halves;
 pub(crate) mod notifier;
+pub(crate) mod overcommit;
 pub(crate) mod region;
 pub(crate) mod sys;
 pub(crate) mod wait;

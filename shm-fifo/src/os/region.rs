@@ -1,13 +1,15 @@
 //! The memory that two processes share: a sealed memfd with a FIFO each way.
 //!
 //! Invariants: the file is as long as its geometry says and sealed against
-//! shrinking before anybody maps it, so no access ever traps; the mapping lives
+//! shrinking before anybody maps it, and its memory is allocated by then where the
+//! system could refuse a page later, so no access ever traps; the mapping lives
 //! as long as the [`Endpoint`] that uses it; the geometry is read from the
 //! shared header once, validated, and kept in private memory.
 #![allow(unsafe_code)]
 
 use super::endpoint::Endpoint;
 use super::fork::{self, Generation};
+use super::overcommit;
 #[cfg(feature = "virtual-fd")]
 use crate::Producer;
 use crate::fifo::Fifo;
@@ -123,21 +125,26 @@ enum Side {
     Attacher,
 }
 
-/// The memory of a region, allocated and sealed, that nobody has mapped yet.
+/// The memory of a region, sealed, that nobody has mapped yet.
 ///
-/// To make it takes longer the larger it is; [`UnmappedRegion::map`] does not. It may be
-/// made ahead, also by a thread that has nothing else to do: it calls the kernel for this
-/// file alone, and changes nothing of the process's address space.
+/// Where all of it has to be allocated, to make it takes longer the larger it is;
+/// [`UnmappedRegion::map`] does not. It may be made ahead, also by a thread that has nothing
+/// else to do: it calls the kernel for this file alone, and changes nothing of the process's
+/// address space.
 #[derive(Debug)]
 pub struct UnmappedRegion {
     file: OwnedFd,
     ring_bytes: usize,
     token: [u64; TOKEN_BYTES / 8],
+    is_allocated: bool,
 }
 
 impl UnmappedRegion {
-    /// Allocates the memory of a region whose two rings hold `ring_bytes` bytes each, all
-    /// of it, so that using it never fails.
+    /// Makes the memory of a region whose two rings hold `ring_bytes` bytes each.
+    ///
+    /// Its pages are allocated when they are first written, each for the process that does.
+    /// Where such an access could trap, all of them are allocated here: with
+    /// `vm.overcommit_memory` 2, and before Linux 5.4.
     ///
     /// # Errors
     /// `InvalidInput` if `ring_bytes` is no power of two in [`RING_BYTES_RANGE`]
@@ -152,8 +159,13 @@ impl UnmappedRegion {
                 range.end()
             )));
         }
-        let file = create_sealed_memfd(region_bytes(ring_bytes))?;
-        Ok(Self { file, ring_bytes, token: [random_u64()?, random_u64()?] })
+        Self::make(ring_bytes, !overcommit::pages_may_come_when_used())
+    }
+
+    fn make(ring_bytes: usize, is_allocated: bool) -> io::Result<Self> {
+        let length = region_bytes(ring_bytes);
+        let file = create_sealed_memfd(length, if is_allocated { length } else { HEADER_BYTES })?;
+        Ok(Self { file, ring_bytes, token: [random_u64()?, random_u64()?], is_allocated })
     }
 
     /// Maps it, as its creator.
@@ -161,7 +173,7 @@ impl UnmappedRegion {
     /// # Errors
     /// What the kernel says: too many mappings, no memory for one.
     pub fn map(self) -> io::Result<Region> {
-        let Self { file, ring_bytes, token } = self;
+        let Self { file, ring_bytes, token, is_allocated: _ } = self;
         let region = Region::map(file, ring_bytes, Side::Creator)?;
         let header = region.header();
         for (word, random) in header.token.iter().zip(token) {
@@ -177,6 +189,13 @@ impl UnmappedRegion {
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
         self.ring_bytes
+    }
+
+    /// Whether all its memory was allocated when it was made. If not, it takes a page, and
+    /// making it took no longer than making a small one.
+    #[must_use]
+    pub fn is_allocated(&self) -> bool {
+        self.is_allocated
     }
 }
 
@@ -200,7 +219,7 @@ pub struct Region {
 impl Region {
     /// Creates a region whose two rings hold `ring_bytes` bytes each.
     ///
-    /// All its memory is allocated here, so that using it never fails.
+    /// When its memory is allocated, [`UnmappedRegion::create`] says.
     ///
     /// # Errors
     /// As [`UnmappedRegion::create`] and [`UnmappedRegion::map`].
@@ -258,8 +277,8 @@ impl Region {
         self.file.try_clone()
     }
 
-    /// Bytes of memory that a region takes whose rings hold `ring_bytes` each; as many as
-    /// there are numbers for, if they would be more.
+    /// Bytes of memory that a region takes at most whose rings hold `ring_bytes` each; as
+    /// many as there are numbers for, if they would be more.
     #[must_use]
     pub const fn bytes_with_rings_of(ring_bytes: usize) -> usize {
         ring_bytes.saturating_mul(2).saturating_add(HEADER_BYTES)
@@ -271,7 +290,7 @@ impl Region {
         self.mapping.ring_bytes
     }
 
-    /// Bytes of memory the region takes.
+    /// Bytes of memory the region takes at most.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
         self.mapping.total_bytes()
@@ -472,6 +491,13 @@ impl Mapping {
         }
     }
 
+    /// Gives the memory of the ring that this side writes back.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn discard_outgoing(&self) {
+        let [_, outgoing] = self.ring_offsets();
+        self.discard(outgoing, self.ring_bytes);
+    }
+
     /// Gives `length` bytes at `offset`, whole pages, back to the system although the peer
     /// may still map them.
     fn discard(&self, offset: usize, length: usize) {
@@ -531,19 +557,20 @@ fn invalid_input(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// A memfd of `length` allocated bytes whose size can never change again.
-fn create_sealed_memfd(length: usize) -> io::Result<OwnedFd> {
+/// A memfd of `length` bytes whose size can never change again, the first `allocated` of which
+/// have their memory.
+fn create_sealed_memfd(length: usize, allocated: usize) -> io::Result<OwnedFd> {
     refuse_above_file_size_limit(length)?;
     let file = memfd_create(libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {
         // Before Linux 6.3 the flag is unknown; what it asks for was not there.
         Some(libc::EINVAL) => memfd_create(0),
         _ => Err(error),
     })?;
-    let length = libc::off_t::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let offset = |bytes| libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput);
     // SAFETY: takes no pointer.
-    check(unsafe { libc::ftruncate(file.as_raw_fd(), length) })?;
+    check(unsafe { libc::ftruncate(file.as_raw_fd(), offset(length)?) })?;
     // SAFETY: takes no pointer.
-    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) })?;
+    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, offset(allocated)?) })?;
     let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: takes no pointer.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
@@ -589,4 +616,35 @@ fn random_u64() -> io::Result<u64> {
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RING_BYTES: usize = 64 << 10;
+
+    fn allocated_bytes(unmapped: &UnmappedRegion) -> usize {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = File::from(unmapped.file.try_clone().expect("a descriptor"));
+        usize::try_from(file.metadata().expect("a file").blocks() * 512).expect("few")
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn all_memory_is_there_before_anybody_maps_it_where_a_page_could_be_refused_later() {
+        let unmapped = UnmappedRegion::make(RING_BYTES, true).expect("memory");
+
+        assert!(unmapped.is_allocated());
+        assert_eq!(allocated_bytes(&unmapped), region_bytes(RING_BYTES));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn elsewhere_the_page_is_that_everybody_needs() {
+        let unmapped = UnmappedRegion::make(RING_BYTES, false).expect("memory");
+
+        assert!(!unmapped.is_allocated());
+        assert_eq!(allocated_bytes(&unmapped), HEADER_BYTES);
+    }
 }

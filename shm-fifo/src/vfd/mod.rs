@@ -24,6 +24,7 @@
 //! here knows of it.
 
 mod deferred;
+mod idle;
 mod member;
 mod members;
 mod page_memory;
@@ -244,7 +245,7 @@ pub fn mark(fd: RawFd) -> u64 {
 ///
 /// What it finds counts in [`Stats::missed_doorbells`]: no peer that follows the
 /// protocol causes any. It also gives memory back that peers of ended connections have read
-/// by now.
+/// by now, and such as connections need not keep that are silent for some seconds.
 pub fn sweep() {
     if in_forked_child() {
         return;
@@ -252,6 +253,7 @@ pub fn sweep() {
     leaving_errno(|| {
         poller::sweep_all();
         unread::sweep();
+        idle::sweep();
     });
 }
 

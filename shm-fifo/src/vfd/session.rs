@@ -5,6 +5,7 @@ mod bytes;
 mod leaving;
 
 use super::Errno;
+use super::idle::LastSeen;
 use super::place::{Place, SharedPlace};
 use super::poller::Poller;
 use super::stats::COUNTERS;
@@ -62,6 +63,7 @@ pub(super) struct Session {
     /// Where that member is.
     place: SharedPlace,
     leaving: Leaving,
+    last_seen: LastSeen,
 }
 
 impl Session {
@@ -76,6 +78,7 @@ impl Session {
             watched_by: AtomicI32::new(NOBODY),
             place: SharedPlace::nowhere(),
             leaving: Leaving::default(),
+            last_seen: LastSeen::default(),
         }
     }
 
@@ -96,6 +99,7 @@ impl Session {
         }
         self.unfinished.store(false, Relaxed);
         self.forget_leave();
+        self.last_seen.forget();
         self.owner.store(owner, Relaxed);
         usage::count_in(endpoint.total_bytes());
         held.put(endpoint);
@@ -174,6 +178,16 @@ impl Session {
     /// Where it is among the members of its poller.
     pub(super) fn place(&self) -> &SharedPlace {
         &self.place
+    }
+
+    pub(super) fn last_seen(&self) -> &LastSeen {
+        &self.last_seen
+    }
+
+    /// Gives the memory of the ring that it writes back, if the peer has read all of that.
+    /// Returns whether it has.
+    pub(super) fn give_back_if_read(&self) -> bool {
+        self.halves.hold().give_back_if_read()
     }
 
     fn is_hot(&self) -> bool {
