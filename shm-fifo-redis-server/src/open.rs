@@ -4,7 +4,7 @@ use crate::client::{self, Client, Transport};
 use crate::commands::ANSWER;
 use crate::offers::{self, Way};
 use crate::refusal::Refusal;
-use crate::{config, interpose, pool, postponed, server};
+use crate::{config, interpose, pool, postponed};
 use redis_module::{Context, RedisString};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Region, doorbell, vfd};
@@ -34,7 +34,7 @@ pub(crate) fn open(context: &Context, args: &[RedisString]) -> Result<(), Refusa
     interpose::verify();
     // Nobody overtakes those who wait.
     if postponed::opens() == 0 {
-        let ready = pool::take(used_bytes).or_else(|| make_at_once(context));
+        let ready = pool::take(used_bytes).or_else(make_at_once);
         if let Some(region) = ready {
             return offer(&client, fd_socket, region);
         }
@@ -47,13 +47,14 @@ pub(crate) fn open(context: &Context, args: &[RedisString]) -> Result<(), Refusa
     Ok(())
 }
 
-/// A region that none is ready for, where to wait for it costs more than to make it.
-fn make_at_once(context: &Context) -> Option<io::Result<Region>> {
+/// A region where none is ready, unless to make one takes too long. A client that waits is
+/// blocked; and if it ends meanwhile, the server lets go of it with the requests behind this
+/// one unread.
+fn make_at_once() -> Option<io::Result<Region>> {
     const SMALL_BYTES: usize = 1 << 20;
     let ring_bytes = config::ring_bytes();
     let is_small = Region::bytes_with_rings_of(ring_bytes) <= SMALL_BYTES;
-    ((is_small || !pool::are_allocated()) && server::stops_a_thread_to_block(context))
-        .then(|| Region::create(ring_bytes))
+    (is_small || !pool::are_allocated()).then(|| Region::create(ring_bytes))
 }
 
 /// Looks again whether there is a region for a client that waits for one. `None` if it has to

@@ -56,6 +56,21 @@ fn all_of_many_that_ask_at_once_move() {
     assert_eq!(server.info("shm_offers"), 0);
 }
 
+/// They send something behind their question, and end.
+#[test]
+fn what_many_have_sent_is_executed_although_they_have_ended() {
+    let server = TestServer::start();
+    let mut sockets: Vec<_> = (0..MANY).map(|_| connected(&server)).collect();
+    let last_words = [request(&[b"SHM.OPEN", b"2"]), request(&[b"INCR", b"counter"])].concat();
+    for socket in &mut sockets {
+        socket.write_all(&last_words).unwrap();
+    }
+    drop(sockets);
+
+    wait_until("they are gone", || server.info("connected_clients") == 1);
+    assert_eq!(server.ask("GET counter"), format!("$3\r\n{MANY}\r\n"));
+}
+
 #[test]
 fn those_that_ask_and_never_start_keep_nobody_out() {
     let server = TestServer::start();
