@@ -114,7 +114,8 @@ SUITES ?= bookworm
 test-package: deb dist
 	@SHM_FIFO_SHIPPED=$(SHIPPED) .ci/setup test-package
 	$(PACKAGING)/tests/dist $(SHIPPED) $(TARGET_DIR)/dist
-	$(PACKAGING)/tests/deb $(TARGET_DIR)/deb $(TARGET_DIR)/roots $(SUITES)
+	$(PACKAGING)/tests/deb $(TARGET_DIR)/deb $(TARGET_DIR)/dist $(TARGET_DIR)/roots $(SUITES)
+	$(PACKAGING)/tests/oci $(TARGET_DIR)/dist $(TARGET_DIR)/roots
 
 MUSL := x86_64-unknown-linux-musl
 .PHONY: musl
