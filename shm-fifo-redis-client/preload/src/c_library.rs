@@ -60,8 +60,9 @@ unsafe extern "C" fn look_at(
         let program = &*program;
         (program, std::slice::from_raw_parts(program.dlpi_phdr, program.dlpi_phnum.into()))
     };
-    if let Some(header) = headers.iter().find(|header| header.p_type == PT_INTERP) {
-        let place = (program.dlpi_addr + header.p_vaddr) as usize;
+    let wanted = headers.iter().find(|header| header.p_type == PT_INTERP);
+    let place = wanted.map(|header| usize::try_from(program.dlpi_addr + header.p_vaddr));
+    if let Some(Ok(place)) = place {
         // SAFETY: a path in the program's own memory, which ends with a zero.
         let path = unsafe { CStr::from_ptr(std::ptr::with_exposed_provenance(place)) };
         let name = path.to_bytes().rsplit(|&byte| byte == b'/').next();

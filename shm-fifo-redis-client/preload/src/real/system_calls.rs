@@ -71,7 +71,7 @@ macro_rules! at_positions {
             const HIGH: c_int = 0;
             // SAFETY: the caller's own arguments.
             let outcome = unsafe { call!(libc::$number, fd, spans, count, position, HIGH, flags) };
-            result(outcome) as ssize_t
+            ssize_t::try_from(result(outcome)).unwrap_or(ssize_t::MAX)
         }
     )+};
 }
