@@ -114,18 +114,21 @@ SUITES ?= bookworm
 test-package: deb dist
 	@SHM_FIFO_SHIPPED=$(SHIPPED) .ci/setup test-package
 	$(PACKAGING)/tests/dist $(SHIPPED) $(TARGET_DIR)/dist
-	$(PACKAGING)/tests/deb $(TARGET_DIR)/deb $(TARGET_DIR)/roots $(SUITES)
+	$(PACKAGING)/tests/deb $(TARGET_DIR)/deb $(TARGET_DIR)/dist $(TARGET_DIR)/roots $(SUITES)
+	$(PACKAGING)/tests/oci $(TARGET_DIR)/dist $(TARGET_DIR)/roots
 
 MUSL := x86_64-unknown-linux-musl
 .PHONY: musl
-## musl: test the libraries in static programs, as for Alpine (rustup target add x86_64-unknown-linux-musl)
-musl:
+## musl: test the libraries in programs for Alpine, also in C (rustup target add x86_64-unknown-linux-musl)
+musl: module
 	@if ! rustup target list --installed 2>/dev/null | grep -qx $(MUSL); then \
 		echo "make musl: NOTHING WAS TESTED: rustup target add $(MUSL)" >&2; exit 1; fi
 	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl -p shm-fifo \
 		--features std,virtual-fd --lib --test fd_passing
 	$(CARGO) test --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl \
 		-p shm-fifo-redis-client -p shm-fifo-redis-capi --lib
+	$(CARGO) build --release --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl -p shm-fifo-redis-capi
+	$(CAPI)/tests/run-musl $(TARGET_DIR)/musl/$(MUSL)/release $(MODULE) $(TARGET_DIR)/test-musl
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
 demo:

@@ -22,7 +22,7 @@ fail() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-        --prefix) prefix=${2:?install.sh: --prefix wants a directory}; shift ;;
+        --prefix) [ $# -gt 1 ] || fail "--prefix wants a directory"; prefix=$2; shift ;;
         --prefix=*) prefix=${1#--prefix=} ;;
         --uninstall) uninstall=yes ;;
         -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
@@ -32,6 +32,8 @@ while [ $# -gt 0 ]; do
 done
 case $prefix in /*) ;; *) fail "the prefix $prefix is no absolute path" ;; esac
 target=${DESTDIR:-}$prefix
+# Of the caller's directory, before this script goes to its own.
+case $target in /*) ;; *) target=$PWD/$target ;; esac
 # What was installed, for --uninstall.
 manifest=share/$name/manifest
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use support::TestServer;
 
 /// As redis_exporter runs it: `EVAL script 0 0`, for a flat list of names and values.
@@ -32,16 +32,31 @@ fn the_script_for_redis_exporter_gives_every_figure_of_info() {
     }
 }
 
+/// The names of figures in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let is_part = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    let words = text.split(|letter| !is_part(letter));
+    words.filter(|word| word.starts_with("shm_")).collect()
+}
+
 #[test]
 fn alerts_are_on_figures_that_there_are() {
     let server = TestServer::start();
     let figures = figures(&server);
-    let alerts = include_str!("../packaging/monitoring/alerts.yml");
-    let is_part = |letter: char| letter.is_ascii_lowercase() || letter == '_';
-    let words = alerts.split(|letter| !is_part(letter));
-    let names: Vec<&str> = words.filter(|word| word.starts_with("shm_")).collect();
+    let names = names(include_str!("../packaging/monitoring/alerts.yml"));
     assert!(names.len() > 10, "{names:?}");
     for name in names {
         assert!(figures.contains_key(name), "{name}");
     }
+}
+
+/// But for two: the size of new rings, and how many of them are made ahead, beside their bytes.
+#[test]
+fn the_dashboard_shows_all_figures_and_no_other() {
+    let server = TestServer::start();
+    let mut shown = names(include_str!("../packaging/monitoring/grafana.json"));
+    let figures = figures(&server);
+    shown.extend(["shm_ring_bytes", "shm_ready_regions"]);
+    let there: BTreeSet<&str> = figures.keys().map(String::as_str).collect();
+    assert_eq!(shown, there);
 }

@@ -1,19 +1,14 @@
-//! Processes that are left alone although this library is in them: another C library's, whose
-//! functions and structures are not those that are known here, and those of a sanitizer, which
-//! has to see all that the program does. There each call is passed on as it is.
+//! Processes that are left alone although this library is in them: those of a C library whose
+//! functions and structures are not known here, and those of a sanitizer, which has to see all
+//! that the program does. There each call is passed on as it is.
 #![allow(unsafe_code)]
 
+use crate::c_library;
 use std::arch::global_asm;
 
 /// Whether this process is one of them.
 pub(crate) fn is_left_alone() -> bool {
-    !is_glibc() || has_sanitizer()
-}
-
-/// glibc's own question; others do not know it.
-fn is_glibc() -> bool {
-    // SAFETY: asks for the length alone.
-    unsafe { libc::confstr(libc::_CS_GNU_LIBC_VERSION, std::ptr::null_mut(), 0) > 0 }
+    !c_library::is_known() || has_sanitizer()
 }
 
 const SANITIZERS: usize = 5;

@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(dead_code, unused_imports, reason = "the hooks use it"))]
 
 mod alloc;
+mod c_library;
 mod connection;
 mod epoll;
 mod errno;

@@ -2,6 +2,8 @@
 //! which are the C library's unless something else is preloaded too.
 #![allow(unsafe_code)]
 
+mod system_calls;
+
 use crate::errno;
 use libc::{
     DIR, FILE, aiocb, c_char, c_int, c_uint, c_ulong, c_void, dl_phdr_info, epoll_event, fd_set,
@@ -231,7 +233,8 @@ fn resolved(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
 
 #[cold]
 fn resolve(cell: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
-    let found = next_of(name).or_else(|| next_without_64(name));
+    let found =
+        next_of(name).or_else(|| next_without_64(name)).or_else(|| system_calls::by_name(name));
     let next = found.unwrap_or(MISSING);
     // ORDERING, Release: pairs with the Acquire above.
     cell.store(next, Release);

@@ -1,6 +1,7 @@
 //! The buffers that a program passes to be filled or emptied.
 #![allow(unsafe_code)]
 
+use crate::c_library::length_in_message;
 use libc::{c_void, iovec, msghdr};
 use std::io::IoSlice;
 use std::marker::PhantomData;
@@ -30,8 +31,11 @@ impl<'a> Spans<'a> {
     pub(crate) unsafe fn of_message(message: *const msghdr) -> Self {
         // SAFETY: the caller's contract.
         match unsafe { message.as_ref() } {
-            // SAFETY: the caller's contract.
-            Some(message) => unsafe { Self::new(message.msg_iov, message.msg_iovlen) },
+            Some(message) => {
+                let count = length_in_message(message.msg_iovlen);
+                // SAFETY: the caller's contract.
+                unsafe { Self::new(message.msg_iov, count) }
+            }
             None => Self { first: std::ptr::null(), count: 0, _program: PhantomData },
         }
     }

@@ -110,7 +110,7 @@ pub(crate) use call;
 pub(crate) const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Bytes of the kernel's signal sets.
-const KERNEL_SIGSET_BYTES: usize = 8;
+pub(crate) const KERNEL_SIGSET_BYTES: usize = 8;
 
 fn counted(result: Result<c_long, Errno>) -> Result<usize, Errno> {
     result.map(|count| usize::try_from(count).unwrap_or(0))

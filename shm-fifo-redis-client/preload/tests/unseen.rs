@@ -8,15 +8,24 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use support::{Kind, Server, both_ways_by, program, run, watched};
+use support::{Kind, Libc, Server, both_ways_by, program, run, watched};
 
 /// A test for each of a program's, by either kind of socket, and how many of its connections
-/// move.
+/// move: for glibc and, in a module of that name, for musl.
 macro_rules! tested_by_both_kinds {
-    ($program:literal; $($name:ident: $moves:literal),+ $(,)?) => {$(
+    ($program:literal, $musl:ident; $($name:ident: $moves:literal),+ $(,)?) => {
+        tested_by_both_kinds!(Glibc: $program; $($name: $moves),+);
+
+        mod $musl {
+            use super::*;
+
+            tested_by_both_kinds!(Musl: $program; $($name: $moves),+);
+        }
+    };
+    ($libc:ident: $program:literal; $($name:ident: $moves:literal),+ $(,)?) => {$(
         #[test]
         fn $name() {
-            let program = program($program);
+            let program = Libc::$libc.program($program);
             watched(move || {
                 for kind in [Kind::Unix, Kind::Tcp] {
                     let server = Server::start(&[]);
@@ -28,7 +37,7 @@ macro_rules! tested_by_both_kinds {
 }
 
 tested_by_both_kinds! {
-    "unseen";
+    "unseen", musl;
     waited_for_by_a_duplicate: 6,
     another_thread_fills_the_ring: 2,
     added_before_it_connects: 1,
@@ -72,7 +81,7 @@ tested_by_both_kinds! {
 }
 
 tested_by_both_kinds! {
-    "handlers";
+    "handlers", musl_handlers;
     while_a_thread_allocates: 2,
     while_two_threads_allocate: 2,
     while_it_forks: 2,
@@ -92,7 +101,7 @@ tested_by_both_kinds! {
 }
 
 tested_by_both_kinds! {
-    "own_names";
+    Glibc: "own_names";
     stands_before_handlers: 3,
     has_nothing_to_do_with_them: 4,
 }

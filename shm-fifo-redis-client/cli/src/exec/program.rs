@@ -27,7 +27,7 @@ pub(super) enum Unservable {
     OtherMachine(Architecture),
     #[error("it is linked statically; link it dynamically")]
     Static,
-    #[error("its C library is not glibc; build shm-fifo for that, too")]
+    #[error("its C library is neither glibc nor musl")]
     OtherCLibrary,
     #[error(
         "it gains privileges (setuid, setgid, capabilities), and the system preloads nothing into such"
@@ -153,7 +153,8 @@ fn check_linkage<'data>(
     let interpreter = segments.iter().find_map(|one| one.interpreter(endian, data).ok()?);
     let interpreter = Path::new(OsStr::from_bytes(interpreter.ok_or(Unservable::Static)?));
     let begins_with = |name: &[u8], start: &str| name.starts_with(start.as_bytes());
-    if begins_with(interpreter.file_name().unwrap_or_default().as_bytes(), "ld-musl") {
+    let loader = interpreter.file_name().unwrap_or_default().as_bytes();
+    if !["ld-linux", "ld-musl"].iter().any(|start| begins_with(loader, start)) {
         return Err(Unservable::OtherCLibrary);
     }
     const SANITIZERS: [&str; 5] =

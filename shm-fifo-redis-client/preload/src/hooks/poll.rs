@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::number;
+use crate::c_library::is_musl;
 use crate::epoll::Timeout;
 use crate::errno::{Errno, untouched};
 use crate::{poll as engine, real, sys, table};
@@ -153,7 +154,9 @@ pub(super) unsafe extern "C" fn select(
         let Some(result) = sets.wait(time, null()) else {
             return real::select(count, read, write, except, timeout);
         };
-        if let (Some(left), Timeout::After { ns }) = (timeout.as_mut(), time) {
+        // musl keeps that from its programs.
+        let told = timeout.as_mut().filter(|_| !is_musl());
+        if let (Some(left), Timeout::After { ns }) = (told, time) {
             tell_time_left(left, ns.saturating_sub(sys::monotonic_ns() - started_ns));
         }
         result

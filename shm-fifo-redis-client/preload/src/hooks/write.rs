@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{cancel, control, length, number};
+use crate::c_library::length_in_message;
 use crate::connection::Served;
 use crate::errno::{Errno, untouched};
 use crate::report::Reason;
@@ -138,7 +139,7 @@ pub(super) unsafe extern "C" fn sendto(
 unsafe fn passes_moved(message: *const msghdr) -> bool {
     // SAFETY: the caller's contract.
     let Some(known) = (unsafe { message.as_ref() }) else { return false };
-    if known.msg_control.is_null() || known.msg_controllen == 0 {
+    if known.msg_control.is_null() || length_in_message(known.msg_controllen) == 0 {
         return false;
     }
     let stays = |fd| {

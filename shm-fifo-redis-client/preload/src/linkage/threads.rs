@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::look_up::found;
+use crate::c_library::is_musl;
 use libc::{c_int, c_void, pthread_key_t};
 use std::mem::transmute;
 use std::ptr::null_mut;
@@ -50,8 +51,9 @@ pub(super) unsafe extern "C" fn at_fork(
     type Register =
         unsafe extern "C" fn(Option<AtFork>, Option<AtFork>, Option<AtFork>, *mut c_void) -> c_int;
     // In glibc the function is static, and this one behind it.
-    let Some(register) = found(c"__register_atfork") else { return libc::ENOMEM };
-    // SAFETY: the function's type, and the caller's own arguments. Of no library: this one
-    // is never unloaded.
+    let name = if is_musl() { c"pthread_atfork" } else { c"__register_atfork" };
+    let Some(register) = found(name) else { return libc::ENOMEM };
+    // SAFETY: the second function's type; the first one does not look for a fourth argument.
+    // The others are the caller's own. Of no library: this one is never unloaded.
     unsafe { transmute::<*mut c_void, Register>(register)(prepare, parent, child, null_mut()) }
 }

@@ -512,7 +512,9 @@ static void refused_calls(void) {
     settle(fd);
     CHECK(dup2(-1, fd) == -1 && errno == EBADF);
     CHECK(dup3(999, fd, 0) == -1 && errno == EBADF);
+#ifdef __GLIBC__
     CHECK(dup3(0, fd, 12345) == -1 && errno == EINVAL);
+#endif
     settle(fd);
     volatile int how = 77;
     CHECK(shutdown(fd, how) == -1 && errno == EINVAL);

@@ -1,4 +1,4 @@
-/* A program like any, which is also compiled for musl and with sanitizers. */
+/* A program like any, which is compiled in other ways. */
 #include "traffic.h"
 
 #include <dirent.h>

@@ -39,7 +39,7 @@ static void forbid(const int *calls, size_t count, unsigned answer, int by_prctl
 /* What moving and waiting for what moved takes, and pings on a socket do not. */
 static const int OF_A_MOVE[] = {
     SYS_recvmsg, SYS_eventfd2, SYS_shutdown, SYS_getsockopt, SYS_fcntl,
-#ifdef __x86_64__
+#if defined __x86_64__ && defined __GLIBC__
     SYS_epoll_create1, SYS_epoll_pwait, SYS_ppoll,
 #endif
 };
@@ -228,12 +228,17 @@ static void *talk(void *nothing) {
     return nothing;
 }
 
-/* As small as a thread's stack may be. */
+/* As small as a thread's stack may be. musl would have a quarter of that. */
+#ifdef __GLIBC__
+#define SMALLEST_STACK PTHREAD_STACK_MIN
+#else
+#define SMALLEST_STACK 8192
+#endif
 static void smallest_stack(void) {
     pthread_attr_t attributes;
     pthread_t thread;
     CHECK(pthread_attr_init(&attributes) == 0);
-    CHECK(pthread_attr_setstacksize(&attributes, PTHREAD_STACK_MIN) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, SMALLEST_STACK) == 0);
     CHECK(pthread_create(&thread, &attributes, talk, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
 }

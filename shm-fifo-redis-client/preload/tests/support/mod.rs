@@ -67,22 +67,49 @@ pub(crate) fn preload_library() -> PathBuf {
     redis_shm().with_file_name("libshm_fifo_redis_preload.so")
 }
 
-/// A program of `programs/`, compiled once.
-pub(crate) fn program(name: &str) -> PathBuf {
-    static PROGRAMS: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-    let compile = || {
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs");
-        let status = Command::new("cc")
-            .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-            .arg(&program)
-            .arg(Path::new(directory).join(name).with_extension("c"))
-            .status()
-            .expect("cc runs; install it with: apt-get install build-essential");
-        assert!(status.success(), "{name}.c does not compile");
+const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs");
+
+/// A C library that programs are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Libc {
+    Glibc,
+    Musl,
+}
+
+impl Libc {
+    /// A program of `programs/`, compiled once.
+    pub(crate) fn program(self, name: &str) -> PathBuf {
+        static KNOWN: Mutex<BTreeMap<(Libc, String), PathBuf>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock().unwrap();
+        known.entry((self, name.to_owned())).or_insert_with(|| self.compile(name)).clone()
+    }
+
+    fn compile(self, name: &str) -> PathBuf {
+        let (compiler, suffix) = match self {
+            Self::Glibc => ("cc", ""),
+            Self::Musl => ("musl-gcc", "-musl"),
+        };
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}{suffix}"));
+        let mut command = Command::new(compiler);
+        command.args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+        if self == Self::Musl {
+            // The kernel's headers, which are no part of it, and what it does not have.
+            command.args(["-idirafter", "/usr/include", "-idirafter"]);
+            command.arg(format!("/usr/include/{}-linux-gnu", env::consts::ARCH));
+            command.arg("-include").arg(Path::new(PROGRAMS).join("musl.h"));
+        }
+        let source = Path::new(PROGRAMS).join(name).with_extension("c");
+        let status = command.arg("-o").arg(&program).arg(source).status().unwrap_or_else(|error| {
+            panic!("{compiler}: {error}; apt-get install build-essential musl-tools")
+        });
+        assert!(status.success(), "{name}.c does not compile: {command:?}");
         program
-    };
-    PROGRAMS.lock().unwrap().entry(name.to_owned()).or_insert_with(compile).clone()
+    }
+}
+
+/// A program of `programs/`, as the system compiles it.
+pub(crate) fn program(name: &str) -> PathBuf {
+    Libc::Glibc.program(name)
 }
 
 /// By which kind of socket a program reaches the server.
@@ -111,12 +138,20 @@ pub(crate) fn both_ways_by(kind: Kind, server: &Server, program: &Path, name: &s
     assert_eq!((server.counter("protocol_errors"), server.counter("missed_doorbells")), (0, 0));
 }
 
-/// A test for each of a program's, and how many of its connections move.
+/// A test for each of a program's, and how many of its connections move: for glibc, and for
+/// musl.
 macro_rules! tested_both_ways {
-    ($program:literal; $($name:ident: $moves:literal),+ $(,)?) => {$(
+    ($program:literal; $($name:ident: $moves:literal),+ $(,)?) => {
+        crate::support::tested_both_ways!(Glibc: $program; $($name: $moves),+);
+
+        mod musl {
+            crate::support::tested_both_ways!(Musl: $program; $($name: $moves),+);
+        }
+    };
+    ($libc:ident: $program:literal; $($name:ident: $moves:literal),+) => {$(
         #[test]
         fn $name() {
-            let program = crate::support::program($program);
+            let program = crate::support::Libc::$libc.program($program);
             crate::support::watched(move || {
                 let server = crate::support::Server::start(&[]);
                 crate::support::both_ways(&server, &program, stringify!($name), $moves);
