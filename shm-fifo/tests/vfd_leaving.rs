@@ -340,6 +340,74 @@ fn nothing_is_lost_doubled_or_out_of_order_whenever_the_client_leaves() {
     }
 }
 
+/// Another thread than the one that sees it off writes all the time.
+#[test]
+fn what_other_threads_write_meanwhile_is_neither_lost_nor_out_of_order() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };
+    const TOTAL: usize = 20_000;
+    let _watchdog = Watchdog::start();
+    let mut random = Random::seeded(5);
+    for round in 0..ROUNDS {
+        let (program, client) = connection(1 << 16);
+        let leave_at = random.below(TOTAL / 2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..TOTAL {
+                    while program.write(&numbers(number, number + 1)) == Err(AGAIN) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            scope.spawn(|| {
+                while vfd::is_virtual(program.fd()) {
+                    assert_eq!(program.wait(1), []);
+                }
+            });
+            let mut received = Vec::new();
+            while received.len() < leave_at {
+                let mut answer = [0; 100];
+                client.ring.listen(client.socket.as_raw_fd());
+                let count = client.ring.read(client.socket.as_raw_fd(), &mut answer).unwrap_or(0);
+                received.extend_from_slice(&answer[..count]);
+            }
+            client.leave();
+            while !client.is_back() {
+                std::hint::spin_loop();
+            }
+            let there = received.len();
+            received.resize(TOTAL, 0);
+            (&client.socket).read_exact(&mut received[there..]).unwrap();
+            assert!(received == numbers(0, TOTAL), "round {round}");
+        });
+    }
+}
+
+/// A thread that sleeps in a read, as another one sees the connection off, finds requests on the
+/// socket which are no doorbells.
+#[test]
+fn a_thread_that_sleeps_in_a_read_takes_what_follows_for_what_it_is() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 2000 } else { 10_000 };
+    let _watchdog = Watchdog::start();
+    for round in 0..ROUNDS {
+        let (program, client) = connection(4096);
+        program.socket.set_nonblocking(false).unwrap();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| program.read_some(8));
+            scope.spawn(|| {
+                while vfd::is_virtual(program.fd()) {
+                    program.wait(1);
+                }
+            });
+            client.leave();
+            while !client.is_back() {
+                std::hint::spin_loop();
+            }
+            (&client.socket).write_all(b"request").unwrap();
+            assert_eq!(reading.join().unwrap(), b"request", "round {round}");
+        });
+    }
+}
+
 fn numbers(from: usize, to: usize) -> Vec<u8> {
     (from..to).map(|number| u8::try_from(number % 251).unwrap()).collect()
 }
