@@ -8,8 +8,10 @@ mod support;
 
 use shm_fifo::vfd::{self, Errno};
 use shm_fifo::{Duplex, Region};
+use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,6 +80,8 @@ impl Drop for Program {
 struct Client {
     ring: Duplex,
     socket: UnixStream,
+    /// The region's, mapped or not.
+    file: File,
 }
 
 impl Client {
@@ -112,9 +116,10 @@ fn connection(ring_bytes: usize) -> (Program, Client) {
     let program = Program { epoll, socket: here };
     program.watch(libc::EPOLL_CTL_ADD, IN);
     let region = Region::create(ring_bytes).unwrap();
+    let file = File::from(region.fd().unwrap());
     let attached = Region::attach(region.fd().unwrap()).unwrap();
     vfd::start(program.fd(), region.into_endpoint(), 42, b"").unwrap();
-    (program, Client { ring: Duplex::new(attached.into_endpoint()), socket: there })
+    (program, Client { ring: Duplex::new(attached.into_endpoint()), socket: there, file })
 }
 
 /// The program goes on waiting, for nothing, until its client has come back.
@@ -270,6 +275,19 @@ fn who_has_left_neither_reads_nor_writes_nor_leaves_again() {
     let mut rest = [0; 8];
     assert_eq!((&client.socket).read(&mut rest).unwrap(), 6);
     assert_eq!(&rest[..6], b"unread");
+}
+
+#[test]
+fn a_client_that_keeps_the_region_keeps_no_more_than_its_first_page() {
+    let _watchdog = Watchdog::start();
+    let (program, client) = connection(1 << 20);
+    assert_eq!(program.write(&vec![7; 1 << 16]), Ok(1 << 16));
+    client.write(&[7; 1 << 16]);
+    client.leave();
+    assert_eq!(program.wait(-1), [IN]);
+    assert_eq!(program.read_some(1 << 16).len(), 1 << 16);
+    assert!(!vfd::is_virtual(program.fd()));
+    assert_eq!(client.file.metadata().unwrap().blocks() * 512, 4096);
 }
 
 #[test]

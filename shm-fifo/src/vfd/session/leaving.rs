@@ -61,7 +61,8 @@ impl Session {
     /// answer.
     pub(in super::super) fn see_off(&self) -> bool {
         let mut held = self.halves.hold();
-        if !self.is_leaving() {
+        // One that was closed on its way has nothing to be seen off.
+        if !self.is_leaving() || held.is_empty() {
             return true;
         }
         let poller = Poller::existing(self.watched_by.load(Relaxed));
@@ -75,10 +76,13 @@ impl Session {
         if is_over {
             self.watched_by.store(NOBODY, Relaxed);
             self.live.store(false, Relaxed);
-            self.forget_leave();
             if let Some(endpoint) = held.take() {
                 usage::count_out(endpoint.total_bytes());
+                // A peer may keep the region for as long as it likes.
+                endpoint.discard_rings();
             }
+            // Not before: whoever finds it not leaving writes into the ring.
+            self.forget_leave();
             COUNTERS.sessions_returned.add(1);
         }
         is_sent
