@@ -400,6 +400,31 @@ fn what_other_threads_write_meanwhile_is_neither_lost_nor_out_of_order() {
     }
 }
 
+#[test]
+fn it_can_be_registered_at_any_moment_of_it() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 100 } else { 500 };
+    let _watchdog = Watchdog::start();
+    for _ in 0..ROUNDS {
+        let (program, client) = connection(4096);
+        let is_registering = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while vfd::is_virtual(program.fd()) {
+                    program.watch(libc::EPOLL_CTL_MOD, IN);
+                    is_registering.store(true, Relaxed);
+                }
+            });
+            while !is_registering.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+            client.leave();
+            until_back(&program, &client);
+        });
+        (&client.socket).write_all(b"x").unwrap();
+        assert_eq!(program.wait(-1), [IN]);
+    }
+}
+
 /// A thread that sleeps in a read, as another one sees the connection off, finds requests on the
 /// socket which are no doorbells.
 #[test]
