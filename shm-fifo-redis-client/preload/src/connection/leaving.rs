@@ -77,9 +77,10 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(_) => sys::shut_down(self.fd(), libc::SHUT_RDWR),
         }
-        self.restore_flags();
         sys::set_least_bytes(self.fd(), self.least_bytes.load(Relaxed));
         self.phase.store(Phase::Returning as u8, SeqCst);
+        // Behind the phase: a copy that is made meanwhile is either left alone or found here.
+        self.restore_flags();
         true
     }
 }
