@@ -311,6 +311,33 @@ fn bytes_behind_the_leave_before_it_is_answered_end_the_connection() {
     assert_eq!((&client.socket).read(&mut [0; 8]).unwrap(), 0);
 }
 
+/// As it is ended there, before that was heard or after.
+#[test]
+fn where_the_program_closes_it_first_the_last_words_are_in_the_ring() {
+    let _watchdog = Watchdog::start();
+    for is_heard in [false, true] {
+        let (program, client) = connection(4096);
+        assert_eq!(program.write(&[7; 100]), Ok(100));
+        client.leave();
+        if is_heard {
+            // While the kernel has an event for the program, too, it is answered later.
+            let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+            let epfd = program.epoll.as_raw_fd();
+            // SAFETY: room for that many events.
+            let found = unsafe { libc::epoll_wait(epfd, events.as_mut_ptr(), 8, -1) };
+            let found = usize::try_from(found).unwrap();
+            assert_eq!(vfd::filter_events(epfd, &mut events, found), 0);
+        }
+        drop(program);
+        let fd = client.socket.as_raw_fd();
+        client.ring.has_peer_left(fd).unwrap_err();
+        assert_eq!(client.read(200), [7; 100]);
+        assert_eq!(client.read(200), []);
+        let refused = client.ring.write(fd, &[IoSlice::new(b"x")]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
+    }
+}
+
 /// Both streams are numbers that count up, whichever way they go, while the connection moves
 /// and comes back again and again, and the program runs in a thread of its own.
 #[test]

@@ -119,7 +119,7 @@ impl Session {
         // A peer may keep the region for as long as it likes; what it may still read, our
         // last words, is all that is left to it. Also where its socket has ended, or has carried
         // what it must not: that may be another process's doing, who has it, too.
-        if self.is_leaving() {
+        if self.has_answered_leave() {
             ended.discard_rings();
         } else {
             unread::leave(ended);

@@ -42,6 +42,11 @@ impl Session {
         self.leaving.is_asked.load(Acquire)
     }
 
+    /// Whether its peer was told that this side has left, too.
+    pub(super) fn has_answered_leave(&self) -> bool {
+        self.leaving.is_answered.load(Relaxed)
+    }
+
     /// The peer has left the rings. [`Session::see_off`] does the rest, without a poller's lock.
     pub(super) fn note_leave(&self) {
         // ORDERING E4, Release: see `is_leaving`.
