@@ -539,14 +539,16 @@ static void space_after_reading_has_ended(void) {
 
 /* What was there when the program ended reading can be read, and behind it is the end. */
 static void unread_when_reading_ends(void) {
-    int fd = moved_connection();
-    struct pollfd entry = {.fd = fd, .events = POLLIN};
-    char buffer[64];
-    CHECK(send(fd, "PING\r\n", 6, 0) == 6);
-    CHECK(poll(&entry, 1, -1) == 1 && entry.revents == POLLIN);
+    enum { SIZE = 60000 };
+    int fd = moved_connection(), unread = 0;
+    size_t all = SIZE + sizeof "$60000\r\n\r\n" - 1;
+    CHECK(send(fd, "SETRANGE long 59999 x\r\n", 23, 0) == 23);
+    CHECK(read(fd, value, sizeof value) == sizeof ":60000\r\n" - 1);
+    CHECK(send(fd, "GET long\r\n", 10, 0) == 10);
+    while ((size_t)unread < all) CHECK(ioctl(fd, FIONREAD, &unread) == 0);
     CHECK(shutdown(fd, SHUT_RD) == 0);
-    CHECK(read(fd, buffer, sizeof buffer) == PONG_LENGTH && memcmp(buffer, PONG, PONG_LENGTH) == 0);
-    CHECK(read(fd, buffer, sizeof buffer) == 0);
+    for (ssize_t count; all > 0; all -= count) CHECK((count = read(fd, value, sizeof value)) > 0);
+    CHECK(read(fd, value, sizeof value) == 0);
     close(fd);
 }
 
