@@ -271,7 +271,9 @@ fn an_attack_ends_the_attackers_session_and_no_other() {
         client.assert_ended();
         assert_eq!(server.info("shm_protocol_errors"), number, "{what}");
         wait_until("its session is gone", || server.info("shm_sessions") == 1);
-        assert_eq!(server.process().region_maps(), 1, "{what}");
+        // What it has not read is left to it, as long as it maps that.
+        drop(client);
+        wait_until("its region is gone", || server.process().region_maps() == 1);
         bystanders.assert_unharmed();
     }
     server.assert_alive();

@@ -395,6 +395,26 @@ fn a_byte_that_is_no_doorbell_ends_the_connection() {
     assert!(vfd::stats().protocol_violations > before);
 }
 
+/// Another process that has the socket, too, writes to it.
+#[test]
+fn what_was_unread_is_not_overwritten_where_the_socket_was_misused() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = watched_connection(&epoll);
+    moved.write(&[7; 100]).unwrap();
+    // SAFETY: one byte of a static string.
+    let sent = unsafe { libc::send(client.as_raw_fd(), c"P".as_ptr().cast(), 1, 0) };
+    assert_eq!(sent, 1);
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(10), Ok(Vec::new()));
+
+    drop(moved);
+
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, [7; 100]);
+}
+
 #[test]
 fn a_closed_file_descriptor_is_virtual_no_more_and_its_peer_reads_the_end() {
     let _watchdog = Watchdog::start();

@@ -8,8 +8,10 @@ mod support;
 
 use shm_fifo::vfd::{self, Errno};
 use shm_fifo::{Duplex, Region};
+use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,6 +80,8 @@ impl Drop for Program {
 struct Client {
     ring: Duplex,
     socket: UnixStream,
+    /// The region's, mapped or not.
+    file: File,
 }
 
 impl Client {
@@ -112,9 +116,10 @@ fn connection(ring_bytes: usize) -> (Program, Client) {
     let program = Program { epoll, socket: here };
     program.watch(libc::EPOLL_CTL_ADD, IN);
     let region = Region::create(ring_bytes).unwrap();
+    let file = File::from(region.fd().unwrap());
     let attached = Region::attach(region.fd().unwrap()).unwrap();
     vfd::start(program.fd(), region.into_endpoint(), 42, b"").unwrap();
-    (program, Client { ring: Duplex::new(attached.into_endpoint()), socket: there })
+    (program, Client { ring: Duplex::new(attached.into_endpoint()), socket: there, file })
 }
 
 /// The program goes on waiting, for nothing, until its client has come back.
@@ -283,6 +288,19 @@ fn who_has_left_neither_reads_nor_writes_nor_leaves_again() {
 }
 
 #[test]
+fn a_client_that_keeps_the_region_keeps_no_more_than_its_first_page() {
+    let _watchdog = Watchdog::start();
+    let (program, client) = connection(1 << 20);
+    assert_eq!(program.write(&vec![7; 1 << 16]), Ok(1 << 16));
+    client.write(&[7; 1 << 16]);
+    client.leave();
+    assert_eq!(program.wait(-1), [IN]);
+    assert_eq!(program.read_some(1 << 16).len(), 1 << 16);
+    assert!(!vfd::is_virtual(program.fd()));
+    assert_eq!(client.file.metadata().unwrap().blocks() * 512, 4096);
+}
+
+#[test]
 fn one_that_has_ended_does_not_come_back() {
     let _watchdog = Watchdog::start();
     let (program, client) = connection(4096);
@@ -301,6 +319,33 @@ fn bytes_behind_the_leave_before_it_is_answered_end_the_connection() {
     assert_eq!(program.read_some(8), b"");
     assert!(vfd::stats().protocol_violations > before);
     assert_eq!((&client.socket).read(&mut [0; 8]).unwrap(), 0);
+}
+
+/// As it is ended there, before that was heard or after.
+#[test]
+fn where_the_program_closes_it_first_the_last_words_are_in_the_ring() {
+    let _watchdog = Watchdog::start();
+    for is_heard in [false, true] {
+        let (program, client) = connection(4096);
+        assert_eq!(program.write(&[7; 100]), Ok(100));
+        client.leave();
+        if is_heard {
+            // While the kernel has an event for the program, too, it is answered later.
+            let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+            let epfd = program.epoll.as_raw_fd();
+            // SAFETY: room for that many events.
+            let found = unsafe { libc::epoll_wait(epfd, events.as_mut_ptr(), 8, -1) };
+            let found = usize::try_from(found).unwrap();
+            assert_eq!(vfd::filter_events(epfd, &mut events, found), 0);
+        }
+        drop(program);
+        let fd = client.socket.as_raw_fd();
+        client.ring.has_peer_left(fd).unwrap_err();
+        assert_eq!(client.read(200), [7; 100]);
+        assert_eq!(client.read(200), []);
+        let refused = client.ring.write(fd, &[IoSlice::new(b"x")]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
+    }
 }
 
 /// Both streams are numbers that count up, whichever way they go, while the connection moves
@@ -346,6 +391,99 @@ fn nothing_is_lost_doubled_or_out_of_order_whenever_the_client_leaves() {
                 }
             }
             is_over.store(true, Relaxed);
+        });
+    }
+}
+
+/// Another thread than the one that sees it off writes all the time.
+#[test]
+fn what_other_threads_write_meanwhile_is_neither_lost_nor_out_of_order() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };
+    const TOTAL: usize = 20_000;
+    let _watchdog = Watchdog::start();
+    let mut random = Random::seeded(5);
+    for round in 0..ROUNDS {
+        let (program, client) = connection(1 << 16);
+        let leave_at = random.below(TOTAL / 2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..TOTAL {
+                    while program.write(&numbers(number, number + 1)) == Err(AGAIN) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            scope.spawn(|| {
+                while vfd::is_virtual(program.fd()) {
+                    assert_eq!(program.wait(1), []);
+                }
+            });
+            let mut received = Vec::new();
+            while received.len() < leave_at {
+                let mut answer = [0; 100];
+                client.ring.listen(client.socket.as_raw_fd());
+                let count = client.ring.read(client.socket.as_raw_fd(), &mut answer).unwrap_or(0);
+                received.extend_from_slice(&answer[..count]);
+            }
+            client.leave();
+            while !client.is_back() {
+                std::hint::spin_loop();
+            }
+            let there = received.len();
+            received.resize(TOTAL, 0);
+            (&client.socket).read_exact(&mut received[there..]).unwrap();
+            assert!(received == numbers(0, TOTAL), "round {round}");
+        });
+    }
+}
+
+#[test]
+fn it_can_be_registered_at_any_moment_of_it() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 100 } else { 500 };
+    let _watchdog = Watchdog::start();
+    for _ in 0..ROUNDS {
+        let (program, client) = connection(4096);
+        let is_registering = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while vfd::is_virtual(program.fd()) {
+                    program.watch(libc::EPOLL_CTL_MOD, IN);
+                    is_registering.store(true, Relaxed);
+                }
+            });
+            while !is_registering.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+            client.leave();
+            until_back(&program, &client);
+        });
+        (&client.socket).write_all(b"x").unwrap();
+        assert_eq!(program.wait(-1), [IN]);
+    }
+}
+
+/// A thread that sleeps in a read, as another one sees the connection off, finds requests on the
+/// socket which are no doorbells.
+#[test]
+fn a_thread_that_sleeps_in_a_read_takes_what_follows_for_what_it_is() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 2000 } else { 10_000 };
+    let _watchdog = Watchdog::start();
+    for round in 0..ROUNDS {
+        let (program, client) = connection(4096);
+        program.socket.set_nonblocking(false).unwrap();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| program.read_some(8));
+            scope.spawn(|| {
+                while vfd::is_virtual(program.fd()) {
+                    program.wait(1);
+                }
+            });
+            client.leave();
+            while !client.is_back() {
+                std::hint::spin_loop();
+            }
+            (&client.socket).write_all(b"request").unwrap();
+            assert_eq!(reading.join().unwrap(), b"request", "round {round}");
         });
     }
 }

@@ -20,7 +20,7 @@
 //! | opening | returning | who takes the answer, with the sleepers locked, too: `advance` |
 //! | starting | shared, returning | likewise |
 //! | shared | leaving | who brings it back, with the sleepers locked, too: `ask_back` |
-//! | leaving | returning | who takes the answer: `advance` |
+//! | leaving | returning, or shared, if it has ended | who takes the answer: `advance` |
 //! | returning | socket | who finds that nothing is kept: `returns` |
 //!
 //! Whoever looks at it without that lock acts on what may have changed since, and looks again

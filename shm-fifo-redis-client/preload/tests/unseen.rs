@@ -53,6 +53,7 @@ tested_by_both_kinds! {
     ended_and_closed_unseen: 4,
     number_of_something_watched: 1,
     space_after_reading_has_ended: 2,
+    unread_when_reading_ends: 1,
     space_for_each_instance: 2,
     sent_beside_the_question: 400,
     looked_at_meanwhile: 1,

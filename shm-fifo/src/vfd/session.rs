@@ -121,8 +121,9 @@ impl Session {
         // The peer wakes by the socket's end, even if a forked child keeps a copy.
         sys::shutdown(self.fd);
         // A peer may keep the region for as long as it likes; what it may still read, our
-        // last words, is all that is left to it.
-        if self.peer_is_gone() || self.is_leaving() {
+        // last words, is all that is left to it. Also where its socket has ended, or has carried
+        // what it must not: that may be another process's doing, who has it, too.
+        if self.has_answered_leave() {
             ended.discard_rings();
         } else {
             unread::leave(ended);

@@ -222,7 +222,11 @@ pub(super) fn change_registration(
     });
     match (slot.live_session(), wanted) {
         (Some(session), Some(wanted)) => {
-            Poller::of(epfd)?.admit(operation, session, wanted, &[])?
+            match Poller::of(epfd)?.admit(operation, session, wanted, &[]) {
+                // It has come back to its socket since it was looked up.
+                Err(_) if !session.is_live() => sys::epoll_ctl(epfd, operation, fd, event)?,
+                admitted => admitted?,
+            }
         }
         (Some(session), None) => {
             sys::epoll_ctl(epfd, operation, fd, event)?;

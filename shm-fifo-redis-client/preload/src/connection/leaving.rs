@@ -4,7 +4,6 @@
 use super::{Connection, Phase, lock};
 use crate::report::Reason;
 use crate::{signals, sys};
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -73,13 +72,16 @@ impl Connection {
         match ring.has_peer_left(self.fd()) {
             Ok(false) => return false,
             Ok(true) => {}
-            // The program will hear of it on the socket.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            Err(_) => sys::shut_down(self.fd(), libc::SHUT_RDWR),
+            Err(_) => {
+                // It has ended instead, where it was.
+                self.phase.store(Phase::Shared as u8, SeqCst);
+                return true;
+            }
         }
-        self.restore_flags();
         sys::set_least_bytes(self.fd(), self.least_bytes.load(Relaxed));
         self.phase.store(Phase::Returning as u8, SeqCst);
+        // Behind the phase: a copy that is made meanwhile is either left alone or found here.
+        self.restore_flags();
         true
     }
 }

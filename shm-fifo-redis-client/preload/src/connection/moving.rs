@@ -397,8 +397,10 @@ impl Connection {
 
     /// `shutdown(2)`. Returns whether the kernel is to do it as well.
     pub(crate) fn shut_down(self: &Arc<Self>, how: libc::c_int) -> bool {
-        // Who sleeps for data hears of it from the kernel, whose socket must carry doorbells.
+        // Who sleeps for data hears of it from the kernel, whose socket must carry doorbells. What
+        // is there to be read is to be read afterwards, too, and would not come by the socket.
         if (how, self.phase()) == (libc::SHUT_RD, Phase::Shared)
+            && self.available_bytes() == Some(0)
             && self.come_back(Reason::NotUnderstood)
         {
             return true;

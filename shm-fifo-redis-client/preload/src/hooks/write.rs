@@ -147,8 +147,10 @@ unsafe fn passes_moved(message: *const msghdr) -> bool {
         connection.is_none_or(|known| {
             untouched(|| {
                 habits::note(Reason::SharedWithChild);
-                // Of one that has ended the end is all that another process can have.
-                known.come_back(Reason::SharedWithChild) || known.has_ended()
+                // Of one that has ended the end is all that another process can have, once
+                // what came before that was read here.
+                known.come_back(Reason::SharedWithChild)
+                    || known.has_ended() && known.available_bytes() == Some(0)
             })
         })
     };

@@ -537,6 +537,21 @@ static void space_after_reading_has_ended(void) {
     close(fd);
 }
 
+/* What was there when the program ended reading can be read, and behind it is the end. */
+static void unread_when_reading_ends(void) {
+    enum { SIZE = 60000 };
+    int fd = moved_connection(), unread = 0;
+    size_t all = SIZE + sizeof "$60000\r\n\r\n" - 1;
+    CHECK(send(fd, "SETRANGE long 59999 x\r\n", 23, 0) == 23);
+    CHECK(read(fd, value, sizeof value) == sizeof ":60000\r\n" - 1);
+    CHECK(send(fd, "GET long\r\n", 10, 0) == 10);
+    while ((size_t)unread < all) CHECK(ioctl(fd, FIONREAD, &unread) == 0);
+    CHECK(shutdown(fd, SHUT_RD) == 0);
+    for (ssize_t count; all > 0; all -= count) CHECK((count = read(fd, value, sizeof value)) > 0);
+    CHECK(read(fd, value, sizeof value) == 0);
+    close(fd);
+}
+
 /* That there is space is news to each instance, whichever is asked first. */
 static void space_for_each_instance(void) {
     int fd = moved_connection(), epfds[2];
@@ -1243,6 +1258,7 @@ static const struct test TESTS[] = {
     TEST(two_thousand_are_idle), TEST(waited_for_unseen), TEST(replaced_unseen), TEST(read_after_unseen_polls), TEST(closed_unseen),
     TEST(closed_unseen_and_watched), TEST(looked_at_meanwhile),
     TEST(ended_and_closed_unseen), TEST(number_of_something_watched), TEST(space_after_reading_has_ended),
+    TEST(unread_when_reading_ends),
     TEST(space_for_each_instance), TEST(sent_beside_the_question),
     TEST(closed_by_syscall), TEST(closed_in_a_loop), TEST(closed_by_fclose),
     TEST(talks_by_a_stream), TEST(other_names), TEST(other_names_of_calls), TEST(waited_for_by_syscall),

@@ -42,25 +42,40 @@ impl Duplex {
     /// else. From then on that is a socket as any other.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the socket's end, which is left there, `InvalidData` if the peer sends
-    /// anything else, otherwise what `recv(2)` says.
+    /// If the peer has not left but ended: `UnexpectedEof` at the socket's end, `InvalidData` if it
+    /// sends anything else, otherwise what `recv(2)` says. This side has not left then, either:
+    /// what was unread can be read here, and behind it is the end.
     pub fn has_peer_left(&self, socket: RawFd) -> io::Result<bool> {
+        let own = self.own()?;
         loop {
             let mut byte = [0];
-            match sys::recv(socket, &mut byte, libc::MSG_DONTWAIT) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) if byte == [DOORBELL] => {}
+            let ended = match sys::recv(socket, &mut byte, libc::MSG_DONTWAIT) {
+                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                Ok(_) if byte == [DOORBELL] => continue,
                 Ok(_) if byte == [LEAVE] => return Ok(true),
-                Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+                Ok(_) => {
+                    own.break_off(socket);
+                    io::ErrorKind::InvalidData.into()
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            own.stay();
+            return Err(ended);
         }
     }
 }
 
 impl Own {
+    /// The peer has ended, and its last words are in the ring.
+    fn stay(&self) {
+        self.halves.peer.note_end();
+        self.halves.reading(|_reader| {
+            self.halves.writing(|_writer| self.left.store(false, Relaxed));
+        });
+    }
+
     pub(super) fn has_left(&self) -> bool {
         // ORDERING, Relaxed: changed with both halves locked, one of which the caller has.
         self.left.load(Relaxed)

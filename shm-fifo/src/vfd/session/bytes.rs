@@ -166,9 +166,20 @@ impl Session {
 
     /// Takes doorbells off the socket. Returns whether the peer's end was heard.
     pub(in super::super) fn listen(&self) -> bool {
-        if self.is_leaving() {
-            return false;
-        }
+        // With the reader locked, and only if there is one: behind a leave that another thread
+        // takes off the socket comes the stream itself.
+        let is_heard = self.halves.reading(|_own| {
+            let carries_doorbells = !self.is_leaving();
+            if carries_doorbells {
+                self.hear();
+            }
+            carries_doorbells
+        });
+        is_heard == Some(true) && self.peer_is_gone()
+    }
+
+    /// Takes what there is off the socket, with the reader locked.
+    fn hear(&self) {
         match doorbell::listen(self.fd) {
             Heard::Nothing => {}
             Heard::Rung(count) => COUNTERS.doorbells_received.add(count as u64),
@@ -180,7 +191,6 @@ impl Session {
                 }
             }
         }
-        self.peer_is_gone()
     }
 
     /// Wakes the peer if it sleeps: `at_once`, or at the event loop's next wait.

@@ -45,6 +45,11 @@ impl Session {
         self.leaving.is_asked.load(Acquire)
     }
 
+    /// Whether its peer was told that this side has left, too.
+    pub(super) fn has_answered_leave(&self) -> bool {
+        self.leaving.is_answered.load(Relaxed)
+    }
+
     /// The peer has left the rings. [`Session::see_off`] does the rest, without a poller's lock.
     pub(super) fn note_leave(&self) {
         // ORDERING E4, Release: see `is_leaving`.
@@ -65,7 +70,8 @@ impl Session {
     /// answer.
     pub(in super::super) fn see_off(&self) -> bool {
         let mut held = self.halves.hold();
-        if !self.is_leaving() {
+        // One that was closed on its way has nothing to be seen off.
+        if !self.is_leaving() || held.is_empty() {
             return true;
         }
         let poller = Poller::existing(self.watched_by.load(Relaxed));
@@ -80,10 +86,13 @@ impl Session {
         if is_over {
             self.watched_by.store(NOBODY, Relaxed);
             self.live.store(false, Relaxed);
-            self.forget_leave();
             if let Some(endpoint) = held.take() {
                 usage::count_out(endpoint.total_bytes());
+                // A peer may keep the region for as long as it likes.
+                endpoint.discard_rings();
             }
+            // Not before: whoever finds it not leaving writes into the ring.
+            self.forget_leave();
             COUNTERS.sessions_returned.add(1);
         }
         is_sent
