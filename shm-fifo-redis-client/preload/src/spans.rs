@@ -3,6 +3,7 @@
 
 use crate::c_library::length_in_message;
 use libc::{c_void, iovec, msghdr};
+use std::borrow::Cow;
 use std::io::IoSlice;
 use std::marker::PhantomData;
 
@@ -55,14 +56,17 @@ impl<'a> Spans<'a> {
         self.iter().any(|span| span.iov_base.is_null() && span.iov_len > 0)
     }
 
-    /// The bytes of the buffers, to be read.
-    pub(crate) fn sources(self) -> &'a [IoSlice<'a>] {
+    /// The bytes of the buffers, to be read, but for those of no byte that are nowhere.
+    pub(crate) fn sources(self) -> Cow<'a, [IoSlice<'a>]> {
         if self.count == 0 {
-            return &[];
+            return Cow::Borrowed(&[]);
         }
-        // SAFETY: by the contract of `new`. `IoSlice` has the layout of `iovec`, as
-        // its documentation says.
-        unsafe { std::slice::from_raw_parts(self.first.cast(), self.count) }
+        if self.iter().any(|span| span.iov_base.is_null()) {
+            return self.iter().filter(|span| !span.iov_base.is_null()).map(source).collect();
+        }
+        // SAFETY: by the contract of `new`, and none is null. `IoSlice` has the layout of
+        // `iovec`, as its documentation says.
+        Cow::Borrowed(unsafe { std::slice::from_raw_parts(self.first.cast(), self.count) })
     }
 
     /// Calls `take` with each buffer, without its first `skip` bytes in all, until
@@ -106,7 +110,7 @@ impl<'a> Spans<'a> {
     /// false.
     pub(crate) fn for_each_of(self, count: usize, mut see: impl FnMut(&[u8]) -> bool) {
         let mut left = count;
-        for span in self.sources() {
+        for span in self.sources().iter() {
             let length = span.len().min(left);
             left -= length;
             if length > 0 && !see(&span[..length]) {
@@ -119,6 +123,12 @@ impl<'a> Spans<'a> {
         // SAFETY: by the contract of `new`.
         (0..self.count).map(move |index| unsafe { *self.first.add(index) })
     }
+}
+
+/// The bytes of one, which is somewhere.
+fn source<'a>(span: iovec) -> IoSlice<'a> {
+    // SAFETY: by the contract of `Spans::new`, for as long as that lives.
+    IoSlice::new(unsafe { std::slice::from_raw_parts(span.iov_base.cast::<u8>(), span.iov_len) })
 }
 
 /// `sources` without their first `skip` bytes in all.

@@ -244,7 +244,7 @@ impl Connection {
 
     /// Writes all of `spans`, as long as it may wait.
     pub(crate) fn write(self: &Arc<Self>, spans: Spans<'_>, dont_wait: bool) -> Served {
-        let sources = spans.sources();
+        let sources = &*spans.sources();
         let total = spans.total_bytes();
         if total == 0 {
             return Served::Done(Ok(0));

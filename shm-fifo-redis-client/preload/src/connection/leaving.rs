@@ -56,6 +56,10 @@ impl Connection {
     /// Waits for something on the socket, and takes it. Returns whether there is time left.
     fn await_answer(self: &Arc<Self>, deadline_ns: u64) -> bool {
         let left_ns = deadline_ns.saturating_sub(sys::monotonic_ns());
+        if self.fd() < 0 {
+            // Another thread has closed it.
+            return false;
+        }
         signals::let_in(|| sys::wait_readable(self.fd(), Some(left_ns)).ok()).ok();
         self.attend(None);
         self.settle();
