@@ -8,7 +8,7 @@ use support::{HandMade, Offer, ServerOptions, TestServer, Wire, needs, wait_unti
 
 /// A page for the header, and the two rings.
 const DEFAULT_REGION_BYTES: u64 = 4096 + 2 * (128 << 10);
-const FIELDS: [&str; 35] = [
+const FIELDS: [&str; 36] = [
     "sessions",
     "sessions_hot",
     "offers",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 35] = [
     "max_memory_bytes",
     "ring_bytes",
     "total_sessions",
+    "total_returns",
     "protocol_errors",
     "doorbells_sent",
     "doorbells_received",
