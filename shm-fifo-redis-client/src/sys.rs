@@ -135,7 +135,8 @@ fn unix_address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)>
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     for (target, &byte) in address.sun_path.iter_mut().zip(path) {
-        *target = byte.cast_signed();
+        // `c_char` has a sign on some machines and none on others.
+        *target = libc::c_char::from_ne_bytes([byte]);
     }
     let length = size_of::<libc::sockaddr_un>();
     Ok((address, libc::socklen_t::try_from(length).unwrap_or_default()))

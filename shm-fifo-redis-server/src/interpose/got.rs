@@ -2,7 +2,7 @@
 //!
 //! Invariants: an address is written only if the executable's own dynamic section
 //! names it as the slot of that function (System V ABI, AMD64 supplement, chapter
-//! 5), the page's protection is put back to what it was, and every write is one
+//! 5; ELF for the Arm 64-bit Architecture, "Relocation"), the page's protection is put back to what it was, and every write is one
 //! atomic store of a pointer to a function with the C library's own signature.
 #![allow(unsafe_code)]
 
@@ -111,8 +111,12 @@ struct Relocations {
     bytes: usize,
 }
 
-const R_X86_64_GLOB_DAT: u64 = 6;
-const R_X86_64_JUMP_SLOT: u64 = 7;
+// R_X86_64_GLOB_DAT and R_X86_64_JUMP_SLOT.
+#[cfg(target_arch = "x86_64")]
+const SLOT_KINDS: [u64; 2] = [6, 7];
+// R_AARCH64_GLOB_DAT and R_AARCH64_JUMP_SLOT.
+#[cfg(target_arch = "aarch64")]
+const SLOT_KINDS: [u64; 2] = [1025, 1026];
 
 /// `Elf64_Rela` of elf(5).
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +149,7 @@ impl DynamicTable {
     /// The slot that `relocation` fills, if it is that of one of `hooks`.
     fn slot(&self, relocation: Relocation, hooks: &[Hook]) -> Option<Slot> {
         let kind = relocation.info & 0xFFFF_FFFF;
-        if kind != R_X86_64_JUMP_SLOT && kind != R_X86_64_GLOB_DAT {
+        if !SLOT_KINDS.contains(&kind) {
             return None;
         }
         let index = usize::try_from(relocation.info >> 32).ok()?;
@@ -229,8 +233,8 @@ const DT_RELA: i64 = 7;
 const DT_RELASZ: i64 = 8;
 const DT_JMPREL: i64 = 23;
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-compile_error!("the module knows the call tables of x86-64 Linux executables only");
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
+compile_error!("the module knows the call tables of x86-64 and AArch64 Linux executables only");
 
 #[cfg(test)]
 mod tests {

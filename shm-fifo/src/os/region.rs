@@ -9,7 +9,7 @@
 
 use super::endpoint::Endpoint;
 use super::fork::{self, Generation};
-use super::overcommit;
+use super::{overcommit, sys};
 #[cfg(feature = "virtual-fd")]
 use crate::Producer;
 use crate::fifo::Fifo;
@@ -18,9 +18,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
-#[cfg(feature = "virtual-fd")]
-use std::ops::Range;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 #[cfg(feature = "virtual-fd")]
 use std::os::unix::fs::FileExt as _;
@@ -39,7 +37,7 @@ pub(crate) const FIRST_POSITION: u64 = 0;
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
 const LAYOUT_VERSION: u64 = 2;
 const HEADER_BYTES: usize = 4096;
-/// Rings begin at a page, and have a whole number of them.
+/// Rings begin at a page of this size, the smallest there is, and have a whole number of them.
 #[cfg(feature = "virtual-fd")]
 const PAGE_BYTES: usize = 4096;
 const TO_CREATOR_OFFSET: usize = 1024;
@@ -397,7 +395,8 @@ impl Endpoint {
     }
 
     /// Gives the memory back in which there is nothing that the peer may still read, though
-    /// the peer keeps the file. Returns how much is left beside the first page. To be called
+    /// the peer keeps the file. Returns how much is left beside the first page, in pages of
+    /// 4096 bytes: where they are larger, up to three of those are left besides. To be called
     /// when this side neither reads nor writes any more.
     #[cfg(feature = "virtual-fd")]
     pub(crate) fn discard_all_but_unread(&self) -> usize {
@@ -420,7 +419,7 @@ impl Endpoint {
     pub(crate) fn is_mapped_elsewhere(&self, pagemap: &File) -> bool {
         const PRESENT: u64 = 1 << 63;
         const MAPPED_ONCE: u64 = 1 << 56;
-        let page_number = self.mapping.own().as_mut_ptr().addr() / PAGE_BYTES;
+        let page_number = self.mapping.own().as_mut_ptr().addr() / sys::page_bytes();
         let mut entry = [0; 8];
         let read = pagemap.read_exact_at(&mut entry, page_number as u64 * 8);
         let entry = u64::from_ne_bytes(entry);
@@ -498,16 +497,18 @@ impl Mapping {
         self.discard(outgoing, self.ring_bytes);
     }
 
-    /// Gives `length` bytes at `offset`, whole pages, back to the system although the peer
-    /// may still map them.
+    /// Gives `length` bytes at `offset` back to the system although the peer may still map
+    /// them: the whole pages among them. Where pages are larger than 4096 bytes, the first and
+    /// the last bytes share theirs with what stays.
     fn discard(&self, offset: usize, length: usize) {
-        if length == 0 {
+        let pages = whole_pages(offset..offset + length, self.total_bytes(), sys::page_bytes());
+        if pages.is_empty() {
             return;
         }
         let advice = memmap2::UncheckedAdvice::Remove;
         // SAFETY: the bytes are reached through atomics and opaque copies only, which see
         // zeros from now on: what a hostile peer could have written as well.
-        let result = unsafe { self.own().unchecked_advise_range(advice, offset, length) };
+        let result = unsafe { self.own().unchecked_advise_range(advice, pages.start, pages.len()) };
         // A kernel that cannot do it keeps the memory until the peer unmaps it.
         drop(result);
     }
@@ -528,6 +529,14 @@ fn pages_around_unread(producer: &Producer<'_>) -> Range<usize> {
             first_page..end.min(first_page + ring_bytes)
         }
     }
+}
+
+/// The bytes of those pages that have nothing of the file outside of `range`.
+fn whole_pages(range: Range<usize>, file_bytes: usize, page_bytes: usize) -> Range<usize> {
+    let start = range.start.next_multiple_of(page_bytes);
+    // Behind the file's end there is nothing to keep.
+    let is_last = range.end == file_bytes;
+    start..if is_last { range.end } else { range.end / page_bytes * page_bytes }
 }
 
 fn region_header(mapping: &MmapRaw) -> &RegionHeader {
@@ -637,6 +646,19 @@ mod tests {
 
         assert!(unmapped.is_allocated());
         assert_eq!(allocated_bytes(&unmapped), region_bytes(RING_BYTES));
+    }
+
+    #[test]
+    fn a_page_that_is_discarded_in_part_stays() {
+        let [first, second] = [4096..36864, 36864..69632];
+        let file_bytes = second.end;
+        assert_eq!(whole_pages(first.clone(), file_bytes, 4096), first);
+        assert_eq!(whole_pages(second.clone(), file_bytes, 4096), second);
+        assert_eq!(whole_pages(first.clone(), file_bytes, 16384), 16384..32768);
+        assert_eq!(whole_pages(second.clone(), file_bytes, 16384), 49152..file_bytes);
+        assert!(whole_pages(first, file_bytes, 65536).is_empty());
+        assert_eq!(whole_pages(0..file_bytes, file_bytes, 65536), 0..file_bytes);
+        assert!(whole_pages(4096..4096, file_bytes, 4096).is_empty());
     }
 
     #[test]

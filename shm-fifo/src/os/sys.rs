@@ -78,6 +78,12 @@ pub(crate) fn current_cpu() -> Option<u32> {
     u32::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
+/// The size of the system's pages: 4096 bytes, or a larger power of two.
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: takes no pointer.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// Sets `SO_RCVTIMEO`; zero is for ever.
 pub(crate) fn set_receive_timeout(fd: RawFd, timeout: std::time::Duration) -> io::Result<()> {
     let value = libc::timeval {
