@@ -72,8 +72,10 @@ impl Session {
             }
             read
         });
-        // Another thread has seen it off, or closed it.
-        let Some(read) = read else { return self.read_socket(target) };
+        let Some(read) = read else {
+            self.check_whether_returned()?;
+            return self.read_socket(target);
+        };
         match read {
             Ok(count) => Ok(count),
             Err(Refusal::NotYet) => Err(AGAIN),
@@ -102,12 +104,15 @@ impl Session {
             written
         };
         let in_ring = |producer: &mut _| (!self.is_leaving()).then(|| write(producer));
-        let written = self.halves.writing(in_ring).flatten();
-        let Some(written) = written else { return self.write_socket(sources) };
+        let Some(written) = self.halves.writing(in_ring) else {
+            self.check_whether_returned()?;
+            return self.write_socket(sources);
+        };
         match written {
-            Ok(count) => Ok(count),
-            Err(Refusal::NotYet) => Err(AGAIN),
-            Err(refusal) => {
+            None => self.write_socket(sources),
+            Some(Ok(count)) => Ok(count),
+            Some(Err(Refusal::NotYet)) => Err(AGAIN),
+            Some(Err(refusal)) => {
                 self.end_if_broken(refusal);
                 Err(BROKEN_PIPE)
             }

@@ -34,6 +34,8 @@ pub(super) struct Leaving {
     sent: AtomicU64,
     /// All of them are, as far as anybody takes them.
     is_sent: AtomicBool,
+    /// It is the socket that it was, until another session begins.
+    is_over: AtomicBool,
 }
 
 impl Session {
@@ -56,8 +58,13 @@ impl Session {
         self.leaving.is_asked.store(true, Release);
     }
 
-    /// It has come back to the socket, or begins anew.
+    /// Another session begins.
     pub(super) fn forget_leave(&self) {
+        self.leaving.is_over.store(false, Relaxed);
+        self.forget_way();
+    }
+
+    fn forget_way(&self) {
         self.leaving.is_asked.store(false, Relaxed);
         self.leaving.is_answered.store(false, Relaxed);
         self.leaving.is_sent.store(false, Relaxed);
@@ -86,13 +93,16 @@ impl Session {
         if is_over {
             self.watched_by.store(NOBODY, Relaxed);
             self.live.store(false, Relaxed);
+            // ORDERING, Relaxed: whoever finds no endpoint has taken a lock after this, in which
+            // it was taken out.
+            self.leaving.is_over.store(true, Relaxed);
             if let Some(endpoint) = held.take() {
                 usage::count_out(endpoint.total_bytes());
                 // A peer may keep the region for as long as it likes.
                 endpoint.discard_rings();
             }
             // Not before: whoever finds it not leaving writes into the ring.
-            self.forget_leave();
+            self.forget_way();
             COUNTERS.sessions_returned.add(1);
         }
         is_sent
@@ -177,6 +187,14 @@ impl Session {
                 result
             }
         }
+    }
+
+    /// For a call that finds the session gone: another thread has seen it off, and the socket
+    /// carries the stream, or has closed it.
+    #[cold]
+    pub(super) fn check_whether_returned(&self) -> Result<(), Errno> {
+        const BAD_FD: Errno = Errno(libc::EBADF);
+        if self.leaving.is_over.load(Relaxed) { Ok(()) } else { Err(BAD_FD) }
     }
 
     /// There is nothing in the ring any more: the stream goes on on the socket.
