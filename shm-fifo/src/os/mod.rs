@@ -9,6 +9,7 @@ pub(crate) mod fork;
 pub(crate) mod halves;
 pub(crate) mod notifier;
 pub(crate) mod overcommit;
+pub(crate) mod published;
 pub(crate) mod region;
 pub(crate) mod sys;
 pub(crate) mod wait;

@@ -3,13 +3,11 @@
 use super::{Duplex, Own};
 use crate::Producer;
 use crate::os::doorbell;
+use crate::os::published::send_published;
 use crate::os::region::FIRST_POSITION;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// How much is taken back at once.
-const TAKE_BACK_BYTES: usize = 4096;
 
 impl Duplex {
     /// Whether the peer has entered: its first bytes are here. What it said on the socket
@@ -73,7 +71,7 @@ impl Own {
     fn take_back(
         &self,
         producer: &Producer<'_>,
-        mut send: impl FnMut(&[u8]) -> io::Result<usize>,
+        send: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
         self.write_closed.store(true, Relaxed);
         // More than the ring was written only if the peer gave space back.
@@ -81,21 +79,6 @@ impl Own {
         if self.has_peer_entered() || written > producer.capacity() as u64 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        loop {
-            let position = self.taken_back.load(Relaxed);
-            let left = producer.position().wrapping_sub(position);
-            let mut piece = [0; TAKE_BACK_BYTES];
-            let length = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
-            let piece = &mut piece[..length];
-            if piece.is_empty() {
-                return Ok(());
-            }
-            producer.copy_published(position, piece);
-            let sent = send(piece)?.min(length);
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.taken_back.store(position.wrapping_add(sent as u64), Relaxed);
-        }
+        send_published(producer, &self.taken_back, send)
     }
 }

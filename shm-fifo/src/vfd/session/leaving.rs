@@ -14,15 +14,13 @@ use super::super::tag::tag_of;
 use super::super::usage;
 use super::{AGAIN, NOBODY, Session};
 use crate::os::doorbell::LEAVE;
+use crate::os::published::send_published;
 use crate::os::sys;
 use crate::{Consumer, Producer};
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-
-/// How much of the ring goes to the socket at once.
-const PIECE_BYTES: usize = 4096;
 
 /// How far a session is on its way back.
 #[derive(Debug, Default)]
@@ -157,18 +155,8 @@ impl Session {
             is_answered.store(true, Relaxed);
             sent.store(producer.position().wrapping_sub(producer.unread_bytes() as u64), Relaxed);
         }
-        let mut piece = [0; PIECE_BYTES];
-        loop {
-            let position = sent.load(Relaxed);
-            let left = producer.position().wrapping_sub(position);
-            let length = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            if length == 0 {
-                return Ok(());
-            }
-            producer.copy_published(position, &mut piece[..length]);
-            let count = sys::send(self.fd, &piece[..length], libc::MSG_DONTWAIT)?;
-            sent.store(position.wrapping_add(count as u64), Relaxed);
-        }
+        let send = |piece: &[u8]| sys::send(self.fd, piece, libc::MSG_DONTWAIT);
+        send_published(producer, sent, send)
     }
 
     fn has_read_all(&self) -> bool {
