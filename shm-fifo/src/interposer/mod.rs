@@ -1,0 +1,7 @@
+//! What interposers are made of: that of the server's, [`vfd`](crate::vfd), and the library that
+//! programs preload. It is hidden because nobody else needs it, and may change in any version.
+
+mod fd_table;
+mod page_memory;
+
+pub use fd_table::FdTable;
