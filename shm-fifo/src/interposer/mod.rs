@@ -3,5 +3,7 @@
 
 mod fd_table;
 mod page_memory;
+mod yielding_mutex;
 
 pub use fd_table::FdTable;
+pub use yielding_mutex::YieldingMutex;

@@ -2,7 +2,7 @@
 
 use super::members::State;
 use super::private::{self, News, Private};
-use super::{Epoll, MAX_UNASKED, Timeout};
+use super::{Epoll, MAX_UNASKED, Timeout, nap};
 use crate::errno::Errno;
 use crate::{signals, sys};
 use libc::{epoll_event, sigset_t};
@@ -26,7 +26,7 @@ impl Epoll {
         }
         let mut wait =
             Wait { epoll: self, deadline_ns, mask, has_asked: false, is_interrupted: false };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let result = loop {
             state = self.settle(state);
             match wait.look(&mut state, events) {
@@ -153,14 +153,13 @@ impl<'a> Wait<'a> {
             return (state, Ok(()));
         }
         if self.spin(&mut state) {
-            let is_wanted = self.epoll.contenders.load(Relaxed) > 0;
-            if !is_wanted && !signals::is_waiting() {
+            if !self.epoll.state.has_contenders() && !signals::is_waiting() {
                 return (state, Ok(()));
             }
             drop(state);
             self.is_interrupted = signals::let_in(|| ()).is_err();
-            self.epoll.let_contenders_pass();
-            state = self.epoll.lock();
+            self.epoll.state.let_contenders_pass(nap);
+            state = self.epoll.state.lock();
             if !self.is_interrupted {
                 return (state, Ok(()));
             }
@@ -169,12 +168,7 @@ impl<'a> Wait<'a> {
             return (state, Err(Errno(libc::EBADF)));
         };
         if state.kernel_had_events {
-            if self.epoll.contenders.load(Relaxed) > 0 {
-                drop(state);
-                self.epoll.let_contenders_pass();
-                state = self.epoll.lock();
-            }
-            return (state, Ok(()));
+            return (self.epoll.state.yield_to_contenders(state, nap), Ok(()));
         }
         // A member that cannot be parked may wait for something on its socket, as an answer of
         // the server: the kernel is asked all the same.
@@ -183,7 +177,7 @@ impl<'a> Wait<'a> {
         drop(state);
         let left_ns = if may_sleep { left_ns(self.deadline_ns) } else { Some(0) };
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
-        let mut state = self.epoll.lock();
+        let mut state = self.epoll.state.lock();
         state.sleeping -= 1;
         self.is_interrupted |= woken.is_err();
         let heard = woken.unwrap_or_else(|_| state.ask_private(Some(0), null()));
@@ -209,8 +203,7 @@ impl<'a> Wait<'a> {
                     let news = state.ask_private(Some(0), null());
                     heard = news.ok().filter(News::has_some);
                 }
-                // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-                is_wanted = self.epoll.contenders.load(Relaxed) > 0 || signals::is_waiting();
+                is_wanted = self.epoll.state.has_contenders() || signals::is_waiting();
                 heard.is_some() || is_wanted
             };
             policy.spin(|| state.has_news(), interrupt) == SpinEnd::Won
