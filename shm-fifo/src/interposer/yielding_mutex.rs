@@ -99,8 +99,8 @@ mod tests {
         let held = mutex.lock();
         thread::scope(|scope| {
             scope.spawn(|| *mutex.lock() += 1);
-            let waits = (0..).take_while(|&times| has_patience(times));
-            assert!(waits.into_iter().any(|_| mutex.has_contenders()));
+            let mut waits = (0..).take_while(|&times| has_patience(times));
+            assert!(waits.any(|_| mutex.has_contenders()));
 
             let held = mutex.yield_to_contenders(held, has_patience);
 
