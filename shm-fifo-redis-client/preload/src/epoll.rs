@@ -24,7 +24,7 @@ mod waiting;
 use crate::connection::{Connection, lock};
 use crate::{sys, table};
 use members::{Attended, State};
-pub(crate) use private::{FIRST_NUMBER, is_due};
+pub(crate) use private::FIRST_NUMBER;
 use shm_fifo::interposer::YieldingMutex;
 use std::os::fd::RawFd;
 use std::ptr::null;

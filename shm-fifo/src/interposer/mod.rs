@@ -2,6 +2,7 @@
 //! programs preload. It is hidden because nobody else needs it, and may change in any version.
 
 mod fd_table;
+pub mod pace;
 mod page_memory;
 mod yielding_mutex;
 

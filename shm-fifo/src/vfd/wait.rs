@@ -8,14 +8,12 @@ use super::stats::COUNTERS;
 use super::table::{self, Slot};
 use super::tag::{fd_of_tag, tag_of};
 use super::wake::wake_fd;
+use crate::interposer::pace;
 use crate::os::sys;
 use crate::os::wait::SpinEnd;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::MutexGuard;
-
-/// The kernel is asked this often while rings keep the loop busy.
-const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
 
 /// Whoever waits for the poller is looked for so many times more: long enough for one that is
 /// being woken.
@@ -80,9 +78,7 @@ impl Poller {
     fn look(&self, state: &mut State, call: &mut Call<'_>) -> io::Result<usize> {
         let mut count = 0;
         if state.asks_kernel(call) {
-            // Room is left for the rings, or busy sockets could starve them.
-            let hot = state.members.hot().len();
-            let room = call.events.len() - hot.min(call.events.len() / 2);
+            let room = pace::places_for_kernel(call.events.len(), state.members.hot().len());
             count = sys::epoll_wait(self.epfd, &mut call.events[..room], 0)?;
             state.kernel_polled_ns = call.now_ns;
             state.kernel_had_events = count > 0;
@@ -115,7 +111,7 @@ impl Poller {
         let State { members, policy, kernel_polled_ns, kernel_had_events, .. } = state;
         let is_ready = || members.any_hot_is_ready();
         let interrupt = |now_ns: u64| {
-            if now_ns.saturating_sub(*kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS {
+            if pace::kernel_is_due(*kernel_polled_ns, now_ns) {
                 *kernel_polled_ns = now_ns;
                 count = sys::epoll_wait(self.epfd, call.events, 0).unwrap_or(0);
             }
@@ -238,7 +234,7 @@ impl State {
             return false;
         }
         self.kernel_had_events
-            || call.now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+            || pace::kernel_is_due(self.kernel_polled_ns, call.now_ns)
             || self.members.one_may_be_overtaken()
     }
 

@@ -1,12 +1,13 @@
 //! `epoll_wait`, once an instance watches connections: looking, spinning and sleeping.
 
 use super::members::State;
-use super::private::{self, News, Private};
+use super::private::{News, Private};
 use super::{Epoll, MAX_UNASKED, Timeout, nap};
 use crate::errno::Errno;
 use crate::{signals, sys};
 use libc::{epoll_event, sigset_t};
 use shm_fifo::SpinEnd;
+use shm_fifo::interposer::pace;
 use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, MutexGuard};
@@ -116,7 +117,8 @@ impl<'a> Wait<'a> {
             // well, now and then, also where the program's own instance always has something.
             let is_busy = || state.kernel_had_events || state.has_news();
             let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
-            let is_due = state.unasked >= MAX_UNASKED || state.kernel_is_due(now_ns);
+            let is_due =
+                state.unasked >= MAX_UNASKED || pace::kernel_is_due(state.kernel_polled_ns, now_ns);
             if has_nothing || is_due && is_busy() {
                 let news = state.ask_private(Some(0), null())?;
                 state.hear(&news);
@@ -126,8 +128,8 @@ impl<'a> Wait<'a> {
             }
             if state.kernel_had_events {
                 state.unasked += 1;
-                let room = state.room_in(events);
-                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), null())?;
+                let room = pace::places_for_kernel(events.len(), state.hot.len());
+                count = sys::epoll_wait(self.epoll.epfd(), &mut events[..room], Some(0), null())?;
                 state.kernel_had_events = count > 0;
                 state.kernel_was_last = count > 0;
                 if state.call.is_on() {
@@ -198,7 +200,7 @@ impl<'a> Wait<'a> {
             let state = &*state;
             let Some(mut policy) = state.spinning() else { return false };
             let interrupt = |now_ns: u64| {
-                if private::is_due(asked_ns, now_ns) {
+                if pace::kernel_is_due(asked_ns, now_ns) {
                     asked_ns = now_ns;
                     let news = state.ask_private(Some(0), null());
                     heard = news.ok().filter(News::has_some);
