@@ -5,7 +5,7 @@
 //! to wait, [`Halves`](super::halves::Halves) a lock for each direction.
 
 use super::doorbell::Heard;
-use super::region::Mapping;
+use super::mapping::Mapping;
 use crate::{Consumer, Corrupt, Interest, Positions, Producer, Watch};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
