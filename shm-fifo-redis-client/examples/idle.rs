@@ -6,31 +6,27 @@
 //! shared memory. It reads `/proc` of both processes, as root (`/proc/self/map_files`). Shared
 //! memory is what is allocated of the connections' regions, whoever has touched it.
 
-use shm_fifo_redis_client::{Attempt, Stream, move_to_shared_memory};
+mod support;
+
+use shm_fifo_redis_client::Stream;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
-use std::{env, error, fs, thread};
+use std::{fs, thread};
+use support::{Result, arguments, ask};
 
 const USAGE: &str = "usage: idle SOCKET [COUNT [REQUESTS [SECONDS]]]";
 const PAYLOAD_BYTES: usize = 1024;
 
-type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
-
 fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let (socket, numbers) = arguments.split_first().ok_or(USAGE)?;
-    let numbers: Vec<u64> =
-        numbers.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
-    let number = |index: usize, default| numbers.get(index).copied().unwrap_or(default);
-    let (count, requests) = (number(0, 1000), number(1, 1));
-    let pause = Duration::from_secs(number(2, 5));
+    let (socket, [count, requests, pause_s]) = arguments(USAGE, [1000, 1, 5])?;
+    let pause = Duration::from_secs(pause_s);
 
     println!("KiB a connection, {count} idle ones that have echoed {requests} KiB each");
     println!("              shared  server's own  client's own  page tables");
     for (name, moves) in [("on the socket", false), ("moved", true)] {
-        let kib = measure(socket, count, requests, pause, moves)?;
+        let kib = measure(&socket, count, requests, pause, moves)?;
         let [shared, server, client, tables] = kib.map(|kib| kib as f64 / count as f64);
         println!("{name:13} {shared:6.1} {server:13.1} {client:13.1} {tables:12.1}");
     }
@@ -67,13 +63,7 @@ fn connect(socket: &str, count: u64, requests: u64, moves: bool) -> Result<Vec<S
     let request = format!("*2\r\n$4\r\nECHO\r\n${PAYLOAD_BYTES}\r\n{payload}\r\n");
     let mut reply = vec![0; format!("${PAYLOAD_BYTES}\r\n{payload}\r\n").len()];
     let one = |_| -> Result<Stream> {
-        let mut stream = Stream::connect_unix(socket, None)?;
-        if moves {
-            stream = match move_to_shared_memory(stream, None)? {
-                Attempt::Moved(stream) => stream,
-                Attempt::Stayed(_, refusal) => return Err(refusal.to_string().into()),
-            };
-        }
+        let mut stream = support::connect(socket, moves)?;
         for _ in 0..requests {
             stream.write_all(request.as_bytes())?;
             stream.read_exact(&mut reply)?;
@@ -84,11 +74,7 @@ fn connect(socket: &str, count: u64, requests: u64, moves: bool) -> Result<Vec<S
 }
 
 fn process_of(socket: &str) -> Result<String> {
-    let mut aside = Stream::connect_unix(socket, None)?;
-    aside.write_all(b"INFO server\r\n")?;
-    let mut reply = vec![0; 64 * 1024];
-    let count = aside.read(&mut reply)?;
-    let text = String::from_utf8_lossy(&reply[..count]).into_owned();
+    let text = ask(&mut Stream::connect_unix(socket, None)?, "INFO server")?;
     let process = text.lines().find_map(|line| line.strip_prefix("process_id:"));
     Ok(process.ok_or("the server does not say its process_id")?.to_owned())
 }

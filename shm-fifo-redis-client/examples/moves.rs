@@ -5,30 +5,27 @@
 //! shared memory, sends a PING there and closes; then as often without moving. It resets the
 //! server's statistics (`CONFIG RESETSTAT`).
 
-use shm_fifo_redis_client::{Attempt, Stream, move_to_shared_memory};
+mod support;
+
+use shm_fifo_redis_client::Stream;
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, error, io, thread};
+use support::{Result, arguments, ask, connect};
 
 const USAGE: &str = "usage: moves SOCKET [COUNT [PAUSE_US]]";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// What is needed once is made by then.
 const WARM_UP: usize = 20;
 
-type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
-
 fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let (socket, numbers) = arguments.split_first().ok_or(USAGE)?;
-    let numbers: Vec<u64> =
-        numbers.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
-    let count = numbers.first().copied().unwrap_or(500);
-    let pause = Duration::from_micros(numbers.get(1).copied().unwrap_or(0));
+    let (socket, [count, pause_us]) = arguments(USAGE, [500, 0])?;
+    let pause = Duration::from_micros(pause_us);
     let rounds = usize::try_from(count)?;
 
-    let moved = run(socket, rounds, pause, true)?;
-    let stayed = run(socket, rounds, pause, false)?;
+    let moved = run(&socket, rounds, pause, true)?;
+    let stayed = run(&socket, rounds, pause, false)?;
     println!("{rounds} connections, one after the other, {} µs apart", pause.as_micros());
     println!(
         "client: connect to the first reply, p50 {:.1} µs; on the socket {:.1} µs",
@@ -82,13 +79,7 @@ fn run(socket: &str, count: usize, pause: Duration, moves: bool) -> Result<Figur
 /// One connection's life. Returns how long it took to its first reply.
 fn connection(socket: &str, moves: bool) -> Result<Duration> {
     let start = Instant::now();
-    let mut stream = Stream::connect_unix(socket, None)?;
-    if moves {
-        stream = match move_to_shared_memory(stream, None)? {
-            Attempt::Moved(stream) => stream,
-            Attempt::Stayed(_, refusal) => return Err(refusal.to_string().into()),
-        };
-    }
+    let mut stream = connect(socket, moves)?;
     stream.write_all(PING)?;
     stream.read_exact(&mut [0; 7])?;
     Ok(start.elapsed())
@@ -105,12 +96,4 @@ fn info(aside: &mut Stream, section: &str) -> Result<HashMap<String, String>> {
     let text = ask(aside, &format!("INFO {section}"))?;
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-}
-
-/// The reply to a command that has no more than a few kilobytes.
-fn ask(aside: &mut Stream, command: &str) -> io::Result<String> {
-    aside.write_all(format!("{command}\r\n").as_bytes())?;
-    let mut reply = vec![0; 64 * 1024];
-    let count = aside.read(&mut reply)?;
-    Ok(String::from_utf8_lossy(&reply[..count]).into_owned())
 }

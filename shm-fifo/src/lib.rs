@@ -98,4 +98,7 @@ pub mod testing;
 struct Readme;
 
 #[cfg(all(feature = "virtual-fd", target_os = "linux", not(loom)))]
+#[doc(hidden)]
+pub mod interposer;
+#[cfg(all(feature = "virtual-fd", target_os = "linux", not(loom)))]
 pub mod vfd;

@@ -24,7 +24,8 @@ mod waiting;
 use crate::connection::{Connection, lock};
 use crate::{sys, table};
 use members::{Attended, State};
-pub(crate) use private::{FIRST_NUMBER, is_due};
+pub(crate) use private::FIRST_NUMBER;
+use shm_fifo::interposer::YieldingMutex;
 use std::os::fd::RawFd;
 use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -49,9 +50,7 @@ pub(crate) struct Epoll {
     members: AtomicUsize,
     /// Threads that wait in the program's instance alone, because nothing had moved.
     outside: AtomicU32,
-    /// Threads that wait for `state` while a spinning thread holds it.
-    contenders: AtomicU32,
-    state: Mutex<State>,
+    state: YieldingMutex<State>,
 }
 
 /// How long a wait may take.
@@ -88,8 +87,7 @@ impl Epoll {
             has_watched: AtomicBool::new(false),
             members: AtomicUsize::new(0),
             outside: AtomicU32::new(0),
-            contenders: AtomicU32::new(0),
-            state: Mutex::new(State::default()),
+            state: YieldingMutex::default(),
         }
     }
 
@@ -140,7 +138,7 @@ impl Epoll {
             fds.retain(|&other| other != fd);
             fds.first().copied()
         };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.epfd.store(left.unwrap_or(-1), Relaxed);
         match (left, &state.private) {
             (Some(left), Some(private)) => private.renumber_program(fd, left),
@@ -152,7 +150,7 @@ impl Epoll {
     /// Closes what a forked child has of the parent's private instance. The child has one
     /// thread, and nobody drops this.
     pub(crate) fn close_private(&self) {
-        if let Ok(state) = self.state.try_lock()
+        if let Some(state) = self.state.try_lock()
             && let Some(private) = &state.private
         {
             private.close();
@@ -161,7 +159,7 @@ impl Epoll {
 
     /// Something has changed about the connection that may be news.
     pub(crate) fn look_at(&self, connection: &Connection) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for index in state.all_of(connection.id) {
             state.heat(index);
         }
@@ -199,32 +197,13 @@ impl Epoll {
                 connection.tell_watchers(Some(self));
             }
         }
-        self.lock()
+        self.state.lock()
     }
+}
 
-    /// Takes the state, telling a spinning holder that somebody waits.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        if let Ok(state) = self.state.try_lock() {
-            return state;
-        }
-        // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-        self.contenders.fetch_add(1, Relaxed);
-        let state = lock(&self.state);
-        self.contenders.fetch_sub(1, Relaxed);
-        state
-    }
-
-    /// Who waits for the state may have to be given this CPU first, to take it.
-    fn let_contenders_pass(&self) {
-        const TRIES: u32 = 8;
-        for tries in 0..TRIES {
-            for _ in 0..200 {
-                if self.contenders.load(Relaxed) == 0 {
-                    return;
-                }
-                std::hint::spin_loop();
-            }
-            sys::nap(10_000 << tries);
-        }
-    }
+/// Who waits for an instance may have to be given this CPU first, to take it.
+fn nap(times: u32) -> bool {
+    const NAPS: u32 = 8;
+    sys::nap(10_000 << times);
+    times + 1 < NAPS
 }

@@ -2,11 +2,12 @@
 //! some are tracked.
 
 use crate::connection::{Connection, Phase, interest_of};
-use crate::epoll::{self, Epoll, Timeout};
+use crate::epoll::{Epoll, Timeout};
 use crate::errno::Errno;
 use crate::table::{self, Entry};
 use crate::{signals, sys};
 use libc::{pollfd, sigset_t, timespec};
+use shm_fifo::interposer::pace;
 use shm_fifo::{Interest, SpinEnd};
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -238,7 +239,7 @@ impl Poll {
         let others = entries.len() > self.watched.len();
         let mut asked_ns = sys::monotonic_ns();
         let interrupt = |now_ns: u64| {
-            if !others || !epoll::is_due(asked_ns, now_ns) {
+            if !others || !pace::kernel_is_due(asked_ns, now_ns) {
                 return signals::is_waiting();
             }
             asked_ns = now_ns;

@@ -1,30 +1,21 @@
 //! From file descriptors to what is behind them: a tracked connection, or an epoll
 //! instance.
 //!
-//! Two levels, as in a page table: in a program that never connected to an
-//! endpoint a look costs one load, and one more for file descriptors near a
-//! known one.
+//! In a program that never connected to an endpoint a look costs one load, and one more for
+//! file descriptors near a known one.
 #![allow(unsafe_code)]
 
 use crate::connection::Connection;
 use crate::epoll::Epoll;
 use crate::{signals, sys};
 use libc::epoll_event;
+use shm_fifo::interposer::FdTable;
 use std::os::fd::RawFd;
-use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, fence,
-};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicUsize, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-const SLOTS_PER_PAGE: usize = 256;
-/// Pages for a million file descriptors, as many as Linux allows by default.
-const PAGES: usize = 4096;
-
-type Page = [Slot; SLOTS_PER_PAGE];
-
-static TABLE: [AtomicPtr<Page>; PAGES] = [const { AtomicPtr::new(null_mut()) }; PAGES];
+static TABLE: FdTable<Slot> = FdTable::new();
 /// How many connections there are, and epoll instances that watch some: what waits for
 /// several file descriptors need not look at each while there are none.
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -86,7 +77,7 @@ pub(crate) fn is_empty() -> bool {
 /// What is behind `fd`, if that is any of our business.
 #[inline]
 pub(crate) fn entry(fd: RawFd) -> Option<Entry> {
-    let slot = slot(fd)?;
+    let slot = TABLE.get(fd)?;
     // ORDERING, Acquire: pairs with the Release in `fill`. A hint; the mutex has
     // the truth.
     match slot.kind.load(Acquire) {
@@ -99,7 +90,7 @@ pub(crate) fn entry(fd: RawFd) -> Option<Entry> {
 /// The connection behind `fd`, if it is a tracked one.
 #[inline]
 pub(crate) fn connection(fd: RawFd) -> Option<Arc<Connection>> {
-    if slot(fd)?.kind.load(Acquire) != CONNECTION {
+    if TABLE.get(fd)?.kind.load(Acquire) != CONNECTION {
         return None;
     }
     match entry(fd)? {
@@ -119,13 +110,13 @@ pub(crate) fn epoll(fd: RawFd) -> Option<Arc<Epoll>> {
 /// The same, if it watches connections, or ever has.
 #[inline]
 pub(crate) fn watching_epoll(fd: RawFd) -> Option<Arc<Epoll>> {
-    if slot(fd)?.kind.load(Acquire) == EPOLL { epoll(fd) } else { None }
+    if TABLE.get(fd)?.kind.load(Acquire) == EPOLL { epoll(fd) } else { None }
 }
 
 /// What is behind `fd`, if waiting for it is not the kernel's business alone.
 #[inline]
 pub(crate) fn waited_for(fd: RawFd) -> Option<Entry> {
-    match slot(fd)?.kind.load(Acquire) {
+    match TABLE.get(fd)?.kind.load(Acquire) {
         EMPTY | PLAIN_EPOLL | PRIVATE => None,
         _ => entry(fd),
     }
@@ -133,7 +124,7 @@ pub(crate) fn waited_for(fd: RawFd) -> Option<Entry> {
 
 /// The epoll instance behind `fds` watches a connection from now on.
 pub(crate) fn begins_to_watch(fds: &[RawFd]) {
-    for slot in fds.iter().filter_map(|&fd| slot(fd)) {
+    for slot in fds.iter().filter_map(|&fd| TABLE.get(fd)) {
         let before = slot.kind.compare_exchange(PLAIN_EPOLL, EPOLL, AcqRel, Acquire);
         IN_USE.fetch_add(usize::from(before.is_ok()), Relaxed);
     }
@@ -144,7 +135,7 @@ pub(crate) fn begins_to_watch(fds: &[RawFd]) {
 /// Lets a thread wait in the epoll instance `epfd`, which watches no connection, by
 /// `wait`. `None`, and it has not waited, if it does watch one.
 pub(crate) fn as_stranger<T>(epfd: RawFd, wait: impl FnOnce() -> T) -> Option<T> {
-    let Some(slot) = slot(epfd).filter(|slot| slot.kind.load(Relaxed) != EMPTY) else {
+    let Some(slot) = TABLE.get(epfd).filter(|slot| slot.kind.load(Relaxed) != EMPTY) else {
         return Some(wait());
     };
     slot.strangers.fetch_add(1, Relaxed);
@@ -158,12 +149,12 @@ pub(crate) fn as_stranger<T>(epfd: RawFd, wait: impl FnOnce() -> T) -> Option<T>
 
 /// How many threads wait so.
 pub(crate) fn strangers(fds: &[RawFd]) -> u32 {
-    fds.iter().filter_map(|&fd| slot(fd)).map(|slot| slot.strangers.load(Relaxed)).sum()
+    fds.iter().filter_map(|&fd| TABLE.get(fd)).map(|slot| slot.strangers.load(Relaxed)).sum()
 }
 
 /// Puts `entry` behind `fd`.
 pub(crate) fn fill(fd: RawFd, entry: Entry) {
-    let Some(slot) = slot_or_insert(fd) else { return };
+    let Some(slot) = TABLE.get_or_insert(fd) else { return };
     let kind = match &entry {
         Entry::Connection(_) => CONNECTION,
         Entry::Epoll(epoll) if epoll.has_watched() => EPOLL,
@@ -183,7 +174,7 @@ pub(crate) fn fill(fd: RawFd, entry: Entry) {
 
 /// Forgets what is behind `fd`, and returns it.
 pub(crate) fn clear(fd: RawFd) -> Option<Entry> {
-    let slot = slot(fd)?;
+    let slot = TABLE.get(fd)?;
     if !slot.is_known() {
         return None;
     }
@@ -200,7 +191,7 @@ pub(crate) fn clear(fd: RawFd) -> Option<Entry> {
 /// Forgets the connection of that number behind `fd`, but not who may watch it. Another thread may
 /// have closed `fd`, and have another one behind it.
 pub(crate) fn clear_if(fd: RawFd, connection: u64) {
-    let Some(slot) = slot(fd) else { return };
+    let Some(slot) = TABLE.get(fd) else { return };
     let mut contents = slot.lock();
     let is_it = matches!(&contents.entry, Some(Entry::Connection(known)) if known.id == connection);
     if is_it {
@@ -219,7 +210,7 @@ fn counts(kind: u8) -> bool {
 
 /// `fd` is one of our own from now on.
 pub(crate) fn make_private(fd: RawFd) {
-    if let Some(slot) = slot_or_insert(fd) {
+    if let Some(slot) = TABLE.get_or_insert(fd) {
         slot.kind.store(PRIVATE, Release);
     }
 }
@@ -228,17 +219,17 @@ pub(crate) fn make_private(fd: RawFd) {
 /// closed it where nobody saw it, and been given the number.
 pub(crate) fn unmake_private(fd: RawFd) -> bool {
     let unmade = |slot: &Slot| slot.kind.compare_exchange(PRIVATE, EMPTY, AcqRel, Acquire).is_ok();
-    slot(fd).is_some_and(unmade)
+    TABLE.get(fd).is_some_and(unmade)
 }
 
 /// Whether `fd` is one of our own.
 pub(crate) fn is_private(fd: RawFd) -> bool {
-    slot(fd).is_some_and(|slot| slot.kind.load(Acquire) == PRIVATE)
+    TABLE.get(fd).is_some_and(|slot| slot.kind.load(Acquire) == PRIVATE)
 }
 
 /// Who has been told of `fd` as long as it is no connection.
 pub(crate) fn watch(fd: RawFd) -> Watch {
-    let known = match slot(fd) {
+    let known = match TABLE.get(fd) {
         Some(slot) if slot.is_watched.load(Relaxed) => slot.lock().watch.clone(),
         _ => Watch::Nobody,
     };
@@ -251,7 +242,7 @@ pub(crate) fn watch(fd: RawFd) -> Watch {
 
 /// Changes that.
 pub(crate) fn change_watch(fd: RawFd, change: impl FnOnce(&mut Watch)) {
-    let Some(slot) = slot_or_insert(fd) else { return };
+    let Some(slot) = TABLE.get_or_insert(fd) else { return };
     let mut contents = slot.lock();
     change(&mut contents.watch);
     slot.is_watched.store(!matches!(contents.watch, Watch::Nobody), Relaxed);
@@ -260,12 +251,13 @@ pub(crate) fn change_watch(fd: RawFd, change: impl FnOnce(&mut Watch)) {
 /// Whether anything is known of `fd`, if only that it is watched.
 #[inline]
 pub(crate) fn is_known(fd: RawFd) -> bool {
-    slot(fd).is_some_and(Slot::is_known)
+    TABLE.get(fd).is_some_and(Slot::is_known)
 }
 
 /// The file descriptors from `first` to `last` of which anything is known.
 pub(crate) fn known_between(first: RawFd, last: RawFd) -> Vec<RawFd> {
-    all().filter(|&fd| (first..=last).contains(&fd) && is_known(fd)).collect()
+    let known = TABLE.iter().filter(|(_, slot)| slot.is_known()).map(|(fd, _)| fd);
+    known.filter(|fd| (first..=last).contains(fd)).collect()
 }
 
 /// Whether this process is the one whose file descriptors are in the table. A child
@@ -298,46 +290,17 @@ unsafe extern "C" fn forked() {
 
 /// In a forked child: the moved connections are the parent's; what is on its socket
 /// is left alone. An epoll instance is shared with the parent, who alone waits for what
-/// moved. Nothing is dropped: other threads may have been in the middle of it when the
-/// process was copied.
+/// moved.
 unsafe extern "C" fn forked_child() {
     OWNER.store(sys::process_id(), Relaxed);
     let mut in_use = 0;
-    for (number, page) in TABLE.iter().enumerate() {
-        let page = page.load(Acquire);
-        if page.is_null() {
-            continue;
-        }
-        for index in 0..SLOTS_PER_PAGE {
-            // SAFETY: a leaked page. A forked child has one thread, this one: nobody
-            // has a reference to the slot.
-            let slot = unsafe { &mut (*page)[index] };
-            *slot.strangers.get_mut() = 0;
-            if *slot.kind.get_mut() == EMPTY && !*slot.is_watched.get_mut() {
-                continue;
-            }
-            let was_watched = *slot.is_watched.get_mut();
-            let contents = std::mem::take(&mut slot.contents).into_inner().unwrap_or_default();
-            let fd = RawFd::try_from(number * SLOTS_PER_PAGE + index).unwrap_or(-1);
-            let (kind, entry) = match &contents.entry {
-                Some(Entry::Connection(connection)) if connection.is_moved() => {
-                    (INHERITED, Some(Entry::Inherited))
-                }
-                Some(Entry::Inherited) => (INHERITED, Some(Entry::Inherited)),
-                Some(Entry::Epoll(epoll)) => {
-                    epoll.close_private();
-                    (PLAIN_EPOLL, Some(Entry::Epoll(Arc::new(Epoll::new(fd)))))
-                }
-                Some(Entry::Connection(_)) | None => (EMPTY, None),
-            };
-            std::mem::forget(contents);
-            in_use += usize::from(counts(kind));
-            // Whose registration it was, and by which of the two processes, is not clear.
-            let watch = if was_watched { Watch::Unclear } else { Watch::Nobody };
-            slot.contents = Mutex::new(Contents { entry, watch });
-            *slot.kind.get_mut() = kind;
-        }
-    }
+    let inherit = |fd, slot: &mut Slot| {
+        slot.inherit(fd);
+        in_use += usize::from(counts(*slot.kind.get_mut()));
+    };
+    // SAFETY: a forked child has one thread, this one, which is in `fork`: nobody has a reference
+    // to a slot.
+    unsafe { TABLE.for_each_mut(inherit) };
     IN_USE.store(in_use, Relaxed);
     signals::fork_is_done_in_child();
 }
@@ -351,40 +314,31 @@ impl Slot {
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn place(fd: RawFd) -> Option<(&'static AtomicPtr<Page>, usize)> {
-    let fd = usize::try_from(fd).ok()?;
-    Some((TABLE.get(fd / SLOTS_PER_PAGE)?, fd % SLOTS_PER_PAGE))
-}
-
-#[inline]
-fn slot(fd: RawFd) -> Option<&'static Slot> {
-    let (page, index) = place(fd)?;
-    // SAFETY: null, or a page leaked by `slot_or_insert`.
-    let page = unsafe { page.load(Acquire).as_ref() }?;
-    Some(&page[index])
-}
-
-fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
-    slot(fd).or_else(|| {
-        let (page, _) = place(fd)?;
-        // One by one where they stay: threads may have small stacks.
-        let fresh: Box<[Slot]> = (0..SLOTS_PER_PAGE).map(|_| Slot::default()).collect();
-        let fresh: *mut Page = Box::into_raw(fresh).cast();
-        // ORDERING, AcqRel: publishes the empty slots to the Acquire loads.
-        if page.compare_exchange(null_mut(), fresh, AcqRel, Acquire).is_err() {
-            // SAFETY: made above and never shared: another thread was first.
-            drop(unsafe { Box::from_raw(fresh) });
+    /// Becomes what a forked child has of it. Nothing is dropped: other threads may have been in
+    /// the middle of it when the process was copied.
+    fn inherit(&mut self, fd: RawFd) {
+        *self.strangers.get_mut() = 0;
+        let was_watched = *self.is_watched.get_mut();
+        if *self.kind.get_mut() == EMPTY && !was_watched {
+            return;
         }
-        slot(fd)
-    })
-}
-
-/// All numbers that have a slot.
-fn all() -> impl Iterator<Item = RawFd> {
-    let pages = (0..PAGES).filter(|&page| !TABLE[page].load(Acquire).is_null());
-    pages
-        .flat_map(|page| page * SLOTS_PER_PAGE..(page + 1) * SLOTS_PER_PAGE)
-        .filter_map(|fd| RawFd::try_from(fd).ok())
+        let contents = std::mem::take(&mut self.contents).into_inner().unwrap_or_default();
+        let (kind, entry) = match &contents.entry {
+            Some(Entry::Connection(connection)) if connection.is_moved() => {
+                (INHERITED, Some(Entry::Inherited))
+            }
+            Some(Entry::Inherited) => (INHERITED, Some(Entry::Inherited)),
+            Some(Entry::Epoll(epoll)) => {
+                epoll.close_private();
+                (PLAIN_EPOLL, Some(Entry::Epoll(Arc::new(Epoll::new(fd)))))
+            }
+            Some(Entry::Connection(_)) | None => (EMPTY, None),
+        };
+        std::mem::forget(contents);
+        // Whose registration it was, and by which of the two processes, is not clear.
+        let watch = if was_watched { Watch::Unclear } else { Watch::Nobody };
+        self.contents = Mutex::new(Contents { entry, watch });
+        *self.kind.get_mut() = kind;
+    }
 }

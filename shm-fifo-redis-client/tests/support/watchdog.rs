@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// Far beyond what any test takes on a busy machine.
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// Runs `test`, and fails if it hangs.
 pub(crate) fn watched(test: impl FnOnce() + Send + 'static) {

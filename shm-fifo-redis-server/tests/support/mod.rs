@@ -10,6 +10,7 @@ mod hand_made;
 mod process;
 mod server;
 mod version;
+#[path = "../../../shm-fifo/tests/support/watchdog.rs"]
 mod watchdog;
 mod wire;
 

@@ -198,7 +198,8 @@ impl TestServer {
     fn spawn(options: ServerOptions) -> Self {
         let (directory, port) = (temporary_directory(), free_port());
         let child = options.run(directory.path(), port);
-        let watchdog = Watchdog::start(TEST_TIME);
+        // The servers of all tests end with the process.
+        let watchdog = Watchdog::with_patience(TEST_TIME);
         Self { child, options, directory, port, aside: Mutex::new(None), _watchdog: watchdog }
     }
 

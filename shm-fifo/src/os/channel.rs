@@ -242,17 +242,12 @@ impl Channel {
 
     fn note(&mut self, heard: Heard) {
         let Some(endpoint) = self.endpoint.get() else { return };
-        match heard {
-            Heard::Nothing => {}
-            Heard::Rung(count) => {
-                self.stats.doorbells_received += count as u64;
-                self.policy.woken(monotonic_ns());
-            }
-            Heard::End => endpoint.peer.note_end(),
-            Heard::Leave | Heard::Violation(_) => {
-                endpoint.peer.note_breach();
-                self.end();
-            }
+        if let Heard::Rung(count) = heard {
+            self.stats.doorbells_received += count as u64;
+            self.policy.woken(monotonic_ns());
+        }
+        if endpoint.peer.note(heard) {
+            self.end();
         }
     }
 

@@ -212,13 +212,13 @@ impl Duplex {
         let Some(own) = self.own.get() else { return false };
         // The end is behind the last doorbells: who asks for one is told of the other.
         for _ in 0..LOOKS {
-            match doorbell::listen(socket) {
-                Heard::Rung(_) => continue,
-                Heard::Nothing => {}
-                Heard::End => own.halves.peer.note_end(),
-                Heard::Leave | Heard::Violation(_) => own.break_off(socket),
+            let heard = doorbell::listen(socket);
+            if own.halves.peer.note(heard) {
+                sys::shutdown(socket);
             }
-            break;
+            if !matches!(heard, Heard::Rung(_)) {
+                break;
+            }
         }
         own.halves.peer.is_gone()
     }
@@ -273,7 +273,6 @@ impl Own {
             Ok(count) => Ok(count),
             Err(Refusal::NotYet) => Err(io::ErrorKind::WouldBlock.into()),
             // Such a peer has ended.
-            Err(_) if !wanted => Ok(0),
             Err(refusal) => {
                 self.refused(refusal, socket);
                 Ok(0)

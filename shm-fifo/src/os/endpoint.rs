@@ -4,7 +4,8 @@
 //! lock, never waits and wakes nobody. [`Channel`](crate::Channel) adds what wakes and how
 //! to wait, [`Halves`](super::halves::Halves) a lock for each direction.
 
-use super::region::Mapping;
+use super::doorbell::Heard;
+use super::mapping::Mapping;
 use crate::{Consumer, Corrupt, Interest, Positions, Producer, Watch};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -98,6 +99,20 @@ impl Peer {
         self.ended.store(true, Release);
     }
 
+    /// Notes what was heard of it by a doorbell. Returns whether it has broken the protocol and
+    /// that is news: the caller is to tell it, by the end of the socket. Whoever serves a peer
+    /// that leaves keeps [`Heard::Leave`] to itself.
+    pub(crate) fn note(&self, heard: Heard) -> bool {
+        match heard {
+            Heard::Nothing | Heard::Rung(_) => false,
+            Heard::End => {
+                self.note_end();
+                false
+            }
+            Heard::Leave | Heard::Violation(_) => self.note_breach(),
+        }
+    }
+
     /// It broke the protocol. Returns whether that is news.
     pub(crate) fn note_breach(&self) -> bool {
         // ORDERING, Relaxed: no data depends on it.
@@ -184,5 +199,26 @@ impl Peer {
     fn breach(&self, corrupt: Corrupt) -> Refusal {
         self.note_breach();
         Refusal::Broken(Some(corrupt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doorbell_is_no_end_and_what_is_none_breaks_the_protocol_once() {
+        let peer = Peer::default();
+        assert!(!peer.note(Heard::Nothing) && !peer.note(Heard::Rung(3)));
+        assert!(!peer.is_gone());
+
+        assert!(!peer.note(Heard::End));
+        assert!(peer.has_ended() && !peer.is_broken());
+
+        for stranger in [Heard::Leave, Heard::Violation(b'P')] {
+            let peer = Peer::default();
+            assert!(peer.note(stranger) && peer.is_broken());
+            assert!(!peer.note(stranger), "no news");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! An endpoint whose two halves different threads use, each behind a lock of its own.
 
 use super::endpoint::{Endpoint, Peer};
-use super::region::Mapping;
+use super::mapping::Mapping;
 #[cfg(feature = "virtual-fd")]
 use crate::Watch;
 use crate::{Consumer, Positions, Producer};

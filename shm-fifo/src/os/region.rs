@@ -1,27 +1,21 @@
 //! The memory that two processes share: a sealed memfd with a FIFO each way.
 //!
-//! Invariants: the file is as long as its geometry says and sealed against
-//! shrinking before anybody maps it, and its memory is allocated by then where the
-//! system could refuse a page later, so no access ever traps; the mapping lives
-//! as long as the [`Endpoint`] that uses it; the geometry is read from the
-//! shared header once, validated, and kept in private memory.
+//! Invariants: the file is as long as its geometry says and [sealed](super::sealed_file)
+//! before anybody maps it, and its memory is allocated by then where the system could refuse
+//! a page later, so no access ever traps; the geometry is read from the shared header once,
+//! validated, and kept in private memory.
 #![allow(unsafe_code)]
 
 use super::endpoint::Endpoint;
-use super::fork::{self, Generation};
-use super::{overcommit, sys};
-#[cfg(feature = "virtual-fd")]
-use crate::Producer;
+use super::mapping::{HEADER_BYTES, Mapping, Side, region_bytes};
+use super::{overcommit, sealed_file};
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::ops::{Range, RangeInclusive};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-#[cfg(feature = "virtual-fd")]
-use std::os::unix::fs::FileExt as _;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The sizes, in bytes, that each of a region's two rings may have: powers of
@@ -36,10 +30,6 @@ pub(crate) const FIRST_POSITION: u64 = 0;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SHMFIFO\0");
 const LAYOUT_VERSION: u64 = 2;
-const HEADER_BYTES: usize = 4096;
-/// Rings begin at a page of this size, the smallest there is, and have a whole number of them.
-#[cfg(feature = "virtual-fd")]
-const PAGE_BYTES: usize = 4096;
 const TO_CREATOR_OFFSET: usize = 1024;
 const TO_ATTACHER_OFFSET: usize = TO_CREATOR_OFFSET + FIFO_HEADER_BYTES;
 
@@ -117,12 +107,6 @@ impl From<AttachError> for io::Error {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Creator,
-    Attacher,
-}
-
 /// The memory of a region, sealed, that nobody has mapped yet.
 ///
 /// Where all of it has to be allocated, to make it takes longer the larger it is;
@@ -151,18 +135,19 @@ impl UnmappedRegion {
     pub fn create(ring_bytes: usize) -> io::Result<Self> {
         if !is_ring_size(ring_bytes) {
             let range = RING_BYTES_RANGE;
-            return Err(invalid_input(format!(
+            let message = format!(
                 "a ring has a power of two between {} and {} bytes, not {ring_bytes}",
                 range.start(),
                 range.end()
-            )));
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         Self::make(ring_bytes, !overcommit::pages_may_come_when_used())
     }
 
     fn make(ring_bytes: usize, is_allocated: bool) -> io::Result<Self> {
         let length = region_bytes(ring_bytes);
-        let file = create_sealed_memfd(length, if is_allocated { length } else { HEADER_BYTES })?;
+        let file = sealed_file::create(length, if is_allocated { length } else { HEADER_BYTES })?;
         Ok(Self { file, ring_bytes, token: [random_u64()?, random_u64()?], is_allocated })
     }
 
@@ -232,7 +217,7 @@ impl Region {
     /// Any file that is not a sealed, well-formed region is refused, and nothing
     /// of it is believed.
     pub fn attach(file: OwnedFd) -> Result<Self, AttachError> {
-        if seals(&file)? & libc::F_SEAL_SHRINK == 0 {
+        if !sealed_file::cannot_shrink(&file)? {
             return Err(AttachError::NotSealed);
         }
         let file = File::from(file);
@@ -279,7 +264,7 @@ impl Region {
     /// many as there are numbers for, if they would be more.
     #[must_use]
     pub const fn bytes_with_rings_of(ring_bytes: usize) -> usize {
-        ring_bytes.saturating_mul(2).saturating_add(HEADER_BYTES)
+        region_bytes(ring_bytes)
     }
 
     /// Bytes that each ring holds.
@@ -374,171 +359,6 @@ impl AsFd for Region {
     }
 }
 
-/// Giving the memory back.
-impl Endpoint {
-    /// Gives all memory back to the system although others may keep the file: for a region
-    /// that was passed on and not taken into use. It is none any more, for whoever attaches
-    /// later.
-    pub fn discard(self) {
-        self.mapping.discard(0, self.mapping.total_bytes());
-    }
-
-    /// Gives the memory of both rings back although others may keep the file. The words that
-    /// say that this side has closed stay, for whoever still looks.
-    #[cfg(feature = "virtual-fd")]
-    pub(crate) fn discard_rings(&self) {
-        let ring_bytes = self.mapping.ring_bytes;
-        self.mapping
-            .ring_offsets()
-            .into_iter()
-            .for_each(|ring| self.mapping.discard(ring, ring_bytes));
-    }
-
-    /// Gives the memory back in which there is nothing that the peer may still read, though
-    /// the peer keeps the file. Returns how much is left beside the first page, in pages of
-    /// 4096 bytes: where they are larger, up to three of those are left besides. To be called
-    /// when this side neither reads nor writes any more.
-    #[cfg(feature = "virtual-fd")]
-    pub(crate) fn discard_all_but_unread(&self) -> usize {
-        let [incoming, outgoing] = self.mapping.ring_offsets();
-        let ring_bytes = self.mapping.ring_bytes;
-        self.mapping.discard(incoming, ring_bytes);
-        let unread = pages_around_unread(&self.producer);
-        let kept_bytes = unread.len();
-        // The rest is one piece, around the ring's end.
-        let first = unread.end % ring_bytes;
-        let until_end = (ring_bytes - kept_bytes).min(ring_bytes - first);
-        self.mapping.discard(outgoing + first, until_end);
-        self.mapping.discard(outgoing, ring_bytes - kept_bytes - until_end);
-        kept_bytes
-    }
-
-    /// Whether another mapping of the region is in use, as far as the process's `pagemap`
-    /// tells; `true` if it does not. (`/proc/self/pagemap`, kernel's admin-guide/mm/pagemap)
-    #[cfg(feature = "virtual-fd")]
-    pub(crate) fn is_mapped_elsewhere(&self, pagemap: &File) -> bool {
-        const PRESENT: u64 = 1 << 63;
-        const MAPPED_ONCE: u64 = 1 << 56;
-        let page_number = self.mapping.own().as_mut_ptr().addr() / sys::page_bytes();
-        let mut entry = [0; 8];
-        let read = pagemap.read_exact_at(&mut entry, page_number as u64 * 8);
-        let entry = u64::from_ne_bytes(entry);
-        // The first page, which whoever uses the region looks at.
-        read.is_err() || entry & (PRESENT | MAPPED_ONCE) != PRESENT | MAPPED_ONCE
-    }
-}
-
-/// The mapped memory of an endpoint; unmapped when dropped.
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    mapping: ManuallyDrop<MmapRaw>,
-    ring_bytes: usize,
-    side: Side,
-    mapped_by: Generation,
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // In a forked child something else may be mapped there.
-        if !self.is_inherited() {
-            // SAFETY: dropped here only, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.mapping) };
-        }
-    }
-}
-
-impl Mapping {
-    /// Maps the whole file. Its pages come when they are first used: all at once they
-    /// take twice as long, and a short-lived connection needs few of them.
-    fn new(file: &OwnedFd, ring_bytes: usize, side: Side) -> io::Result<Self> {
-        let mapped_by = fork::prepare()?;
-        let mapping = MmapOptions::new().len(region_bytes(ring_bytes)).map_raw(file.as_raw_fd())?;
-        mapping.advise(Advice::DontFork)?;
-        mapping.advise(Advice::DontDump)?;
-        Ok(Self { mapping: ManuallyDrop::new(mapping), ring_bytes, side, mapped_by })
-    }
-
-    /// The process that mapped it. In its forked children there is nothing mapped here.
-    pub(crate) fn mapped_by(&self) -> Generation {
-        self.mapped_by
-    }
-
-    fn is_inherited(&self) -> bool {
-        self.mapped_by != fork::generation()
-    }
-
-    /// The mapped memory.
-    ///
-    /// # Panics
-    /// If it is not this process's.
-    fn own(&self) -> &MmapRaw {
-        assert!(!self.is_inherited(), "a region is not inherited over fork");
-        &self.mapping
-    }
-
-    /// Bytes of memory the region takes.
-    pub(crate) fn total_bytes(&self) -> usize {
-        region_bytes(self.ring_bytes)
-    }
-
-    /// Where the rings are: the one that this side reads, and the one that it writes.
-    fn ring_offsets(&self) -> [usize; 2] {
-        let [first, second] = [HEADER_BYTES, HEADER_BYTES + self.ring_bytes];
-        match self.side {
-            Side::Creator => [first, second],
-            Side::Attacher => [second, first],
-        }
-    }
-
-    /// Gives the memory of the ring that this side writes back.
-    #[cfg(feature = "virtual-fd")]
-    pub(crate) fn discard_outgoing(&self) {
-        let [_, outgoing] = self.ring_offsets();
-        self.discard(outgoing, self.ring_bytes);
-    }
-
-    /// Gives `length` bytes at `offset` back to the system although the peer may still map
-    /// them: the whole pages among them. Where pages are larger than 4096 bytes, the first and
-    /// the last bytes share theirs with what stays.
-    fn discard(&self, offset: usize, length: usize) {
-        let pages = whole_pages(offset..offset + length, self.total_bytes(), sys::page_bytes());
-        if pages.is_empty() {
-            return;
-        }
-        let advice = memmap2::UncheckedAdvice::Remove;
-        // SAFETY: the bytes are reached through atomics and opaque copies only, which see
-        // zeros from now on: what a hostile peer could have written as well.
-        let result = unsafe { self.own().unchecked_advise_range(advice, pages.start, pages.len()) };
-        // A kernel that cannot do it keeps the memory until the peer unmaps it.
-        drop(result);
-    }
-}
-
-/// The pages of the ring, possibly beyond its end, that have what the consumer of the other
-/// process has not read.
-#[cfg(feature = "virtual-fd")]
-fn pages_around_unread(producer: &Producer<'_>) -> Range<usize> {
-    let ring_bytes = producer.capacity();
-    let unread_bytes = producer.unread_bytes();
-    let start = producer.index().wrapping_sub(unread_bytes) & (ring_bytes - 1);
-    let first_page = start / PAGE_BYTES * PAGE_BYTES;
-    match unread_bytes {
-        0 => first_page..first_page,
-        _ => {
-            let end = (start + unread_bytes).next_multiple_of(PAGE_BYTES);
-            first_page..end.min(first_page + ring_bytes)
-        }
-    }
-}
-
-/// The bytes of those pages that have nothing of the file outside of `range`.
-fn whole_pages(range: Range<usize>, file_bytes: usize, page_bytes: usize) -> Range<usize> {
-    let start = range.start.next_multiple_of(page_bytes);
-    // Behind the file's end there is nothing to keep.
-    let is_last = range.end == file_bytes;
-    start..if is_last { range.end } else { range.end / page_bytes * page_bytes }
-}
-
 fn region_header(mapping: &MmapRaw) -> &RegionHeader {
     let header: *const RegionHeader = mapping.as_mut_ptr().cast();
     // SAFETY: mapped and page-aligned, at least HEADER_BYTES long, and nothing
@@ -558,73 +378,12 @@ fn is_region_size(bytes: u64) -> bool {
         .is_some_and(|bytes| is_ring_size(bytes / 2) && bytes % 2 == 0)
 }
 
-fn region_bytes(ring_bytes: usize) -> usize {
-    Region::bytes_with_rings_of(ring_bytes)
-}
-
-fn invalid_input(message: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
-}
-
-/// A memfd of `length` bytes whose size can never change again, the first `allocated` of which
-/// have their memory.
-fn create_sealed_memfd(length: usize, allocated: usize) -> io::Result<OwnedFd> {
-    refuse_above_file_size_limit(length)?;
-    let file = memfd_create(libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {
-        // Before Linux 6.3 the flag is unknown; what it asks for was not there.
-        Some(libc::EINVAL) => memfd_create(0),
-        _ => Err(error),
-    })?;
-    let offset = |bytes| libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput);
-    // SAFETY: takes no pointer.
-    check(unsafe { libc::ftruncate(file.as_raw_fd(), offset(length)?) })?;
-    // SAFETY: takes no pointer.
-    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, offset(allocated)?) })?;
-    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-    // SAFETY: takes no pointer.
-    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
-    Ok(file)
-}
-
-fn memfd_create(extra_flags: libc::c_uint) -> io::Result<OwnedFd> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | extra_flags;
-    // SAFETY: the name is a C string.
-    let fd = check(unsafe { libc::memfd_create(c"shm-fifo".as_ptr(), flags) })?;
-    // SAFETY: the kernel just gave us this descriptor; nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Exceeding the limit would raise SIGXFSZ, which kills by default.
-fn refuse_above_file_size_limit(length: usize) -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes one rlimit.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
-    if (length as u64) > limit.rlim_cur {
-        let message = format!("a region of {length} bytes exceeds the file size limit (ulimit -f)");
-        return Err(invalid_input(message));
-    }
-    Ok(())
-}
-
-fn seals(file: &impl AsFd) -> io::Result<libc::c_int> {
-    // SAFETY: takes no pointer.
-    match check(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GET_SEALS) }) {
-        // A file that can have no seals.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
-        other => other,
-    }
-}
-
 fn random_u64() -> io::Result<u64> {
     let mut bytes = [0_u8; 8];
     // SAFETY: the kernel writes at most eight bytes into the array; so few come
     // whole or not at all.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::from_ne_bytes(bytes)) }
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[cfg(test)]
@@ -646,19 +405,6 @@ mod tests {
 
         assert!(unmapped.is_allocated());
         assert_eq!(allocated_bytes(&unmapped), region_bytes(RING_BYTES));
-    }
-
-    #[test]
-    fn a_page_that_is_discarded_in_part_stays() {
-        let [first, second] = [4096..36864, 36864..69632];
-        let file_bytes = second.end;
-        assert_eq!(whole_pages(first.clone(), file_bytes, 4096), first);
-        assert_eq!(whole_pages(second.clone(), file_bytes, 4096), second);
-        assert_eq!(whole_pages(first.clone(), file_bytes, 16384), 16384..32768);
-        assert_eq!(whole_pages(second.clone(), file_bytes, 16384), 49152..file_bytes);
-        assert!(whole_pages(first, file_bytes, 65536).is_empty());
-        assert_eq!(whole_pages(0..file_bytes, file_bytes, 65536), 0..file_bytes);
-        assert!(whole_pages(4096..4096, file_bytes, 4096).is_empty());
     }
 
     #[test]

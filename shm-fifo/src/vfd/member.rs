@@ -2,14 +2,10 @@
 
 use super::poller::{EPOLLIN, EPOLLOUT};
 use super::session::Session;
+use crate::interposer::pace::GRACE_NS;
 use crate::os::doorbell;
 use crate::os::wait::PublishedCpu;
 use crate::{Interest, Positions, Watch};
-
-/// How long a member that was reported readable and has not been read since is not
-/// reported again. Where another thread owns the connection at that moment, as with
-/// Redis 8's io-threads, the loop could do nothing but hear of it again.
-const REPEAT_NS: u64 = 50_000;
 
 /// A doorbell is lost if it is still owed at so many sweeps after the first.
 const SWEEPS_IN_A_ROW: u32 = 4;
@@ -82,10 +78,12 @@ impl Member {
         self.interest & EPOLLIN != 0 && self.watch.data.published() != head
     }
 
-    /// Whether it is readable and was reported so a moment ago, and nobody has read.
+    /// Whether it is readable and was reported so a moment ago, and nobody has read. Where
+    /// another thread owns the connection at that moment, as with Redis 8's io-threads, the
+    /// loop could do nothing but hear of it again.
     pub(super) fn repeats_itself(&self, now_ns: u64) -> bool {
         self.reported.is_some_and(|(head, at_ns)| {
-            head == self.session.positions().head && now_ns.saturating_sub(at_ns) < REPEAT_NS
+            head == self.session.positions().head && now_ns.saturating_sub(at_ns) < GRACE_NS
         })
     }
 

@@ -10,9 +10,8 @@ use super::member::Member;
 use super::place::Place;
 use super::poller::EPOLLIN;
 use super::session::Session;
+use crate::interposer::pace::SILENCE_NS;
 
-/// A member that was silent for so long is parked although the loop is awake.
-const SILENCE_NS: u64 = 2_000_000;
 /// So many parked members are looked at once a hot one is ready, mostly those that were
 /// parked last. To look at all would take the longer the more there are.
 const SECOND_LOOK: usize = 4;

@@ -27,7 +27,6 @@ mod deferred;
 mod idle;
 mod member;
 mod members;
-mod page_memory;
 mod place;
 mod poller;
 mod session;

@@ -14,11 +14,11 @@ use super::stats::COUNTERS;
 use super::table::{self, Registration};
 use super::tag::tag_of;
 use super::wake::{self, wake_fd};
+use crate::interposer::YieldingMutex;
 use crate::os::sys;
 use crate::os::wait::SpinPolicy;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) const EPOLLIN: u32 = libc::EPOLLIN.cast_unsigned();
@@ -33,9 +33,7 @@ const NOT_SERVED: u32 = EPOLLET | (libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE).ca
 pub(super) struct Poller {
     pub(super) epfd: RawFd,
     pub(super) deferred: Deferred,
-    /// Threads that wait for `state` while a spinning thread holds it.
-    contenders: AtomicU32,
-    state: Mutex<State>,
+    pub(super) state: YieldingMutex<State>,
 }
 
 /// What changes, with the poller locked.
@@ -104,17 +102,12 @@ impl Poller {
             kernel_had_events: false,
             leaving: Vec::new(),
         };
-        Self {
-            epfd,
-            deferred: Deferred::new(),
-            contenders: AtomicU32::new(0),
-            state: Mutex::new(state),
-        }
+        Self { epfd, deferred: Deferred::new(), state: YieldingMutex::new(state) }
     }
 
     /// Makes sure that a thread asleep in the epoll instance can be woken.
     fn arm(&self) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.is_armed {
             wake::prepare()?;
             let wake_fd = wake_fd().ok_or(io::ErrorKind::NotFound)?;
@@ -129,7 +122,7 @@ impl Poller {
 
     /// Forgets everything: the program closes the epoll instance.
     pub(super) fn disarm(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_armed = false;
         state.members.clear();
     }
@@ -154,7 +147,7 @@ impl Poller {
             Ok(())
         };
         session.join_poller(self.epfd, register, |watch| {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let mut member =
                 state.members.take(session).unwrap_or_else(|| Member::new(session, watch));
             member.interest = wanted.mask;
@@ -170,31 +163,19 @@ impl Poller {
 
     /// Forgets `session`. Its memory is not looked at afterwards.
     pub(super) fn remove(&self, session: &Session) {
-        self.lock().members.take(session);
+        self.state.lock().members.take(session);
     }
 
     /// The safety net: looks for doorbells that were lost, and wakes the loop if it
     /// sleeps over one. A loop that is busy at the moment is awake anyway.
     pub(super) fn sweep(&self) {
-        let Ok(mut state) = self.state.try_lock() else { return };
+        let Some(mut state) = self.state.try_lock() else { return };
         let sleeping = state.sleeping;
         let missed = state.members.sweep(sleeping, sys::monotonic_ns());
         COUNTERS.missed_doorbells.add(missed as u64);
         if missed > 0 {
             state.wake_sleeper();
         }
-    }
-
-    /// Takes the state, telling a spinning holder that somebody waits.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        if let Ok(state) = self.state.try_lock() {
-            return state;
-        }
-        // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-        self.contenders.fetch_add(1, Relaxed);
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.contenders.fetch_sub(1, Relaxed);
-        state
     }
 
     /// Does what the peers wait for that have left the rings, which takes other locks.
@@ -207,31 +188,7 @@ impl Poller {
         for session in leaving {
             session.see_off();
         }
-        self.lock()
-    }
-
-    pub(super) fn yield_to_contenders<'a>(
-        &'a self,
-        held: MutexGuard<'a, State>,
-    ) -> MutexGuard<'a, State> {
-        if !self.has_contenders() {
-            return held;
-        }
-        drop(held);
-        // Long enough for one that is being woken; it never blocks us for good.
-        for _ in 0..1000 {
-            if !self.has_contenders() {
-                break;
-            }
-            std::hint::spin_loop();
-        }
-        self.lock()
-    }
-
-    /// Whether other threads wait for the state. A hint.
-    pub(super) fn has_contenders(&self) -> bool {
-        // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-        self.contenders.load(Relaxed) > 0
+        self.state.lock()
     }
 }
 
@@ -277,7 +234,7 @@ mod tests {
         session.begin(region.into_endpoint(), 0).expect("its first");
 
         // As long as this is held, nobody looks, nor joins those who are looked at.
-        let looking = poller.lock();
+        let looking = poller.state.lock();
         let was_greeted = std::thread::scope(|scope| {
             let wanted = Registration { epfd, mask: EPOLLIN, data: 1 };
             scope.spawn(move || {

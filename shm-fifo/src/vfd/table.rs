@@ -1,17 +1,15 @@
-//! From file descriptors to what is known about them, readable from any thread.
-//!
-//! Two levels, as in a page table: a file descriptor that nobody ever watched
-//! costs one load to look up. Slots, and what they point to, are never freed.
+//! From file descriptors to what is known about them, readable from any thread. Slots, and
+//! what they point to, are never freed.
 //!
 //! A signal handler may come here too, in the middle of anything that the interrupted
 //! thread does here or in the heap. So what is asked or told of a file descriptor that has
-//! no session waits for no lock and allocates nothing: pages of slots come from the kernel.
+//! no session waits for no lock and allocates nothing.
 #![allow(unsafe_code)]
 
 use super::in_forked_child;
-use super::page_memory;
 use super::poller::Poller;
 use super::session::Session;
+use crate::interposer::FdTable;
 use crate::os::fork::{self, NotInherited};
 use crate::os::sys;
 use std::fs;
@@ -22,13 +20,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-const SLOTS_PER_PAGE: usize = 256;
-/// Pages for a million file descriptors, as many as Linux allows by default.
-const PAGES: usize = 4096;
-
-type Page = [Slot; SLOTS_PER_PAGE];
-
-static TABLE: [AtomicPtr<Page>; PAGES] = [const { AtomicPtr::new(null_mut()) }; PAGES];
+static TABLE: FdTable<Slot> = FdTable::new();
 
 /// Where and how the program watches a file descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,22 +164,13 @@ impl Slot {
 /// The slot of `fd`, if anybody ever watched a file descriptor near it.
 #[inline]
 pub(super) fn slot(fd: RawFd) -> Option<&'static Slot> {
-    let (page, index) = place(fd)?;
-    // SAFETY: null, or a page of `page_or_insert`.
-    let page = unsafe { page.load(Acquire).as_ref() }?;
-    Some(&page[index])
+    TABLE.get(fd)
 }
 
 /// The slot of `fd`, which is known from now on; `None` for a number that can be no file
 /// descriptor here, or if there is no memory.
 pub(super) fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
-    let slot = match slot(fd) {
-        Some(slot) => slot,
-        None => {
-            let (page, index) = place(fd)?;
-            &page_or_insert(page)?[index]
-        }
-    };
+    let slot = TABLE.get_or_insert(fd)?;
     if !slot.is_known.load(Relaxed) {
         slot.is_known.store(true, Relaxed);
     }
@@ -196,12 +179,7 @@ pub(super) fn slot_or_insert(fd: RawFd) -> Option<&'static Slot> {
 
 /// All sessions that live, by file descriptor; none in a forked child.
 pub(super) fn sessions() -> impl Iterator<Item = &'static Session> {
-    TABLE
-        .iter()
-        // SAFETY: null, or a page of `page_or_insert`.
-        .filter_map(|page| unsafe { page.load(Acquire).as_ref() })
-        .flatten()
-        .filter_map(Slot::live_session)
+    TABLE.iter().filter_map(|(_, slot)| slot.live_session())
 }
 
 /// Does what `epoll_ctl(2)` does and remembers it.
@@ -275,34 +253,6 @@ fn parse_fdinfo_line(line: &str, epfd: RawFd) -> Option<(RawFd, Registration)> {
     let mask = u32::from_str_radix(value_of("events:")?, 16).ok()?;
     let data = u64::from_str_radix(value_of("data:")?, 16).ok()?;
     Some((target, Registration { epfd, mask, data }))
-}
-
-fn place(fd: RawFd) -> Option<(&'static AtomicPtr<Page>, usize)> {
-    let fd = usize::try_from(fd).ok()?;
-    Some((TABLE.get(fd / SLOTS_PER_PAGE)?, fd % SLOTS_PER_PAGE))
-}
-
-/// Makes a page of slots, for ever, where there is none; if another thread was first, its
-/// page is the one. Not from the heap, in which a signal may have interrupted this thread.
-fn page_or_insert(cell: &AtomicPtr<Page>) -> Option<&'static Page> {
-    let fresh = page_memory::take::<Page>()?;
-    for index in 0..SLOTS_PER_PAGE {
-        // SAFETY: within the memory, which is a page's bytes long.
-        let slot = unsafe { fresh.cast::<Slot>().add(index) };
-        // SAFETY: aligned, as the memory and the size of slots are, and nobody else's yet.
-        unsafe { slot.write(Slot::default()) };
-    }
-    // ORDERING, AcqRel: publishes the slots to the Acquire loads of the cell.
-    let current = match cell.compare_exchange(null_mut(), fresh, AcqRel, Acquire) {
-        Ok(_) => fresh,
-        Err(other) => {
-            // SAFETY: taken above and never shared; what it holds needs no drop.
-            unsafe { page_memory::give_back(fresh) };
-            other
-        }
-    };
-    // SAFETY: all of its slots are made, and it is never unmapped.
-    Some(unsafe { &*current })
 }
 
 /// Publishes `value` for ever in an empty `cell`; if another thread was first,

@@ -8,14 +8,16 @@ use super::stats::COUNTERS;
 use super::table::{self, Slot};
 use super::tag::{fd_of_tag, tag_of};
 use super::wake::wake_fd;
+use crate::interposer::pace;
 use crate::os::sys;
 use crate::os::wait::SpinEnd;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::MutexGuard;
 
-/// The kernel is asked this often while rings keep the loop busy.
-const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
+/// Whoever waits for the poller is looked for so many times more: long enough for one that is
+/// being woken.
+const MORE_LOOKS: u32 = 4;
 
 /// One call of `epoll_wait`.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl Poller {
         let deadline_ns =
             (timeout_ms > 0).then(|| now_ns + u64::from(timeout_ms.unsigned_abs()) * 1_000_000);
         let mut call = Call { events, timeout_ms, deadline_ns, now_ns };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.deferred.note_waiter(state.members.hot());
         self.deferred.ring(state.members.hot());
         loop {
@@ -53,7 +55,7 @@ impl Poller {
             // Also where it was interrupted: a peer may ring without end and say nothing.
             let Some(left_ms) = call.left_ms() else { return Ok(0) };
             if interrupted || !state.park_hot() {
-                state = self.yield_to_contenders(state);
+                state = self.state.yield_to_contenders(state, |times| times < MORE_LOOKS);
                 call.now_ns = sys::monotonic_ns();
                 continue;
             }
@@ -69,16 +71,14 @@ impl Poller {
     /// Drops our own events from those the kernel returned; what they say is
     /// kept for the next turn.
     pub(super) fn filter(&self, events: &mut [libc::epoll_event], count: usize) -> usize {
-        self.translate(&mut self.lock(), events, count, sys::monotonic_ns())
+        self.translate(&mut self.state.lock(), events, count, sys::monotonic_ns())
     }
 
     /// One turn: the kernel if it is due, and all hot members.
     fn look(&self, state: &mut State, call: &mut Call<'_>) -> io::Result<usize> {
         let mut count = 0;
         if state.asks_kernel(call) {
-            // Room is left for the rings, or busy sockets could starve them.
-            let hot = state.members.hot().len();
-            let room = call.events.len() - hot.min(call.events.len() / 2);
+            let room = pace::places_for_kernel(call.events.len(), state.members.hot().len());
             count = sys::epoll_wait(self.epfd, &mut call.events[..room], 0)?;
             state.kernel_polled_ns = call.now_ns;
             state.kernel_had_events = count > 0;
@@ -111,12 +111,12 @@ impl Poller {
         let State { members, policy, kernel_polled_ns, kernel_had_events, .. } = state;
         let is_ready = || members.any_hot_is_ready();
         let interrupt = |now_ns: u64| {
-            if now_ns.saturating_sub(*kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS {
+            if pace::kernel_is_due(*kernel_polled_ns, now_ns) {
                 *kernel_polled_ns = now_ns;
                 count = sys::epoll_wait(self.epfd, call.events, 0).unwrap_or(0);
             }
             let is_late = call.deadline_ns.is_some_and(|deadline_ns| now_ns >= deadline_ns);
-            count > 0 || self.has_contenders() || is_late
+            count > 0 || self.state.has_contenders() || is_late
         };
         let backed_off = policy.backs_off_until_ns();
         let end = policy.spin(is_ready, interrupt);
@@ -141,7 +141,7 @@ impl Poller {
         drop(state);
         let woken = sys::epoll_wait(self.epfd, call.events, left_ms);
         call.now_ns = sys::monotonic_ns();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.sleeping = false;
         state.members.unpark_hot(call.now_ns);
         let found = woken.map(|count| self.gather(&mut state, call, count, true));
@@ -234,7 +234,7 @@ impl State {
             return false;
         }
         self.kernel_had_events
-            || call.now_ns.saturating_sub(self.kernel_polled_ns) >= KERNEL_POLL_INTERVAL_NS
+            || pace::kernel_is_due(self.kernel_polled_ns, call.now_ns)
             || self.members.one_may_be_overtaken()
     }
 

@@ -3,37 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 pub(crate) mod process;
+mod watchdog;
 
 pub(crate) use shm_fifo::testing::Random;
-use std::io::Write;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// Ends the process, with a message, if the test that holds it hangs.
-pub(crate) struct Watchdog {
-    _alive: Sender<()>,
-}
-
-impl Watchdog {
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    /// Watches the current test until the result is dropped.
-    #[must_use]
-    pub(crate) fn start() -> Self {
-        let name = std::thread::current().name().unwrap_or("?").to_owned();
-        let (alive, watched) = channel();
-        std::thread::spawn(move || {
-            if watched.recv_timeout(Self::PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                // Not eprintln!: the test harness would keep it, and dies here.
-                let message = format!("watchdog: {name} hangs, for {:?} now\n", Self::PATIENCE);
-                drop(std::io::stderr().write_all(message.as_bytes()));
-                std::process::abort();
-            }
-        });
-        Self { _alive: alive }
-    }
-}
+pub(crate) use watchdog::Watchdog;
 
 /// Held by tests that must not run beside others of their binary: they count the
 /// descriptors of the process, or want a CPU for each of their threads.

@@ -62,14 +62,14 @@ impl Epoll {
     /// before it counts as one that does so no more: what it was told of does not move until then.
     pub(crate) fn told_outside(&self, events: &[epoll_event]) {
         if self.members.load(SeqCst) > 0 {
-            self.lock().note_one_shots(events);
+            self.state.lock().note_one_shots(events);
         }
     }
 
     /// A thread that slept in the program's instance alone does so no more. It was woken by so
     /// many events, or by none: how many of them are the program's. It waits here from now on.
     pub(crate) fn welcome(&self, events: &mut [epoll_event], count: usize) -> usize {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if self.sleepers_outside() == 0 {
             // The last one. Others may still be on their way to this lock.
             self.end_call(&mut state);

@@ -4,12 +4,9 @@ use super::{EDGE, EXCLUSIVE, ONE_SHOT};
 use crate::connection::{Connection, HANG_UP, Phase, WRITABLE, interest_of};
 use libc::epoll_event;
 use shm_fifo::Interest;
+use shm_fifo::interposer::pace::GRACE_NS;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-
-/// For how long one thread's event is not another's, too: it is about to read. The kernel
-/// wakes one thread at a time, which mostly has read before the next is awake.
-const GRACE_NS: u64 = 50_000;
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -155,7 +152,8 @@ impl Member {
         !wants_kept || !self.connection.has_kept()
     }
 
-    /// Whether another thread was told of it a moment ago.
+    /// Whether another thread was told of it a moment ago. The kernel wakes one at a time, too,
+    /// which mostly has read before the next is awake.
     pub(super) fn is_being_read(&self, thread: u64, now_ns: u64) -> bool {
         self.told_to != thread && now_ns.saturating_sub(self.active_ns) < GRACE_NS
     }

@@ -7,13 +7,11 @@ use super::private::{News, Private};
 use crate::connection::{Connection, Phase};
 use crate::errno::Errno;
 use libc::{epoll_event, sigset_t};
+use shm_fifo::interposer::pace::SILENCE_NS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 use std::os::fd::RawFd;
 use std::sync::Arc;
-
-/// How long a connection that is silent stays hot.
-const SILENCE_NS: u64 = 2_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -341,9 +339,5 @@ impl State {
         if connection.is_gone() {
             self.unwatch_socket(connection.id);
         }
-    }
-
-    pub(super) fn kernel_is_due(&self, now_ns: u64) -> bool {
-        super::private::is_due(self.kernel_polled_ns, now_ns)
     }
 }

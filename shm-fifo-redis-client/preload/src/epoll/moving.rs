@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 impl Epoll {
     /// The connection's readiness is ours to tell from now on.
     pub(crate) fn adopt(&self, connection: &Arc<Connection>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Another thread may have gone on with it.
         let members = if connection.is_virtual() { state.all_of(connection.id) } else { vec![] };
         for index in members {
@@ -36,7 +36,7 @@ impl Epoll {
     /// The connection goes on over its socket: the kernel's again. While it has kept something,
     /// it is that for members that are not to be told of it.
     pub(crate) fn give_back(self: &Arc<Self>, connection: &Arc<Connection>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut has_changed = false;
         for index in state.all_of(connection.id) {
             // Another thread may have gone on with it.
@@ -91,12 +91,12 @@ impl Epoll {
 
     /// Whether there is a registration of that connection which the kernel does not know.
     pub(crate) fn withholds(&self, connection: u64) -> bool {
-        self.lock().withholds(connection)
+        self.state.lock().withholds(connection)
     }
 
     /// The connection with this number is none of our business any more.
     pub(crate) fn forget(&self, connection: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for index in state.all_of(connection) {
             let fd = state.take(index).fd;
             self.call_by_another(&mut state, fd);
@@ -110,6 +110,6 @@ impl Epoll {
     /// The number `fd` of the connection is being closed. As the kernel keeps what was registered
     /// by it, so does this: another number is `left` for its doorbells.
     pub(crate) fn renumber(&self, connection: u64, fd: RawFd, left: RawFd) {
-        self.lock().renumber_socket(connection, fd, left);
+        self.state.lock().renumber_socket(connection, fd, left);
     }
 }

@@ -25,14 +25,14 @@ impl Epoll {
 
     /// Whether waiting would return at once, by its rings.
     pub(crate) fn has_news(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.note_unsettled();
         self.settle(state).has_news()
     }
 
     /// Lets somebody sleep for the instance itself; `false` if it has news already.
     pub(crate) fn join(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let may_sleep = state.park_all();
         state.sleeping += u32::from(may_sleep);
         if !may_sleep {
@@ -44,19 +44,19 @@ impl Epoll {
 
     /// Who had joined is awake.
     pub(crate) fn part(&self) {
-        self.lock().sleeping -= 1;
+        self.state.lock().sleeping -= 1;
     }
 
     /// What the kernel is to be asked for by who waits for the instance itself, which has the
     /// number `fd`.
     pub(crate) fn waited_for_by(&self, fd: RawFd) -> RawFd {
-        self.lock().private.as_ref().map_or(fd, Private::fd)
+        self.state.lock().private.as_ref().map_or(fd, Private::fd)
     }
 
     /// Another instance is going to watch this one: by the private one, where a connection has
     /// moved. Returns that; `None` if its own will do, and none of its connections moves.
     pub(crate) fn expose(&self) -> Option<RawFd> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let has_moved = state.is_exposed || state.len() > state.on_socket;
         let fd = state.private.as_ref().map(Private::fd).filter(|_| has_moved)?;
         state.expose();
@@ -95,7 +95,7 @@ impl Epoll {
 
     /// Who waited for the instance itself was woken: takes doorbells.
     pub(crate) fn attend(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Ok(news) = state.ask_private(Some(0), null()) {
             state.hear(&news);
         }

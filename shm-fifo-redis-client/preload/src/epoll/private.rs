@@ -131,10 +131,3 @@ impl Drop for Private {
         }
     }
 }
-
-/// Whether the kernel is to be asked again while rings keep a thread busy, `asked_ns` being when it
-/// was last.
-pub(crate) fn is_due(asked_ns: u64, now_ns: u64) -> bool {
-    const KERNEL_POLL_INTERVAL_NS: u64 = 20_000;
-    now_ns.saturating_sub(asked_ns) >= KERNEL_POLL_INTERVAL_NS
-}

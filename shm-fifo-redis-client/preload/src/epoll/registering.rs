@@ -27,7 +27,7 @@ impl Epoll {
         event: Option<epoll_event>,
         connection: &Arc<Connection>,
     ) -> Result<(), Errno> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let known = state.find(connection.id, fd).filter(|&index| state[index].is_watched);
         let exclusive = known.is_some_and(|index| state[index].is_exclusive());
         let changed = match (operation, known, event) {
@@ -107,7 +107,7 @@ impl Epoll {
         event: epoll_event,
         connection: &Arc<Connection>,
     ) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let begun = self.begin(&mut state).is_ok();
         if begun {
             self.enlist(&mut state, fd, event, connection, false);
@@ -121,7 +121,7 @@ impl Epoll {
     /// # Errors
     /// Where no descriptor is free.
     pub(crate) fn prepare(&self) -> Result<(), Errno> {
-        self.begin(&mut self.lock())
+        self.begin(&mut self.state.lock())
     }
 
     /// From the first connection on, threads sleep in a private instance.

@@ -15,14 +15,6 @@ impl State {
         is_theirs
     }
 
-    /// Room for the kernel's events: some is left for the rings, or busy sockets
-    /// could starve them.
-    pub(super) fn room_in<'e>(&self, events: &'e mut [epoll_event]) -> &'e mut [epoll_event] {
-        let ours = self.hot.len().min(events.len() / 2);
-        let room = events.len() - ours;
-        &mut events[..room]
-    }
-
     /// Writes the events of ready members, as many as there is room for.
     pub(super) fn collect(&mut self, events: &mut [epoll_event], now_ns: u64) -> usize {
         let hot = self.hot.len();

@@ -1,12 +1,13 @@
 //! `epoll_wait`, once an instance watches connections: looking, spinning and sleeping.
 
 use super::members::State;
-use super::private::{self, News, Private};
-use super::{Epoll, MAX_UNASKED, Timeout};
+use super::private::{News, Private};
+use super::{Epoll, MAX_UNASKED, Timeout, nap};
 use crate::errno::Errno;
 use crate::{signals, sys};
 use libc::{epoll_event, sigset_t};
 use shm_fifo::SpinEnd;
+use shm_fifo::interposer::pace;
 use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, MutexGuard};
@@ -26,7 +27,7 @@ impl Epoll {
         }
         let mut wait =
             Wait { epoll: self, deadline_ns, mask, has_asked: false, is_interrupted: false };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let result = loop {
             state = self.settle(state);
             match wait.look(&mut state, events) {
@@ -116,7 +117,8 @@ impl<'a> Wait<'a> {
             // well, now and then, also where the program's own instance always has something.
             let is_busy = || state.kernel_had_events || state.has_news();
             let has_nothing = is_last && !self.has_asked && !state.kernel_had_events;
-            let is_due = state.unasked >= MAX_UNASKED || state.kernel_is_due(now_ns);
+            let is_due =
+                state.unasked >= MAX_UNASKED || pace::kernel_is_due(state.kernel_polled_ns, now_ns);
             if has_nothing || is_due && is_busy() {
                 let news = state.ask_private(Some(0), null())?;
                 state.hear(&news);
@@ -126,8 +128,8 @@ impl<'a> Wait<'a> {
             }
             if state.kernel_had_events {
                 state.unasked += 1;
-                let room = state.room_in(events);
-                count = sys::epoll_wait(self.epoll.epfd(), room, Some(0), null())?;
+                let room = pace::places_for_kernel(events.len(), state.hot.len());
+                count = sys::epoll_wait(self.epoll.epfd(), &mut events[..room], Some(0), null())?;
                 state.kernel_had_events = count > 0;
                 state.kernel_was_last = count > 0;
                 if state.call.is_on() {
@@ -153,14 +155,13 @@ impl<'a> Wait<'a> {
             return (state, Ok(()));
         }
         if self.spin(&mut state) {
-            let is_wanted = self.epoll.contenders.load(Relaxed) > 0;
-            if !is_wanted && !signals::is_waiting() {
+            if !self.epoll.state.has_contenders() && !signals::is_waiting() {
                 return (state, Ok(()));
             }
             drop(state);
             self.is_interrupted = signals::let_in(|| ()).is_err();
-            self.epoll.let_contenders_pass();
-            state = self.epoll.lock();
+            self.epoll.state.let_contenders_pass(nap);
+            state = self.epoll.state.lock();
             if !self.is_interrupted {
                 return (state, Ok(()));
             }
@@ -169,12 +170,7 @@ impl<'a> Wait<'a> {
             return (state, Err(Errno(libc::EBADF)));
         };
         if state.kernel_had_events {
-            if self.epoll.contenders.load(Relaxed) > 0 {
-                drop(state);
-                self.epoll.let_contenders_pass();
-                state = self.epoll.lock();
-            }
-            return (state, Ok(()));
+            return (self.epoll.state.yield_to_contenders(state, nap), Ok(()));
         }
         // A member that cannot be parked may wait for something on its socket, as an answer of
         // the server: the kernel is asked all the same.
@@ -183,7 +179,7 @@ impl<'a> Wait<'a> {
         drop(state);
         let left_ns = if may_sleep { left_ns(self.deadline_ns) } else { Some(0) };
         let woken = signals::let_in(|| Private::wait(private, left_ns, self.mask));
-        let mut state = self.epoll.lock();
+        let mut state = self.epoll.state.lock();
         state.sleeping -= 1;
         self.is_interrupted |= woken.is_err();
         let heard = woken.unwrap_or_else(|_| state.ask_private(Some(0), null()));
@@ -204,13 +200,12 @@ impl<'a> Wait<'a> {
             let state = &*state;
             let Some(mut policy) = state.spinning() else { return false };
             let interrupt = |now_ns: u64| {
-                if private::is_due(asked_ns, now_ns) {
+                if pace::kernel_is_due(asked_ns, now_ns) {
                     asked_ns = now_ns;
                     let news = state.ask_private(Some(0), null());
                     heard = news.ok().filter(News::has_some);
                 }
-                // ORDERING, Relaxed: a hint; the mutex orders the state itself.
-                is_wanted = self.epoll.contenders.load(Relaxed) > 0 || signals::is_waiting();
+                is_wanted = self.epoll.state.has_contenders() || signals::is_waiting();
                 heard.is_some() || is_wanted
             };
             policy.spin(|| state.has_news(), interrupt) == SpinEnd::Won

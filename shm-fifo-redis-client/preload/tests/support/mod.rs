@@ -13,28 +13,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// Far beyond what any test takes on a busy machine.
-pub(crate) const WATCHDOG: Duration = Duration::from_secs(120);
-
-/// Runs `test`, and fails if it hangs.
-pub(crate) fn watched(test: impl FnOnce() + Send + 'static) {
-    let (done, ended) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        test();
-        // Nobody listens only if the watchdog has bitten.
-        let _ = done.send(());
-    });
-    if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(WATCHDOG) {
-        panic!("the test hangs");
-    }
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
+#[path = "../../../tests/support/watchdog.rs"]
+mod watchdog;
+pub(crate) use watchdog::watched;
 
 /// The module; `redis-shm` and the library that it preloads are beside it.
 fn module() -> PathBuf {

@@ -185,16 +185,14 @@ impl Session {
 
     /// Takes what there is off the socket, with the reader locked.
     fn hear(&self) {
-        match doorbell::listen(self.fd) {
-            Heard::Nothing => {}
+        let heard = doorbell::listen(self.fd);
+        match heard {
+            Heard::Leave => return self.note_leave(),
             Heard::Rung(count) => COUNTERS.doorbells_received.add(count as u64),
-            Heard::End => self.halves.peer.note_end(),
-            Heard::Leave => self.note_leave(),
-            Heard::Violation(_) => {
-                if self.halves.peer.note_breach() {
-                    self.end_broken();
-                }
-            }
+            _ => {}
+        }
+        if self.halves.peer.note(heard) {
+            self.end_broken();
         }
     }
 

@@ -80,7 +80,7 @@ impl Session {
             return true;
         }
         let poller = Poller::existing(self.watched_by.load(Relaxed));
-        let mut watching = poller.map(|poller| (poller.epfd, poller.lock()));
+        let mut watching = poller.map(|poller| (poller.epfd, poller.state.lock()));
         let is_sent = self.answer();
         self.leaving.is_sent.store(is_sent, Relaxed);
         let is_over = is_sent && self.has_read_all();

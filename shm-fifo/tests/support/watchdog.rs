@@ -5,17 +5,21 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// Ends the test process, with a message, if the test that holds it hangs.
-///
-/// The servers of all tests end with the process.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     _alive: Sender<()>,
 }
 
 impl Watchdog {
-    /// Watches the current test until the result is dropped.
+    /// Watches the current test, for a minute, until the result is dropped.
     #[must_use]
-    pub(crate) fn start(patience: Duration) -> Self {
+    pub(crate) fn start() -> Self {
+        Self::with_patience(Duration::from_secs(60))
+    }
+
+    /// The same, for so long.
+    #[must_use]
+    pub(crate) fn with_patience(patience: Duration) -> Self {
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         let (alive, watched) = channel();
         std::thread::spawn(move || {
