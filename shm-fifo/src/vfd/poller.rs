@@ -7,6 +7,7 @@
 
 use super::deferred::Deferred;
 use super::member::Member;
+use super::crowd::Crowd;
 use super::members::Members;
 use super::session::Session;
 use super::settings::Packed;
@@ -47,6 +48,7 @@ pub(super) struct State {
     pub(super) members: Members,
     pub(super) sleeping: bool,
     pub(super) policy: SpinPolicy,
+    pub(super) crowd: Crowd,
     pub(super) settings: Packed,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
@@ -99,6 +101,7 @@ impl Poller {
             members: Members::default(),
             sleeping: false,
             policy: settings.policy(),
+            crowd: Crowd::default(),
             settings,
             kernel_polled_ns: 0,
             kernel_had_events: false,
