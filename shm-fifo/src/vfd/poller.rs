@@ -5,9 +5,9 @@
 //! is always writable) with a tag of ours in place of the program's data; on its way back to
 //! the socket for what the program waits for.
 
+use super::crowd::Crowd;
 use super::deferred::Deferred;
 use super::member::Member;
-use super::crowd::Crowd;
 use super::members::Members;
 use super::session::Session;
 use super::settings::Packed;
