@@ -78,6 +78,24 @@ pub(crate) fn current_cpu() -> Option<u32> {
     u32::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
+/// The number of this thread.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn thread_id() -> libc::pid_t {
+    // SAFETY: takes no pointer.
+    let id = unsafe { libc::syscall(libc::SYS_gettid) };
+    libc::pid_t::try_from(id).unwrap_or(0)
+}
+
+/// How often the kernel has taken the CPU from this thread while it wanted to run.
+#[cfg(feature = "virtual-fd")]
+pub(crate) fn involuntary_switches() -> u64 {
+    // SAFETY: all zero is a usage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a live rusage, written.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+}
+
 /// The size of the system's pages: 4096 bytes, or a larger power of two.
 pub(crate) fn page_bytes() -> usize {
     // SAFETY: takes no pointer.

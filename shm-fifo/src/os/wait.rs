@@ -139,6 +139,12 @@ impl SpinPolicy {
         }
     }
 
+    /// Whether it learns from what it meets.
+    #[cfg(feature = "virtual-fd")]
+    pub(crate) fn adapts(&self) -> bool {
+        self.mode == WaitMode::Adaptive
+    }
+
     /// Whether to spin for the peer that `watch` looks at. Tells it on which CPU this thread
     /// waits.
     pub(crate) fn may_spin_beside(&self, watch: &Watch<'_>, published: &PublishedCpu) -> bool {

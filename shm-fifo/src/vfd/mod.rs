@@ -23,6 +23,7 @@
 //! a forked child it is dead: reading and writing fail with `EPIPE` there, and nothing else
 //! here knows of it.
 
+mod crowd;
 mod deferred;
 mod idle;
 mod member;

@@ -5,6 +5,7 @@
 //! is always writable) with a tag of ours in place of the program's data; on its way back to
 //! the socket for what the program waits for.
 
+use super::crowd::Crowd;
 use super::deferred::Deferred;
 use super::member::Member;
 use super::members::Members;
@@ -45,6 +46,7 @@ pub(super) struct State {
     pub(super) members: Members,
     pub(super) sleeping: bool,
     pub(super) policy: SpinPolicy,
+    pub(super) crowd: Crowd,
     pub(super) settings: Packed,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
@@ -97,6 +99,7 @@ impl Poller {
             members: Members::default(),
             sleeping: false,
             policy: settings.policy(),
+            crowd: Crowd::default(),
             settings,
             kernel_polled_ns: 0,
             kernel_had_events: false,

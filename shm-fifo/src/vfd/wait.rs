@@ -1,7 +1,6 @@
 //! An event loop's waiting: what `epoll_wait(2)` does where rings are watched beside what
 //! the kernel watches.
 
-use super::member::Member;
 use super::poller::{EPOLLET, EPOLLIN, EPOLLOUT, Poller, State};
 use super::settings::Packed;
 use super::stats::COUNTERS;
@@ -247,8 +246,8 @@ impl State {
         parked
     }
 
-    /// Whether any hot member's peer runs elsewhere and spinning has been paying.
-    /// Publishes this thread's CPU to the hot members on the way.
+    /// Whether any hot member's peer runs elsewhere and spinning has been paying, and no other
+    /// one waits for this CPU. Publishes this thread's CPU to the hot members on the way.
     fn spinning_may_pay(&mut self, now_ns: u64) -> bool {
         let settings = Packed::now();
         if settings != self.settings {
@@ -256,10 +255,13 @@ impl State {
             self.policy = settings.policy();
         }
         let own_cpu = sys::current_cpu();
-        let policy = &self.policy;
-        self.members.hot().iter().fold(false, |pays, member: &Member| {
+        let (mut pays, mut one_is_here) = (false, false);
+        for member in self.members.hot() {
             member.publish_cpu(own_cpu);
-            pays || policy.may_spin(now_ns, own_cpu, member.watch.peer_cpu())
-        })
+            let peer_cpu = member.watch.peer_cpu();
+            pays |= self.policy.may_spin(now_ns, own_cpu, peer_cpu);
+            one_is_here |= peer_cpu.is_some() && peer_cpu == own_cpu;
+        }
+        pays && !(one_is_here && self.policy.adapts() && self.crowd.is_there(now_ns))
     }
 }
