@@ -229,7 +229,7 @@ func (c *Conn) hearSocket(target []byte) (int, error) {
 // receive waits for bytes on the socket, and keeps a descriptor that comes with them.
 func (c *Conn) receive(target []byte) (int, error) {
 	socket, isUnix := c.socket.(*net.UnixConn)
-	if !isUnix || c.entered.Load() {
+	if !isUnix || !supported || c.entered.Load() {
 		return c.socket.Read(target)
 	}
 	if c.control == nil {
