@@ -83,7 +83,7 @@ func (c *consumer) announce() bool {
 	return !c.hasData() && c.producerClosed.load() == 0
 }
 
-// hasData looks for any change a spin waits for.
+// hasData looks for the change that a spin waits for.
 func (c *consumer) hasData() bool {
 	return c.tail.load() != c.position
 }

@@ -86,7 +86,7 @@ func command(words ...string) []byte {
 	return []byte(all)
 }
 
-// request sends one, and says what was to come before it.
+// test sends a request, and says what was to come before it.
 func (m *move) test(bytes []byte) step {
 	next := m.before(bytes, time.Now())
 	if next == send {

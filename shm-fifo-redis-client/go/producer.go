@@ -74,7 +74,7 @@ func (p *producer) takeSleeper() bool {
 }
 
 // announce says that this side is about to sleep for space, and whether it still may.
-func (p *producer) announce() (mayok bool, err error) {
+func (p *producer) announce() (maySleep bool, err error) {
 	// ORDERING E3 (park): before the look at the position, as the consumer's store of that
 	// is before its look at this word.
 	p.parked.store(1)
@@ -82,7 +82,7 @@ func (p *producer) announce() (mayok bool, err error) {
 	return err == nil && free < p.ring.bytes/4 && p.consumerClosed.load() == 0, err
 }
 
-// hasSpace looks for any change a spin waits for.
+// hasSpace looks for the change that a spin waits for.
 func (p *producer) hasSpace() bool {
 	return p.head.load() != p.seenHead
 }
