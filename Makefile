@@ -153,6 +153,8 @@ AARCH64_SKIPPED := a_silent_session_keeps_nothing_that_was_read_and_goes_on \
 	where_two_threads_wait_in_turns_each_rings_at_once \
 	a_second_thread_that_comes_to_wait_rings_for_the_first_at_whatever_moment \
 	whatever_the_moment_an_early_message_is_found
+# All but those with a server, and one for which there has to be MADV_DONTFORK.
+GO_AARCH64 := ^(Test([^AR]|A[^M]|Re[pq])|Fuzz)
 .PHONY: aarch64
 ## aarch64: test the libraries as AArch64 programs, by qemu-user, and build the module; installs them
 aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
@@ -165,6 +167,7 @@ aarch64:
 	$(CARGO) build --locked --target $(AARCH64) --target-dir $(TARGET_DIR) -p shm-fifo --all-features --examples
 	$(AARCH64_TEST) -p shm-fifo --all-features --lib --tests --no-fail-fast -- \
 		$(addprefix --skip ,$(AARCH64_SKIPPED))
+	cd $(GO_CLIENT) && GOARCH=arm64 go test -count=1 -exec qemu-aarch64 -short -run '$(GO_AARCH64)' .
 	@echo "make aarch64: NOT RUN, since qemu-user cannot: $(AARCH64_SKIPPED)" >&2
 
 ## demo: PING, SET and GET over TCP, unix socket and shared memory, side by side
@@ -198,6 +201,31 @@ test-c: module
 	@.ci/setup test-c
 	$(CARGO) build --release --locked -p shm-fifo-redis-capi
 	shm-fifo-redis-client/capi/tests/run $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
+
+# What the tests with client libraries take from Debian, and where they are built.
+GO_CLIENT := shm-fifo-redis-client/go
+GO_FILES := $(TARGET_DIR)/go
+# In CI: make test-go GO_TEST=-short
+GO_TEST ?=
+.PHONY: test-go bench-go
+## test-go: test the client for Go, also with go-redis and redigo; installs Go (GO_TEST=-short)
+test-go: export SHM_FIFO_MODULE := $(MODULE)
+test-go: module
+	@.ci/setup test-go
+	$(GO_CLIENT)/clients/fetch $(GO_FILES)
+	@unformatted=$$(gofmt -l $(GO_CLIENT)); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted" >&2; exit 1; }
+	cd $(GO_CLIENT) && go vet ./... && GOARCH=arm64 go vet ./... && GOOS=darwin go vet . && GOOS=windows go vet .
+	cd $(GO_CLIENT) && go test -count=1 $(GO_TEST) ./...
+	cd $(GO_CLIENT) && go test -count=1 -short -race .
+	$(GO_CLIENT)/clients/run $(GO_FILES) vet ./...
+	$(GO_CLIENT)/clients/run $(GO_FILES) test -count=1 $(GO_TEST) ./...
+
+# For example: make bench-go BENCH_ARGS="-rounds 9 -only 'PING, 1 goroutine'"
+## bench-go: PING by go-redis and redigo, sockets and shared memory in turns (BENCH_ARGS)
+bench-go: module
+	@.ci/setup test-go
+	$(GO_CLIENT)/clients/fetch $(GO_FILES)
+	$(GO_CLIENT)/clients/run $(GO_FILES) run ./bench -module $(MODULE) $(BENCH_ARGS)
 
 ## headers: make the C interface's headers anew from their sources
 headers:

@@ -1,0 +1,3 @@
+package shmfifo
+
+const sysGetcpu = 309
