@@ -133,7 +133,7 @@ musl: module
 
 AARCH64 := aarch64-unknown-linux-gnu
 AARCH64_TEST = $(CARGO) test --locked --target $(AARCH64) --target-dir $(TARGET_DIR)
-# qemu-user has no MADV_REMOVE, no MADV_DONTFORK and no preadv2, and its threads sleep in calls of
+# qemu-user has no MADV_REMOVE and no MADV_DONTFORK, and its threads sleep in calls of
 # the machine below it. What needs them, or too long, is left out by name: docs/testing.md.
 AARCH64_SKIPPED := a_silent_session_keeps_nothing_that_was_read_and_goes_on \
 	last_words_stay_until_they_are_read_or_nobody_maps_them \
@@ -143,8 +143,6 @@ AARCH64_SKIPPED := a_silent_session_keeps_nothing_that_was_read_and_goes_on \
 	proc_every_method_of_a_channel_is_harmless_in_a_forked_child \
 	proc_every_method_of_a_duplex_is_harmless_in_a_forked_child \
 	proc_every_function_of_virtual_fds_is_harmless_in_a_forked_child \
-	hostile_eventfds_without_a_doorbell_do_not_stop_a_loop \
-	what_happens_is_counted_exactly \
 	another_thread_may_add_a_ready_connection_while_the_loop_sleeps \
 	the_next_wait_rings_a_peer_that_sleeps_over_a_reply \
 	a_thread_that_does_not_wait_rings_at_once \
