@@ -337,6 +337,11 @@ no-std:
 		echo "make no-std: NOT RUN for x86_64-unknown-none, which is not installed" >&2; \
 	fi
 
+## portable: check shm-fifo for other kinds of machines, big-endian ones too (rustup fetches their targets)
+.PHONY: portable
+portable:
+	@CARGO=$(CARGO) .ci/portable $(TARGET_DIR)/portable
+
 # What is published, and what each package has for who finds it at crates.io. The C library
 # and the one that is preloaded are none: packages of the system carry them.
 PUBLISHED := shm-fifo shm-fifo-redis-server shm-fifo-redis-client redis-shm
