@@ -364,14 +364,20 @@ package:
 	@echo "make package: $(PUBLISHED) build from their packages"
 
 # The compiler that Cargo.toml promises is enough: for what users build, tests may ask for more.
-MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+MSRV = $(call rust_version,Cargo.toml)
+MSRV_FIFO = $(call rust_version,shm-fifo/Cargo.toml)
+rust_version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' $(1))
 .PHONY: msrv deny semver
-## msrv: build everything with the oldest compiler that Cargo.toml names
+## msrv: build everything with the oldest compilers that Cargo.toml and shm-fifo/Cargo.toml name
 msrv:
-	@$(CARGO) +$(MSRV) --version || { \
-		echo "make msrv: NOTHING WAS CHECKED: rustup toolchain install $(MSRV) --profile minimal" >&2; \
-		exit 1; }
+	@for toolchain in $(MSRV) $(MSRV_FIFO); do \
+		$(CARGO) +$$toolchain --version || { \
+			echo "make msrv: NOTHING WAS CHECKED: rustup toolchain install $$toolchain --profile minimal" >&2; \
+			exit 1; }; \
+	done
 	$(CARGO) +$(MSRV) check --locked --workspace --all-features --target-dir $(TARGET_DIR)/msrv
+	$(CARGO) +$(MSRV_FIFO) check --locked -p shm-fifo --all-features --target-dir $(TARGET_DIR)/msrv
+	$(CARGO) +$(MSRV_FIFO) check --locked -p shm-fifo --no-default-features --target-dir $(TARGET_DIR)/msrv
 
 # Without a network: make deny DENY="bans licenses sources"
 DENY ?= advisories bans licenses sources

@@ -69,7 +69,9 @@ pub(crate) fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+    #[allow(clippy::cast_sign_loss, reason = "this clock begins at 0")]
+    let (seconds, nanoseconds) = (now.tv_sec as u64, now.tv_nsec as u64);
+    seconds * 1_000_000_000 + nanoseconds
 }
 
 /// The CPU this thread runs on at the moment.
@@ -106,7 +108,7 @@ pub(crate) fn page_bytes() -> usize {
 pub(crate) fn set_receive_timeout(fd: RawFd, timeout: std::time::Duration) -> io::Result<()> {
     let value = libc::timeval {
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_usec: libc::suseconds_t::from(timeout.subsec_micros().cast_signed()),
+        tv_usec: libc::suseconds_t::from(timeout.subsec_micros()),
     };
     let length = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
     // SAFETY: the pointer and the length are those of a live timeval.
