@@ -42,7 +42,7 @@ impl Epoll {
 
     fn add(&self, fd: RawFd) {
         let data = u64::try_from(fd).unwrap();
-        let event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: data };
+        let event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: data };
         vfd::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, Some(event)).unwrap();
     }
 }

@@ -191,12 +191,14 @@ impl<'m> Consumer<'m> {
         let is_at_head = line.inline_key.load(Relaxed) == inline_key(self.head, target.len());
         if is_at_head {
             // Word by word: a wider load would wait for the stores of two words.
-            let (whole, rest) = target.as_chunks_mut::<8>();
-            for (chunk, word) in whole.iter_mut().zip(&words) {
-                *chunk = *word;
+            let whole = target.len() / 8;
+            let mut chunks = target.chunks_exact_mut(8);
+            for (chunk, word) in chunks.by_ref().zip(&words) {
+                chunk.copy_from_slice(word);
             }
+            let rest = chunks.into_remainder();
             if !rest.is_empty() {
-                rest.copy_from_slice(&words[whole.len()][..rest.len()]);
+                rest.copy_from_slice(&words[whole][..rest.len()]);
             }
         }
         is_at_head

@@ -2,10 +2,10 @@
 //!
 //! Each of the four groups of words has one writer and a pair of cache lines
 //! of its own (x86-64 prefetches lines in pairs), so that a side which writes
-//! often never disturbs a word that the other side only watches.
+//! often never disturbs a word that the other side only watches. They are 128 bytes
+//! on every machine, however long its cache lines are: this is an interface.
 
 use crate::sync::{AtomicU32, AtomicU64, Reserved, reserved};
-use crossbeam_utils::CachePadded;
 
 /// Bytes of one [`FifoHeader`].
 pub const FIFO_HEADER_BYTES: usize = 512;
@@ -33,7 +33,7 @@ static_assertions::const_assert!(INLINE_BYTES < 1 << LENGTH_BITS);
 /// The first 64 bytes are one cache line: tail and inline message reach the consumer
 /// in a single transfer.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(128))]
 pub(crate) struct TailLine {
     /// Which message is inline: its [`inline_key`].
     pub(crate) inline_key: AtomicU64,
@@ -48,7 +48,7 @@ pub(crate) struct TailLine {
 
 /// What the consumer writes with every read.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(128))]
 pub(crate) struct HeadLine {
     /// The consumer's position.
     pub(crate) head: AtomicU64,
@@ -59,7 +59,7 @@ pub(crate) struct HeadLine {
 
 /// What one side writes when it starts to wait, and its peer watches.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(128))]
 pub(crate) struct WaitLine {
     /// Not 0 while this side sleeps or is about to; taken back by either side.
     pub(crate) parked: AtomicU32,
@@ -75,10 +75,10 @@ pub(crate) struct WaitLine {
 #[derive(Debug)]
 #[repr(C)]
 pub struct FifoHeader {
-    pub(crate) producer: CachePadded<TailLine>,
-    pub(crate) consumer: CachePadded<HeadLine>,
-    pub(crate) consumer_wait: CachePadded<WaitLine>,
-    pub(crate) producer_wait: CachePadded<WaitLine>,
+    pub(crate) producer: TailLine,
+    pub(crate) consumer: HeadLine,
+    pub(crate) consumer_wait: WaitLine,
+    pub(crate) producer_wait: WaitLine,
 }
 
 impl FifoHeader {
@@ -92,20 +92,20 @@ impl FifoHeader {
     #[must_use]
     pub fn starting_at(position: u64) -> Self {
         Self {
-            producer: CachePadded::new(TailLine {
+            producer: TailLine {
                 inline_key: AtomicU64::new(inline_key(position, 0)),
                 inline_words: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
                 reserved: reserved(),
-            }),
-            consumer: CachePadded::new(HeadLine {
+            },
+            consumer: HeadLine {
                 head: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
                 reserved: reserved(),
-            }),
-            consumer_wait: CachePadded::new(WaitLine::new()),
-            producer_wait: CachePadded::new(WaitLine::new()),
+            },
+            consumer_wait: WaitLine::new(),
+            producer_wait: WaitLine::new(),
         }
     }
 }
@@ -122,18 +122,13 @@ impl WaitLine {
     }
 }
 
-#[cfg(all(not(loom), target_pointer_width = "64"))]
+#[cfg(not(loom))]
 mod assertions {
     use super::{FIFO_HEADER_BYTES, FifoHeader, HeadLine, TailLine, WaitLine};
     use core::mem::offset_of;
-    use crossbeam_utils::CachePadded;
-    use static_assertions::{assert_eq_align, assert_eq_size, const_assert_eq};
+    use static_assertions::{assert_eq_size, const_assert_eq};
 
-    // A line as large as its padded form must start at its first byte.
-    assert_eq_size!(TailLine, CachePadded<TailLine>, [u8; 128]);
-    assert_eq_size!(HeadLine, CachePadded<HeadLine>, [u8; 128]);
-    assert_eq_size!(WaitLine, CachePadded<WaitLine>, [u8; 128]);
-    assert_eq_align!(FifoHeader, CachePadded<u8>);
+    assert_eq_size!(TailLine, HeadLine, WaitLine, [u8; 128]);
     const_assert_eq!(size_of::<FifoHeader>(), FIFO_HEADER_BYTES);
     const_assert_eq!(align_of::<FifoHeader>(), 128);
 

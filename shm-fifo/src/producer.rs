@@ -335,15 +335,17 @@ impl<'m> Producer<'m> {
         // messages for one.
         line.inline_key.store(inline_key(self.published, message.len()), Relaxed);
         fence(Release);
-        let (whole, rest) = message.as_chunks::<8>();
+        let mut rest = message;
         // Words behind the message keep what they had: nobody looks at them.
-        for (shared, word) in line.inline_words.iter().zip(whole) {
+        for shared in &line.inline_words {
+            let Some((word, behind)) = rest.split_first_chunk() else { break };
             // ORDERING E1, Relaxed: the Release store of the tail publishes it.
             shared.store(u64::from_ne_bytes(*word), Relaxed);
+            rest = behind;
         }
         if !rest.is_empty() {
             // ORDERING E1, Relaxed: as above.
-            line.inline_words[whole.len()].store(last_word(rest), Relaxed);
+            line.inline_words[message.len() / 8].store(last_word(rest), Relaxed);
         }
     }
 }

@@ -194,7 +194,7 @@ fn call_all_of_virtual_fds(_: UnixStream) {
     // SAFETY: no pointer; the results are new descriptors that nobody else has.
     let [epoll, childs_own] = [(), ()]
         .map(|()| unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) });
-    let watched = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 7 };
+    let watched = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
     let watch = |epoll: &OwnedFd, fd| {
         vfd::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, Some(watched))
     };

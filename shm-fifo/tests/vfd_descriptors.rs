@@ -29,7 +29,7 @@ fn a_connection_is_watched_by_one_epoll_and_then_another_although_no_descriptor_
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limits }).unwrap();
     assert!(socket.try_clone().is_err(), "one is free");
 
-    let event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 7 };
+    let event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
     let change = |epoll: &OwnedFd, operation| {
         vfd::epoll_ctl(epoll.as_raw_fd(), operation, socket.as_raw_fd(), Some(event))
     };

@@ -33,8 +33,8 @@ impl Epoll {
     }
 
     fn add(&self, fd: RawFd) {
-        let events = libc::EPOLLIN.cast_unsigned();
-        let event = libc::epoll_event { events, u64: u64::from(fd.cast_unsigned()) };
+        let events = libc::EPOLLIN as u32;
+        let event = libc::epoll_event { events, u64: u64::from(fd.unsigned_abs()) };
         vfd::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, Some(event)).unwrap();
     }
 

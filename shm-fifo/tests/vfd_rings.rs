@@ -37,7 +37,7 @@ impl Program {
         let (socket, there) = UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let program = Self { epoll, socket };
-        let input = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 7 };
+        let input = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
         vfd::epoll_ctl(program.epfd(), libc::EPOLL_CTL_ADD, program.fd(), Some(input)).unwrap();
         let region = Region::create(RING_BYTES).unwrap();
         region.park_both_ends();

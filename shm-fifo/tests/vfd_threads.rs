@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use support::{Random, Watchdog};
 
-const IN: u32 = libc::EPOLLIN.cast_unsigned();
-const OUT: u32 = libc::EPOLLOUT.cast_unsigned();
+const IN: u32 = libc::EPOLLIN as u32;
+const OUT: u32 = libc::EPOLLOUT as u32;
 const RING_BYTES: usize = 4096;
 const LOOPS: u64 = 3;
 const CLIENTS: u64 = 6;
@@ -88,7 +88,7 @@ impl EventLoop {
     }
 
     fn control(&self, operation: i32, fd: RawFd, mask: u32) {
-        let event = libc::epoll_event { events: mask, u64: u64::from(fd.cast_unsigned()) };
+        let event = libc::epoll_event { events: mask, u64: u64::from(fd.unsigned_abs()) };
         vfd::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, Some(event)).unwrap();
     }
 

@@ -35,7 +35,7 @@ impl Program {
         let (socket, client) = UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let program = Self { epoll, socket, client };
-        let input = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 7 };
+        let input = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
         let (epfd, fd) = (program.epoll.as_raw_fd(), program.socket.as_raw_fd());
         vfd::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, Some(input)).unwrap();
         let region = Region::create(4096).unwrap();

@@ -283,9 +283,8 @@ impl Region {
     #[must_use]
     pub fn token(&self) -> [u8; TOKEN_BYTES] {
         let mut token = [0; TOKEN_BYTES];
-        let (chunks, _) = token.as_chunks_mut::<8>();
-        for (chunk, word) in chunks.iter_mut().zip(&self.header().token) {
-            *chunk = word.load(Relaxed).to_le_bytes();
+        for (chunk, word) in token.chunks_exact_mut(8).zip(&self.header().token) {
+            chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes());
         }
         token
     }

@@ -46,9 +46,8 @@ pub(super) fn sweep() {
     let is_their_turn = |session: &&Session| u64::from(session.fd().unsigned_abs()) % TURNS == turn;
     let mut idle = table::sessions().filter(is_their_turn).filter(|session| session.is_idle());
     // The pages may be refused when they are needed again.
-    if let Some(first) = idle.next()
-        && overcommit::pages_may_come_when_used()
-    {
+    let may_take = |_: &_| overcommit::pages_may_come_when_used();
+    if let Some(first) = idle.next().filter(may_take) {
         [first].into_iter().chain(idle).take(MOST_IN_A_SWEEP).for_each(Session::give_back_written);
     }
 }

@@ -22,12 +22,17 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub(super) const EPOLLIN: u32 = libc::EPOLLIN.cast_unsigned();
-pub(super) const EPOLLOUT: u32 = libc::EPOLLOUT.cast_unsigned();
-pub(super) const EPOLLET: u32 = libc::EPOLLET.cast_unsigned();
+pub(super) const EPOLLIN: u32 = bits(libc::EPOLLIN);
+pub(super) const EPOLLOUT: u32 = bits(libc::EPOLLOUT);
+pub(super) const EPOLLET: u32 = bits(libc::EPOLLET);
 /// What changes when and to whom readiness is told. Rings tell it as long as it lasts, to
 /// whoever waits.
-const NOT_SERVED: u32 = EPOLLET | (libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE).cast_unsigned();
+const NOT_SERVED: u32 = EPOLLET | bits(libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE);
+
+/// Flags in the type that events have.
+const fn bits(flags: libc::c_int) -> u32 {
+    u32::from_ne_bytes(flags.to_ne_bytes())
+}
 
 /// The engine's part of one epoll instance. Lives as long as the process.
 #[derive(Debug)]

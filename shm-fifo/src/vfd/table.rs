@@ -115,9 +115,8 @@ impl Slot {
 
     /// Remembers where it is watched, unless somebody has told already.
     fn register_if_untold(&self, registration: Registration) {
-        if let Some(mut told) = self.try_registration()
-            && matches!(*told, Told::Nothing)
-        {
+        let told = self.try_registration();
+        if let Some(mut told) = told.filter(|told| matches!(**told, Told::Nothing)) {
             *told = Told::Watched(Some(registration));
         }
     }

@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 /// The event data of our own registrations: a random number that is this
 /// process's own, never 0, above the file descriptor.
 pub(super) fn tag_of(fd: RawFd) -> u64 {
-    u64::from(tag()) << 32 | u64::from(fd.cast_unsigned())
+    u64::from(tag()) << 32 | u64::from(u32::from_ne_bytes(fd.to_ne_bytes()))
 }
 
 /// The file descriptor of one of our own registrations.
 pub(super) fn fd_of_tag(data: u64) -> Option<RawFd> {
     let [high, low] = [data >> 32, data & u64::from(u32::MAX)];
     let low = u32::try_from(low).ok()?;
-    (high == u64::from(tag())).then_some(low.cast_signed())
+    (high == u64::from(tag())).then_some(RawFd::from_ne_bytes(low.to_ne_bytes()))
 }
 
 fn tag() -> u32 {

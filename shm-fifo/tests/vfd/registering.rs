@@ -133,7 +133,7 @@ fn epoll_ctl_fails_as_the_kernel_does() {
 fn who_asks_for_edges_or_to_be_told_alone_or_once_is_refused() {
     const NOT_SERVED: [i32; 3] = [libc::EPOLLET, libc::EPOLLONESHOT, libc::EPOLLEXCLUSIVE];
     let _watchdog = Watchdog::start();
-    for flag in NOT_SERVED.map(i32::cast_unsigned) {
+    for flag in NOT_SERVED.map(|flag| u32::from_ne_bytes(flag.to_ne_bytes())) {
         let epoll = Epoll::new();
         let (moved, mut client) = connection(|_| {});
         let invalid = Err(Errno(libc::EINVAL));
@@ -151,7 +151,7 @@ fn who_asks_for_edges_or_to_be_told_alone_or_once_is_refused() {
 fn who_has_edges_or_is_told_alone_or_once_stays_a_socket() {
     const NOT_SERVED: [i32; 3] = [libc::EPOLLET, libc::EPOLLONESHOT, libc::EPOLLEXCLUSIVE];
     let _watchdog = Watchdog::start();
-    for flag in NOT_SERVED.map(i32::cast_unsigned) {
+    for flag in NOT_SERVED.map(|flag| u32::from_ne_bytes(flag.to_ne_bytes())) {
         let epoll = Epoll::new();
         let (here, mut there) = UnixStream::pair().unwrap();
         epoll.control(libc::EPOLL_CTL_ADD, here.as_raw_fd(), IN | flag, DATA).unwrap();
@@ -163,7 +163,8 @@ fn who_has_edges_or_is_told_alone_or_once_stays_a_socket() {
         assert!(!vfd::is_virtual(here.as_raw_fd()));
         there.write_all(b"x").unwrap();
         assert_eq!(epoll.wait(-1), [(IN, DATA)]);
-        let told_again = !matches!(flag.cast_signed(), libc::EPOLLET | libc::EPOLLONESHOT);
+        let told_again =
+            !matches!(i32::from_ne_bytes(flag.to_ne_bytes()), libc::EPOLLET | libc::EPOLLONESHOT);
         assert_eq!(epoll.wait(0).len(), usize::from(told_again));
         vfd::before_close(here.as_raw_fd());
     }

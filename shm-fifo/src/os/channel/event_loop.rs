@@ -17,9 +17,8 @@ impl Channel {
         if self.is_ready(interest) {
             return true;
         }
-        if self.may_spin()
-            && let Some(endpoint) = self.endpoint.get()
-        {
+        let may_spin = self.may_spin();
+        if let Some(endpoint) = self.endpoint.get().filter(|_| may_spin) {
             let (watch, at) = (endpoint.watch(), endpoint.positions());
             match self.policy.spin(|| watch.is_ready(interest, at), |_| false) {
                 SpinEnd::Won => self.stats.spins_won += 1,
