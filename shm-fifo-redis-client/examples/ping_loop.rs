@@ -1,29 +1,42 @@
 //! How long a PING takes with each kind of redis-rs connection.
 //!
-//! `cargo run --release --features tokio --example ping_loop -- KIND ADDRESS COUNT`
-//! where KIND is `blocking`, `tokio`, `tokio-spinning`, or `unmodified`: redis-rs as it
-//! comes, on tokio. Prints a line of JSON: `make bench-clients` collects them.
+//! `cargo run --release --features tokio --example ping_loop -- KIND ADDRESS COUNT [TASKS
+//! [CONNECTIONS]]` where KIND is `blocking`, `tokio` (on one thread), `tokio-threads` (the
+//! same by spawned tasks on a thread for each CPU), `tokio-main` (on these, by the thread
+//! that runs `main`), any of them with `-parking` (never spinning), or `unmodified`: redis-rs
+//! as it comes, on tokio. So many TASKS share so many CONNECTIONS; by default one. Prints a
+//! line of JSON: `make bench-clients` collects them.
 
+use futures_util::future::try_join_all;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, RedisResult, Value, cmd};
-use shm_fifo_redis_client::{Client, SpinPolicy};
+use shm_fifo_redis_client::{Client, SpinPolicy, WaitMode};
 use std::env;
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
 
-const USAGE: &str = "usage: ping_loop blocking|tokio|tokio-spinning|unmodified ADDRESS COUNT";
+const USAGE: &str = "usage: ping_loop blocking[-parking]|tokio[-threads|-main][-parking]|unmodified \
+                     ADDRESS COUNT [TASKS [CONNECTIONS]]";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [kind, address, count] = &arguments[..] else { return Err(USAGE.into()) };
-    let count = count.parse()?;
+    let [kind, address, numbers @ ..] = &arguments[..] else { return Err(USAGE.into()) };
+    let numbers: Vec<usize> = numbers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let &[count, ref load @ ..] = &numbers[..] else { return Err(USAGE.into()) };
+    let load = [load.first().copied().unwrap_or(1), load.get(1).copied().unwrap_or(1)];
     let patience = Duration::from_secs(10);
     let client = || Client::open(address.as_str()).map(|client| client.response_timeout(patience));
-    let (transport, times) = match kind.as_str() {
-        "blocking" => blocking(&client()?, count)?,
-        "tokio" => asynchronous(&client()?, count)?,
-        "tokio-spinning" => asynchronous(&client()?.wait_policy(SpinPolicy::default()), count)?,
+    let (way, policy) = match kind.strip_suffix("-parking") {
+        Some(way) => (way, SpinPolicy::new(WaitMode::Park, 0)),
+        None => (kind.as_str(), SpinPolicy::default()),
+    };
+    let (transport, times) = match way {
+        "blocking" => blocking(&client()?.wait_policy(policy), count)?,
         "unmodified" => unmodified(&redis::Client::open(address.as_str())?, count)?,
-        _ => return Err(USAGE.into()),
+        _ => {
+            let client = client()?.wait_policy(policy).connect_timeout(patience);
+            asynchronous(way, client, count, load)?
+        }
     };
     print(&format!("redis-rs {kind}"), &transport, times);
     Ok(())
@@ -41,22 +54,58 @@ fn blocking(client: &Client, count: usize) -> RedisResult<(String, Vec<Duration>
     Ok((connection.transport().to_string(), times))
 }
 
-fn asynchronous(client: &Client, count: usize) -> RedisResult<(String, Vec<Duration>)> {
-    on_tokio(async {
-        let connection = client.get_multiplexed_async_connection().await?;
-        Ok((connection.transport().to_string(), pings(connection, count).await?))
+fn asynchronous(
+    way: &str,
+    client: Client,
+    count: usize,
+    load: [usize; 2],
+) -> Result<(String, Vec<Duration>), Box<dyn std::error::Error>> {
+    let pinging = pings_of_many(client, count, load);
+    Ok(match way {
+        "tokio" => one_thread()?.block_on(pinging)?,
+        "tokio-main" => threads()?.block_on(pinging)?,
+        "tokio-threads" => {
+            let runtime = threads()?;
+            runtime.block_on(runtime.spawn(pinging))??
+        }
+        _ => return Err(USAGE.into()),
     })
+}
+
+fn one_thread() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn threads() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}
+
+async fn pings_of_many(
+    client: Client,
+    count: usize,
+    [tasks, connections]: [usize; 2],
+) -> RedisResult<(String, Vec<Duration>)> {
+    let making = (0..connections).map(|_| client.get_multiplexed_async_connection());
+    let made = try_join_all(making).await?;
+    if let [connection] = &made[..]
+        && tasks == 1
+    {
+        return Ok((connection.transport().to_string(), pings(connection.clone(), count).await?));
+    }
+    let pinging = (0..tasks).map(|task| {
+        let connection = made[task % connections].clone();
+        tokio::spawn(pings(connection, count / tasks))
+    });
+    let joined = try_join_all(pinging).await.map_err(std::io::Error::from)?;
+    let times = joined.into_iter().collect::<RedisResult<Vec<_>>>()?;
+    Ok((made[0].transport().to_string(), times.concat()))
 }
 
 fn unmodified(client: &redis::Client, count: usize) -> RedisResult<(String, Vec<Duration>)> {
-    on_tokio(async {
+    one_thread()?.block_on(async {
         let connection = client.get_multiplexed_async_connection().await?;
         Ok(("unknown".to_owned(), pings(connection, count).await?))
     })
-}
-
-fn on_tokio<T>(work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 async fn pings(mut connection: impl ConnectionLike, count: usize) -> RedisResult<Vec<Duration>> {

@@ -5,18 +5,19 @@
 //! [`get_async_pubsub`](crate::Client::get_async_pubsub).
 //! What they stand on is [`Stream`], an `AsyncRead + AsyncWrite` for any other use.
 //!
-//! Waiting is the runtime's: a task that waits for shared memory sleeps until its
-//! doorbell rings on the socket, so one thread serves any number of connections.
-//! Spinning would hold that thread up; a connection does it only if
-//! [`Client::wait_policy`](crate::Client::wait_policy) says so.
+//! A task that waits for shared memory spins, where that has been paying, for some
+//! microseconds at a time: other tasks run in between, and none is held up for longer.
+//! Then it sleeps until its doorbell rings on the socket, so one thread serves any number of
+//! connections. [`Client::wait_policy`](crate::Client::wait_policy) says how long it spins, or
+//! that it never does.
 
 mod connect;
 mod dial;
 mod moving;
 mod multiplexed;
+mod prompt;
 #[cfg(feature = "reconnect")]
 mod reconnect;
-mod shared;
 mod stream;
 
 pub use multiplexed::MultiplexedConnection;

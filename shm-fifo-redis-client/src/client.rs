@@ -73,9 +73,9 @@ impl Client {
         Self { response_timeout: Some(timeout), ..self }
     }
 
-    /// How connections wait for replies in shared memory. By default blocking ones
-    /// spin while that pays, and asynchronous ones never do: that would hold up
-    /// their runtime's thread.
+    /// How connections wait for replies in shared memory. By default they spin while that
+    /// pays, asynchronous ones letting other tasks run in between. With
+    /// `SpinPolicy::new(WaitMode::Park, 0)` they never do.
     #[must_use]
     pub fn wait_policy(self, policy: SpinPolicy) -> Self {
         Self { policy: Some(policy), ..self }

@@ -10,6 +10,7 @@
 //! * With the feature `std` (the default, Linux) come [`Region`], a sealed
 //!   memfd with one FIFO in each direction, the passing of file descriptors,
 //!   waiting (learned spinning, then sleeping) and [`Channel`].
+//! * With the features `tokio` and `futures-io` a channel is an asynchronous stream: [`aio`].
 //! * With the feature `virtual-fd` comes `vfd`, which lets a program use a
 //!   channel through an ordinary file descriptor.
 //!
@@ -88,6 +89,9 @@ pub use os::{
     region::{AttachError, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
     wait::{SpinEnd, SpinPolicy, WaitMode},
 };
+
+#[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+pub mod aio;
 
 #[cfg(feature = "test-utils")]
 pub mod testing;

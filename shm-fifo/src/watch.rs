@@ -121,6 +121,12 @@ impl<'m> Watch<'m> {
         self.data.published() != start
     }
 
+    /// How far the peer has published: a hint, not checked.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn published(&self) -> u64 {
+        self.data.published()
+    }
+
     /// After publishing: whether the peer sleeps and must be rung, where it may not have
     /// entered yet, and is not to be rung before that.
     ///

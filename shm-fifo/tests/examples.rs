@@ -53,3 +53,12 @@ fn round_trips_are_measured_for_each_way_to_wait() {
         assert!(said.lines().any(|line| line.starts_with(way)), "{said}");
     }
 }
+
+#[test]
+fn round_trips_of_tasks_are_measured_for_each_way_to_wait() {
+    let _watchdog = Watchdog::start();
+    let said = run("async_ping_pong", &["40", "200"]);
+    for way in ["unix socket", "park", "adaptive", "spin", "turns of a neighbour"] {
+        assert!(said.lines().any(|line| line.starts_with(way)), "{said}");
+    }
+}

@@ -15,7 +15,6 @@ use crate::handshake::{Attempt, Refusal};
 use crate::messages::{ended, not_understood};
 use crate::reply::ReplyReader;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult, Value};
-use shm_fifo::{SpinPolicy, WaitMode};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -136,7 +135,7 @@ impl Client {
         let stream = stream.into_std().map_err(|error| self.cannot_connect(error))?;
         let (stream, refusal) = match move_to_shared_memory(stream).await? {
             Attempt::Moved(mut stream) => {
-                stream.set_policy(self.event_loop_policy());
+                stream.set_policy(self.policy.clone().unwrap_or_default());
                 (stream, None)
             }
             Attempt::Stayed(stream, refusal) => (stream, Some(self.accept(refusal)?)),
@@ -153,11 +152,6 @@ impl Client {
             .set_db(settings.db())
             .set_protocol(settings.protocol())
             .set_skip_set_lib_name()
-    }
-
-    /// Without spinning, unless that was asked for.
-    fn event_loop_policy(&self) -> SpinPolicy {
-        self.policy.clone().unwrap_or(SpinPolicy::new(WaitMode::Park, 0))
     }
 }
 

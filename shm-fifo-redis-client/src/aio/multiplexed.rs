@@ -1,6 +1,7 @@
 //! redis-rs' multiplexed connection, and what carries it.
 
 use super::Stream;
+use super::prompt::Prompt;
 use crate::handshake::Refusal;
 use crate::stream::Transport;
 use redis::aio::ConnectionLike;
@@ -40,7 +41,7 @@ impl MultiplexedConnection {
         let transport = stream.transport();
         let made = redis::aio::MultiplexedConnection::new_with_config(settings, stream, config);
         let (inner, driver) = made.await?;
-        let line = Line { transport, refusal, driver: tokio::spawn(driver) };
+        let line = Line { transport, refusal, driver: tokio::spawn(Prompt::new(driver)) };
         Ok(Self { inner, line: Arc::new(line) })
     }
 

@@ -1,18 +1,14 @@
 //! An asynchronous byte stream, whatever carries it. It knows no commands.
 
-use super::shared::Shared;
 use crate::stream::{Carrier, Transport};
+use shm_fifo::aio::{AsyncChannel, Tokio};
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read as _};
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-
-/// How many bytes one read takes out of shared memory at most.
-const READ_BYTES: usize = 16 * 1024;
 
 /// A connected byte stream over TCP, a unix socket or shared memory.
 ///
@@ -27,7 +23,7 @@ pub struct Stream {
 enum AsyncCarrier {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Shared(Box<Shared>),
+    Shared(Box<AsyncChannel<Tokio>>),
 }
 
 impl Stream {
@@ -49,7 +45,9 @@ impl Stream {
                 socket.set_nonblocking(true)?;
                 AsyncCarrier::Unix(UnixStream::from_std(socket)?)
             }
-            Carrier::Shared(channel) => AsyncCarrier::Shared(Box::new(Shared::new(*channel)?)),
+            Carrier::Shared(channel) => {
+                AsyncCarrier::Shared(Box::new(AsyncChannel::tokio(*channel)?))
+            }
         };
         Ok(Self { carrier, kept })
     }
@@ -116,12 +114,8 @@ impl AsyncRead for Stream {
         match &mut self.carrier {
             AsyncCarrier::Tcp(socket) => Pin::new(socket).poll_read(context, target),
             AsyncCarrier::Unix(socket) => Pin::new(socket).poll_read(context, target),
-            AsyncCarrier::Shared(shared) => {
-                // No more than is likely to come: all of it is zeroed first.
-                let length = target.remaining().min(READ_BYTES);
-                let read = shared.poll_read(context, target.initialize_unfilled_to(length));
-                target.advance(ready!(read)?);
-                Poll::Ready(Ok(()))
+            AsyncCarrier::Shared(channel) => {
+                AsyncRead::poll_read(Pin::new(&mut **channel), context, target)
             }
         }
     }
@@ -133,27 +127,38 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         source: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.carrier {
-            AsyncCarrier::Tcp(socket) => Pin::new(socket).poll_write(context, source),
-            AsyncCarrier::Unix(socket) => Pin::new(socket).poll_write(context, source),
-            AsyncCarrier::Shared(shared) => shared.poll_write(context, source),
-        }
+        self.carrier.as_async_write().poll_write(context, source)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        sources: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.carrier.as_async_write().poll_write_vectored(context, sources)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     /// Does nothing: every write is sent at once.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.carrier.as_async_write().poll_flush(context)
     }
 
-    /// Ends the stream: a socket in this direction, shared memory in both.
+    /// Ends the stream in this direction.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.carrier {
-            AsyncCarrier::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            AsyncCarrier::Unix(socket) => Pin::new(socket).poll_shutdown(context),
-            AsyncCarrier::Shared(shared) => {
-                crate::sys::shut_down(shared.channel().as_raw_fd());
-                Poll::Ready(Ok(()))
-            }
+        self.carrier.as_async_write().poll_shutdown(context)
+    }
+}
+
+impl AsyncCarrier {
+    fn as_async_write(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket),
+            Self::Unix(socket) => Pin::new(socket),
+            Self::Shared(channel) => Pin::new(&mut **channel),
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Channel {
     cpu: PublishedCpu,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    /// Nothing more is written.
+    finished: bool,
     stats: ChannelStats,
 }
 
@@ -119,6 +121,7 @@ impl Channel {
             cpu: PublishedCpu::default(),
             timeout: None,
             deadline: None,
+            finished: false,
             stats: ChannelStats::default(),
         }
     }
@@ -182,11 +185,32 @@ impl Channel {
         self.try_write_by(wanted, |producer| producer.write_vectored(sources))
     }
 
+    /// Ends what this side writes: the peer reads what is on its way, and then the end.
+    /// Reading goes on, as behind a socket's `shutdown(SHUT_WR)`; writing fails with
+    /// `BrokenPipe`.
+    pub fn finish(&mut self) {
+        let Ok(endpoint) = own(&mut self.endpoint) else { return };
+        self.finished = true;
+        endpoint.producer.close();
+        if endpoint.producer.needs_notify() {
+            self.notify();
+        }
+    }
+
     /// Whether what `interest` names is there, without waiting. The end of the
     /// peer counts as both.
     #[must_use]
     pub fn is_ready(&self, interest: Interest) -> bool {
         self.endpoint.get().is_none_or(|endpoint| endpoint.is_ready(interest))
+    }
+
+    /// Bytes to read, by what the peer says: a hint, at most a ring.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.endpoint.get().map_or(0, |endpoint| {
+            let unread = endpoint.watch().published().wrapping_sub(endpoint.consumer.position());
+            usize::try_from(unread).map_or(0, |unread| unread.min(endpoint.consumer.capacity()))
+        })
     }
 
     /// What this end has done since it was made.
@@ -220,7 +244,8 @@ impl Channel {
         put: impl FnOnce(&mut Producer<'static>) -> Result<usize, Corrupt>,
     ) -> io::Result<usize> {
         let endpoint = own(&mut self.endpoint)?;
-        if endpoint.watch().peer_has_closed() && !endpoint.peer.is_broken() {
+        let nobody_reads = endpoint.watch().peer_has_closed() && !endpoint.peer.is_broken();
+        if nobody_reads || self.finished {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         match endpoint.peer.write(&mut endpoint.producer, wanted, put) {

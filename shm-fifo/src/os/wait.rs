@@ -197,15 +197,26 @@ impl SpinPolicy {
     pub fn spin(
         &mut self,
         mut is_ready: impl FnMut() -> bool,
-        mut interrupt: impl FnMut(u64) -> bool,
+        interrupt: impl FnMut(u64) -> bool,
     ) -> SpinEnd {
         // The first looks need no clock: most answers come that soon.
         if looks(&mut is_ready) {
             self.reward();
             return SpinEnd::Won;
         }
-        let started_ns = monotonic_ns();
-        let mut looked_ns = started_ns;
+        let now_ns = monotonic_ns();
+        self.spin_on(now_ns, now_ns, is_ready, interrupt)
+    }
+
+    /// Goes on at `now_ns` with a spin that began at `started_ns` and was interrupted since.
+    pub(crate) fn spin_on(
+        &mut self,
+        started_ns: u64,
+        now_ns: u64,
+        mut is_ready: impl FnMut() -> bool,
+        mut interrupt: impl FnMut(u64) -> bool,
+    ) -> SpinEnd {
+        let mut looked_ns = now_ns;
         let end = loop {
             let won = looks(&mut is_ready);
             let now_ns = monotonic_ns();

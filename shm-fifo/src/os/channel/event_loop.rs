@@ -20,12 +20,34 @@ impl Channel {
         let may_spin = self.may_spin();
         if let Some(endpoint) = self.endpoint.get().filter(|_| may_spin) {
             let (watch, at) = (endpoint.watch(), endpoint.positions());
-            match self.policy.spin(|| watch.is_ready(interest, at), |_| false) {
-                SpinEnd::Won => self.stats.spins_won += 1,
-                _ => self.stats.spins_lost += 1,
-            }
+            let end = self.policy.spin(|| watch.is_ready(interest, at), |_| false);
+            self.count_spin(end);
         }
         self.is_ready(interest)
+    }
+
+    /// A slice, from `now_ns` to `end_ns`, of a spin that began at `started_ns`: that of who
+    /// lets others run in between. `Interrupted` says that it may go on.
+    pub(crate) fn spin_slice(
+        &mut self,
+        interest: Interest,
+        started_ns: u64,
+        [now_ns, end_ns]: [u64; 2],
+    ) -> SpinEnd {
+        let Some(endpoint) = self.endpoint.get() else { return SpinEnd::Won };
+        let (watch, at) = (endpoint.watch(), endpoint.positions());
+        let is_ready = || watch.is_ready(interest, at);
+        let end = self.policy.spin_on(started_ns, now_ns, is_ready, |now_ns| now_ns >= end_ns);
+        self.count_spin(end);
+        end
+    }
+
+    fn count_spin(&mut self, end: SpinEnd) {
+        match end {
+            SpinEnd::Won => self.stats.spins_won += 1,
+            SpinEnd::Interrupted => {}
+            SpinEnd::Expired | SpinEnd::Preempted => self.stats.spins_lost += 1,
+        }
     }
 
     /// Whether [`Channel::spin`] would spin, by the policy. Tells the peer on which CPU
