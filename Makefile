@@ -14,7 +14,7 @@ MATRIX ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build module demo test clients clients-all matrix corpora fuzz lint doc no-std package fmt clean
-.PHONY: conformance bench-fifo bench-check proof loom mutants model miri tsan asan
+.PHONY: pictures conformance bench-fifo bench-check proof loom mutants model miri tsan asan
 
 ## help: list the targets
 help:
@@ -109,8 +109,9 @@ deb: shipped
 dist: shipped
 	$(PACKAGING)/dist $(SHIPPED) $(TARGET_DIR)/dist
 
-# Debian's suites whose servers try the packages.
-SUITES ?= bookworm
+# Suites whose servers try the packages: Debian 12 and 13, and Ubuntu 24.04 where its mirror and
+# its key are to be had (UBUNTU_KEYRING names a file of it).
+SUITES ?= bookworm trixie noble
 ## test-package: install what is shipped into clean roots, and use it there (root; SUITES)
 test-package: deb dist
 	@SHM_FIFO_SHIPPED=$(SHIPPED) .ci/setup test-package
@@ -130,6 +131,7 @@ musl: module
 		-p shm-fifo-redis-client -p shm-fifo-redis-capi --lib
 	$(CARGO) build --release --locked --target $(MUSL) --target-dir $(TARGET_DIR)/musl -p shm-fifo-redis-capi
 	$(CAPI)/tests/run-musl $(TARGET_DIR)/musl/$(MUSL)/release $(MODULE) $(TARGET_DIR)/test-musl
+	@echo "make musl: NOT RUN in a root of Alpine's own, which Debian's mirror does not have" >&2
 
 AARCH64 := aarch64-unknown-linux-gnu
 AARCH64_TEST = $(CARGO) test --locked --target $(AARCH64) --target-dir $(TARGET_DIR)
@@ -263,6 +265,10 @@ report: build
 	$(TARGET_DIR)/release/redis-shm report --module $(MODULE) --plots docs \
 		--update README.md docs/performance.md $(REPORT_ARGS)
 
+## pictures: draw those of docs again, of what was measured last
+pictures:
+	$(CARGO) run --quiet --release --locked -p redis-shm -- report --draw docs/*.json
+
 # The fuzz targets' inputs, without a fuzzer: they need no C++ compiler.
 corpora:
 	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --all-targets \
@@ -354,7 +360,7 @@ package:
 	@for name in $(PUBLISHED); do \
 		package=$(TARGET_DIR)/package/$$name-$(VERSION); \
 		lacks() { echo "make package: $$name has no $$1" >&2; exit 1; }; \
-		for file in README.md LICENSE; do \
+		for file in README.md CHANGELOG.md LICENSE; do \
 			tar -tf $$package.crate $$name-$(VERSION)/$$file >/dev/null 2>&1 || lacks $$file; \
 		done; \
 		for field in $(FIELDS); do \

@@ -1,6 +1,7 @@
 //! The smallest possible client: one command, built beforehand, and the reply
 //! that must come back. The same loop runs over every transport.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::time::Instant;
@@ -9,7 +10,8 @@ pub(crate) const KEY: &str = "redis-shm:demo";
 const VALUE: &str = "sixteen bytes ok";
 
 /// The commands that are measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Command {
     Ping,
     Set,

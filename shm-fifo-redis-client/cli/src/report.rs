@@ -8,11 +8,11 @@ use crate::machine::Machine;
 #[cfg(feature = "measure")]
 use crate::measure::plot::{self, bars};
 use crate::statistics::Summary;
-use crate::text::{fold, width};
+use crate::text::{digits, fold, thousands, width};
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 const BOLD: Style = Style::new().bold();
 
 /// The whole result; serialised it is demo.json.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     #[serde(flatten)]
     pub(crate) heading: Heading,
@@ -32,7 +32,7 @@ pub(crate) struct Report {
 }
 
 /// What the figures were measured on, and when.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Heading {
     pub(crate) machine: Machine,
     pub(crate) server: ServerInfo,
@@ -54,7 +54,7 @@ impl fmt::Display for Heading {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServerInfo {
     pub(crate) name: String,
     pub(crate) version: String,
@@ -86,10 +86,10 @@ impl fmt::Display for ServerInfo {
 }
 
 /// One transport and one command.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) transport: Transport,
-    pub(crate) command: &'static str,
+    pub(crate) command: Command,
     pub(crate) clients: u32,
     pub(crate) pipeline: u32,
     pub(crate) requests: u64,
@@ -104,7 +104,7 @@ impl Row {
     pub(crate) fn new(transport: Transport, command: Command, summary: &Summary) -> Self {
         Self {
             transport,
-            command: command.name(),
+            command,
             clients: 1,
             pipeline: 1,
             requests: summary.count,
@@ -183,22 +183,9 @@ pub(crate) fn colour(transport: Transport) -> Style {
     }
 }
 
-/// Nanoseconds as microseconds with two places.
+/// Nanoseconds as microseconds, with three digits that count.
 pub(crate) fn us(ns: u64) -> String {
-    format!("{:.2}", ns as f64 / 1000.0)
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    digits(ns as f64 / 1000.0)
 }
 
 #[cfg(test)]
@@ -206,7 +193,7 @@ pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(super) fn row(transport: Transport, command: &'static str, p50_ns: u64) -> Row {
+    pub(super) fn row(transport: Transport, command: Command, p50_ns: u64) -> Row {
         Row {
             transport,
             command,
@@ -222,7 +209,7 @@ pub(crate) mod tests {
     }
 
     pub(super) fn rows() -> Vec<Row> {
-        let medians = [("PING", 1_000), ("SET", 1_200), ("GET", 1_100)];
+        let medians = [(Command::Ping, 1_000), (Command::Set, 1_200), (Command::Get, 1_100)];
         let factors = [(Transport::Tcp, 20_u64), (Transport::Unix, 12), (Transport::Shm, 1)];
         let of_command = |(command, shm_ns)| {
             factors.map(|(transport, factor)| row(transport, command, shm_ns * factor))
@@ -273,11 +260,5 @@ pub(crate) mod tests {
         let valkey = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n";
         assert_eq!(ServerInfo::from_info(redis).to_string(), "Redis 7.0.15");
         assert_eq!(ServerInfo::from_info(valkey).to_string(), "Valkey 8.0.1");
-    }
-
-    #[test]
-    fn thousands_are_grouped() {
-        let texts = [0, 999, 1_000, 12_345, 1_234_567].map(thousands);
-        assert_eq!(texts, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

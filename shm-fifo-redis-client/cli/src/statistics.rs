@@ -59,21 +59,25 @@ impl Series {
         self.histogram.len()
     }
 
+    /// The time within which this share of the round trips was done.
+    pub(crate) fn within_ns(&self, share: f64) -> u64 {
+        // A bucket's upper end may lie above everything that was measured.
+        self.histogram.value_at_quantile(share).max(self.min_ns.min(self.max_ns)).min(self.max_ns)
+    }
+
     /// The figures; `None` before the first sample.
     pub(crate) fn summary(&self) -> Option<Summary> {
         if self.count() == 0 {
             return None;
         }
-        // A bucket's upper end may lie above everything that was measured.
-        let quantile = |q| self.histogram.value_at_quantile(q).clamp(self.min_ns, self.max_ns);
         let total_ns = self.total_ns.max(1) as f64;
         Some(Summary {
             count: self.count(),
             min_ns: self.min_ns,
             mean_ns: total_ns / self.count() as f64,
-            p50_ns: quantile(0.50),
-            p99_ns: quantile(0.99),
-            p999_ns: quantile(0.999),
+            p50_ns: self.within_ns(0.50),
+            p99_ns: self.within_ns(0.99),
+            p999_ns: self.within_ns(0.999),
             max_ns: self.max_ns,
             per_s: self.count() as f64 * 1e9 / total_ns,
         })

@@ -72,6 +72,35 @@ pub(crate) fn digits(figure: f64) -> String {
     format!("{figure:.places$}")
 }
 
+/// `figure` with so many digits that count, and nothing for the others.
+pub(crate) fn significant(figure: f64, digits: usize) -> f64 {
+    let places = digits.saturating_sub(1);
+    format!("{figure:.places$e}").parse().unwrap_or(figure)
+}
+
+/// A rate, or another large figure, with three digits that count: `1,270,000`.
+pub(crate) fn large(figure: f64) -> String {
+    thousands(whole(significant(figure, 3)))
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+pub(crate) fn whole(figure: f64) -> u64 {
+    figure.round() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +129,12 @@ mod tests {
         assert_eq!(texts, ["0", "9999", "12.3k", "999k", "1.00M", "1.23M", "3200G"]);
         let texts = [0.874, 9.99, 9.995, 71.23, 99.94, 99.96, 1234.5].map(digits);
         assert_eq!(texts, ["0.87", "9.99", "10.0", "71.2", "99.9", "100", "1234"]);
+        assert_eq!([0.0, 869.0, 1_274_620.0].map(large), ["0", "869", "1,270,000"]);
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        let texts = [0, 999, 1_000, 12_345, 1_234_567].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

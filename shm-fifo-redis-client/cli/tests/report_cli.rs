@@ -94,8 +94,29 @@ fn redis_documents_get_what_they_have_marks_for_and_keep_the_rest() {
             assert!(table.contains(word), "{word} is not in {table}");
         }
         assert!(!table.contains("old"), "{table}");
-        assert_pictures(&[plots.join("latency.svg")], 0);
+        let picture = plots.join("latency.svg");
+        assert_pictures(std::slice::from_ref(&picture), 0);
+
+        // It can be drawn again, without a server.
+        let drawn = fs::read(&picture).unwrap();
+        fs::remove_file(&picture).unwrap();
+        run_well(report(&["--draw"]).arg(plots.join("latency.json")));
+        assert_eq!(fs::read(&picture).unwrap(), drawn);
     });
+}
+
+#[test]
+fn the_documents_pictures_are_what_their_figures_draw() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let directory = TempDir::new().unwrap();
+    for name in ["latency", "percentiles", "throughput"] {
+        let figures = directory.path().join(name).with_extension("json");
+        fs::copy(docs.join(name).with_extension("json"), &figures).unwrap();
+        run_well(report(&["--draw"]).arg(&figures));
+        let drawn = fs::read(figures.with_extension("svg")).unwrap();
+        let kept = fs::read(docs.join(name).with_extension("svg")).unwrap();
+        assert!(drawn == kept, "docs/{name}.svg is another one: make pictures");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::args::LatencyArgs;
 use super::probe::Probe;
 use super::row::Row;
-use crate::report::{self, thousands};
+use crate::report;
+use crate::text::thousands;
 use crate::transport::Transport;
 use anstyle::Style;
 use std::io::{self, IsTerminal};

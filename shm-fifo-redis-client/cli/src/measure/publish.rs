@@ -14,10 +14,11 @@ use crate::demo::{self, ClientKind};
 use crate::exchange;
 use crate::interrupt::Interrupts;
 use crate::measure::bench::args::BenchArgs;
-use crate::measure::bench::plot::{latency, throughput};
 use crate::measure::bench::row::{Outcome, Results};
 use crate::measure::bench::sweep;
-use crate::measure::plot::bars;
+use crate::measure::plot::percentiles::Percentiles;
+use crate::measure::plot::picture::Picture;
+use crate::measure::plot::throughput::Throughput;
 use crate::place::{NotShared, Place};
 use crate::report::{self, Report};
 use anyhow::Context;
@@ -33,6 +34,10 @@ const DEFAULT_REQUESTS: u64 = 20_000;
 const DEFAULT_ROUNDS: u64 = 3;
 
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Answer> {
+    if !args.draw.is_empty() {
+        args.draw.iter().try_for_each(|path| Picture::draw_again(path))?;
+        return Ok(Answer::Yes);
+    }
     let interrupts = Interrupts::catch().context("cannot catch signals")?;
     if !args.update.is_empty() {
         return interrupts.explain(document::update(args, &interrupts));
@@ -125,22 +130,10 @@ fn outcomes_of(results: &Results, clients: u64) -> &[Outcome] {
 }
 
 /// The plots of a sweep's first command with one client.
-fn sweep_plots(results: &Results, heading: &report::Heading) -> [(&'static str, String); 2] {
-    let outcomes = outcomes_of(results, 1);
+fn sweep_pictures(results: &Results, heading: &report::Heading) -> [(&'static str, Picture); 2] {
+    let (outcomes, rounds) = (outcomes_of(results, 1), results.rounds);
     [
-        ("throughput", throughput::render(outcomes, heading, results.rounds)),
-        ("percentiles", latency::render(outcomes, heading, results.rounds)),
+        ("throughput", Picture::Throughput(Throughput::of(outcomes, heading, rounds))),
+        ("percentiles", Picture::Percentiles(Percentiles::of(outcomes, heading, rounds))),
     ]
-}
-
-fn bars(report: &Report) -> (&'static str, String) {
-    ("latency", bars::render(report))
-}
-
-/// Writes `content` where it differs: a file that says the same is not touched.
-fn write_if_new(path: &Path, content: &str) -> anyhow::Result<()> {
-    if fs::read_to_string(path).is_ok_and(|old| old == content) {
-        return Ok(());
-    }
-    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -12,7 +12,7 @@ pub(super) fn render(rows: &[Row]) -> String {
     let longest_ns = rows.iter().map(|row| row.p50_ns).max().unwrap_or(0);
     let mut text = format!("{BOLD}Median round trip in µs{BOLD:#}\n");
     for row in rows {
-        let command = if row.transport == Transport::ALL[0] { row.command } else { "" };
+        let command = if row.transport == Transport::ALL[0] { row.command.name() } else { "" };
         let style = colour(row.transport);
         let bar = bar(row.p50_ns, longest_ns);
         let p50 = us(row.p50_ns);

@@ -1,7 +1,7 @@
 //! The table: one line for each command and transport.
 
-use super::{BOLD, Row, colour, thousands, us};
-use crate::text::align;
+use super::{BOLD, Row, colour, us};
+use crate::text::{align, digits, large};
 use crate::transport::Transport;
 
 const HEADER: [&str; 8] =
@@ -27,22 +27,17 @@ pub(super) fn render(title: &str, rows: &[Row]) -> String {
 }
 
 fn cells(row: &Row, rows: &[Row], first: bool) -> [String; 8] {
-    let ratio = row.times_shm(rows).map_or_else(String::new, |ratio| format!("{ratio:.1} ×"));
+    let ratio = row.times_shm(rows).map_or_else(String::new, |ratio| digits(ratio) + " ×");
     [
-        if first { row.command.to_owned() } else { String::new() },
+        if first { row.command.to_string() } else { String::new() },
         row.transport.to_string(),
         us(row.p50_ns),
         us(row.p99_ns),
         us(row.p999_ns),
         us(row.max_ns),
-        thousands(rounded(row.commands_per_s)),
+        large(row.commands_per_s),
         ratio,
     ]
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn rounded(rate: f64) -> u64 {
-    rate.round() as u64
 }
 
 #[cfg(test)]
@@ -59,6 +54,6 @@ mod tests {
         assert!(lines[2..].iter().all(|line| line.chars().count() == end), "{text}");
         assert!(lines[2].starts_with("PING  tcp "), "{text}");
         assert!(lines[2].ends_with("20.0 ×"), "{text}");
-        assert!(lines[2].contains("20.00") && lines[2].contains("50,000"), "{text}");
+        assert!(lines[2].contains("20.0 ") && lines[2].contains("50,000"), "{text}");
     }
 }

@@ -1,10 +1,9 @@
 //! The sweep as pictures.
 
-pub(crate) mod latency;
-pub(crate) mod throughput;
-
 use super::row::{Cell, Outcome, Results};
 use crate::measure::plot;
+use crate::measure::plot::percentiles::Percentiles;
+use crate::measure::plot::throughput::Throughput;
 use crate::report::Heading;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +19,8 @@ pub(crate) fn write_all(
     let mut written = Vec::new();
     for outcomes in results.outcomes.chunk_by(same) {
         let pictures = [
-            ("throughput", throughput::render(outcomes, heading, results.rounds)),
-            ("latency", latency::render(outcomes, heading, results.rounds)),
+            ("throughput", Throughput::of(outcomes, heading, results.rounds).svg()),
+            ("latency", Percentiles::of(outcomes, heading, results.rounds).svg()),
         ];
         for (kind, picture) in pictures {
             let name = format!("{kind}-{}", file_part(&outcomes[0].row.cell));

@@ -5,10 +5,10 @@ use super::median;
 use super::script::Load;
 use crate::statistics::Series;
 use crate::transport::Transport;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was measured: everything but the transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cell {
     pub(crate) command: Load,
     pub(crate) clients: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Cell {
 }
 
 /// The medians over the rounds of one cell and transport.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) transport: Transport,
     #[serde(flatten)]

@@ -1,7 +1,7 @@
 //! What a connection sends: a fixed sequence of commands, over and over, with the
 //! replies that must come back. Nothing is made or computed while measuring.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Keys of ours on the server; nobody else's are touched.
@@ -18,7 +18,7 @@ const MIXED_SMALLEST: f64 = 3.0;
 const MIXED_LARGEST: f64 = 65_536.0;
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Load {
     /// PING.

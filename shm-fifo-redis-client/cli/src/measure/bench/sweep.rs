@@ -7,6 +7,7 @@ use super::output;
 use super::progress_bar;
 use super::row::{Cell, Outcome, Results, Row};
 use super::script::{Load, Script};
+use super::table;
 use crate::interrupt::Interrupts;
 use crate::place::Place;
 use crate::statistics::Series;
@@ -91,10 +92,7 @@ impl Sweep<'_> {
     }
 
     fn measure_cell(&mut self, mut cell: Cell, benches: &mut [Bench]) -> anyhow::Result<()> {
-        self.progress.set_message(format!(
-            "{}, {} clients, depth {}",
-            cell.command, cell.clients, cell.pipeline
-        ));
+        self.progress.set_message(format!("{}, depth {}", table::title(&cell), cell.pipeline));
         let depth = usize::try_from(cell.pipeline)?;
         let bytes = usize::try_from(cell.value_bytes)?;
         let script = Script::new(cell.command, bytes, self.args.keyspace, depth);

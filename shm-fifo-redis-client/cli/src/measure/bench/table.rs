@@ -2,8 +2,7 @@
 //! depth and transport.
 
 use super::row::{Cell, Outcome, Results, Row};
-use crate::report::thousands;
-use crate::text::{align, digits};
+use crate::text::{align, digits, large, thousands};
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
 
@@ -49,11 +48,11 @@ fn cells(row: &Row, rows: &[&Row], ratio: Option<f64>) -> [String; 7] {
     [
         depth,
         row.transport.to_string(),
-        thousands(whole(row.commands_per_s)),
+        large(row.commands_per_s),
         us(row.p50_ns),
         us(row.p99_ns),
         us(row.p999_ns),
-        ratio.map_or_else(String::new, |ratio| format!("{ratio:.2} ×")),
+        ratio.map_or_else(String::new, |ratio| digits(ratio) + " ×"),
     ]
 }
 
@@ -81,12 +80,6 @@ pub(crate) fn times_best_socket(rows: &[&Row]) -> Option<f64> {
     (best > 0.0).then(|| shm.commands_per_s / best)
 }
 
-/// A rate in whole commands per second.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-pub(crate) fn whole(rate: f64) -> u64 {
-    rate.round() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::row::tests::outcome;
@@ -109,7 +102,7 @@ mod tests {
         assert!(lines[1].starts_with("depth        commands/s "), "{text}");
         assert!(lines[2].starts_with("1      tcp       40,000  1.50  2.00 "), "{text}");
         assert!(lines[4].starts_with("       shm      600,000 "), "{text}");
-        assert!(lines[4].ends_with("10.00 ×") && lines[7].ends_with("0.50 ×"), "{text}");
+        assert!(lines[4].ends_with("10.0 ×") && lines[7].ends_with("0.50 ×"), "{text}");
         assert_eq!(lines.len(), 2 + 6 + 2);
     }
 

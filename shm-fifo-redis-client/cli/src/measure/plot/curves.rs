@@ -1,9 +1,8 @@
 //! Pictures of lines over two axes, one line for each transport.
 
+use super::colour::{self, FAINT, INK};
 use super::scale::{Scale, Tick};
-use super::sheet::{
-    self, FAINT, INK, MARGIN, WIDTH, Words, colour, dashes, label, marker, rule, text,
-};
+use super::sheet::{self, LETTER, MARGIN, WIDTH, Words, dashes, label, marker, rule, text};
 use crate::transport::Transport;
 use svg::node::element::path::Data;
 use svg::node::element::{Group, Line, Path};
@@ -12,8 +11,8 @@ use svg::node::element::{Group, Line, Path};
 const LEFT: f64 = 92.0;
 const RIGHT: f64 = 808.0;
 const HEIGHT: f64 = 330.0;
-/// Width of a digit of the ticks' labels.
-const DIGIT: f64 = 9.0;
+const TICKS: u32 = 14;
+const LABELS: u32 = 15;
 
 /// The axes.
 #[derive(Debug)]
@@ -22,8 +21,8 @@ pub(crate) struct Axes {
     pub(crate) y: Scale,
     pub(crate) x_ticks: Vec<Tick>,
     pub(crate) y_ticks: Vec<Tick>,
-    pub(crate) x_label: &'static str,
-    pub(crate) y_label: &'static str,
+    pub(crate) x_label: String,
+    pub(crate) y_label: String,
 }
 
 /// One transport's points, in the order they are joined.
@@ -38,7 +37,7 @@ pub(crate) fn render(axes: &Axes, words: &Words, curves: &[Curve]) -> String {
     sheet::render(words, |above| {
         let frame = Frame { axes, top: above + 50.0 };
         let group = Group::new()
-            .add(text(MARGIN, frame.top - 18.0, 15, INK, axes.y_label))
+            .add(text(MARGIN, frame.top - 18.0, LABELS, INK, &axes.y_label))
             .add(legend(curves, frame.top - 18.0))
             .add(frame.x_axis())
             .add(frame.y_axis());
@@ -65,21 +64,21 @@ impl Frame<'_> {
 
     fn x_axis(&self) -> Group {
         let bottom = self.bottom();
-        let middle = text((LEFT + RIGHT) / 2.0, bottom + 48.0, 15, INK, self.axes.x_label);
+        let middle = text((LEFT + RIGHT) / 2.0, bottom + 48.0, LABELS, INK, &self.axes.x_label);
         let mut group = Group::new().add(middle.set("text-anchor", "middle"));
         let mut free_from = 0.0;
         for tick in &self.axes.x_ticks {
             let x = LEFT + (RIGHT - LEFT) * self.axes.x.part(tick.value);
             group = group.add(rule((x, self.top), (x, bottom)));
-            let half = tick.label.chars().count() as f64 * DIGIT / 2.0;
+            let half = length(&tick.label, TICKS) / 2.0;
             // One label over another could not be read.
             if x - half < free_from {
                 continue;
             }
-            free_from = x + half + DIGIT / 2.0;
+            free_from = x + half + length(" ", TICKS);
             // Nor one that ends outside of the picture.
-            let x = x.min(WIDTH - half - DIGIT / 2.0);
-            let label = text(x, bottom + 22.0, 14, FAINT, &tick.label);
+            let x = x.min(WIDTH - half - length(" ", TICKS));
+            let label = text(x, bottom + 22.0, TICKS, FAINT, &tick.label);
             group = group.add(label.set("text-anchor", "middle"));
         }
         group
@@ -89,7 +88,7 @@ impl Frame<'_> {
         let mut group = Group::new();
         for tick in &self.axes.y_ticks {
             let y = self.bottom() - HEIGHT * self.axes.y.part(tick.value);
-            let label = text(LEFT - 10.0, y + 5.0, 14, FAINT, &tick.label);
+            let label = text(LEFT - 10.0, y + 5.0, TICKS, FAINT, &tick.label);
             group = group.add(rule((LEFT, y), (RIGHT, y))).add(label.set("text-anchor", "end"));
         }
         group
@@ -116,11 +115,10 @@ impl Frame<'_> {
         let path = Path::new()
             .set("d", data)
             .set("fill", "none")
-            .set("stroke", colour(curve.transport))
             .set("stroke-width", 2.5)
             .set("stroke-dasharray", dashes(curve.transport))
             .set("stroke-linejoin", "round");
-        Group::new().add(path).add(markers)
+        Group::new().add(colour::of(curve.transport).stroke(path)).add(markers)
     }
 }
 
@@ -129,19 +127,24 @@ fn are_near(one: (f64, f64), other: (f64, f64)) -> bool {
     (one.0 - other.0).abs() < 0.5 && (one.1 - other.1).abs() < 0.5
 }
 
+/// The room for `content` in a font of `size`.
+fn length(content: &str, size: u32) -> f64 {
+    content.chars().count() as f64 * f64::from(size) * LETTER
+}
+
 /// At the right, in the order of the curves.
 fn legend(curves: &[Curve], baseline: f64) -> Group {
-    let width = |curve: &Curve| 62.0 + label(curve.transport).chars().count() as f64 * DIGIT;
+    let width = |curve: &Curve| 60.0 + length(label(curve.transport), LABELS);
     let mut x = RIGHT + 18.0 - curves.iter().map(width).sum::<f64>();
     let mut group = Group::new();
     for curve in curves {
         let y = baseline - 5.0;
         let line = Line::new().set("x1", x).set("x2", x + 34.0).set("y1", y).set("y2", y);
-        let line = line.set("stroke", colour(curve.transport)).set("stroke-width", 2.5);
-        group = group.add(line.set("stroke-dasharray", dashes(curve.transport))).add(text(
+        let line = line.set("stroke-width", 2.5).set("stroke-dasharray", dashes(curve.transport));
+        group = group.add(colour::of(curve.transport).stroke(line)).add(text(
             x + 42.0,
             baseline,
-            15,
+            LABELS,
             INK,
             label(curve.transport),
         ));
@@ -164,8 +167,8 @@ mod tests {
             y: Scale::linear(10_000.0),
             x_ticks: Vec::new(),
             y_ticks: Vec::new(),
-            x_label: "x",
-            y_label: "y",
+            x_label: "x".to_owned(),
+            y_label: "y".to_owned(),
         };
         let points = (0..=10_000).map(|value| (f64::from(value), f64::from(value))).collect();
         let curve = Curve { transport: Transport::Shm, points, with_markers: false };
@@ -182,8 +185,8 @@ mod tests {
             y: Scale::linear(1.0),
             x_ticks: [1_000.0, 1_001.0, 100_000.0].map(tick).to_vec(),
             y_ticks: Vec::new(),
-            x_label: "x",
-            y_label: "y",
+            x_label: "x".to_owned(),
+            y_label: "y".to_owned(),
         };
         let svg = Frame { axes: &axes, top: 0.0 }.x_axis().to_string();
         assert_eq!(svg.matches("<line").count(), 3, "{svg}");

@@ -1,31 +1,32 @@
-//! What every picture has: a white sheet with a title above and, below, what it was
-//! measured on. Sizes are such that all is readable at 600 pixels across.
+//! What every picture has: a sheet with a title above and, below, what it was measured on. It is
+//! white, and dark where the reader's system is. Sizes are such that all is readable at 600
+//! pixels across, and the margins hold in whatever font the reader has.
 
+use super::colour::{self, Colour, FAINT, GRID, INK, SHEET};
 use crate::transport::Transport;
 use svg::Document;
-use svg::node::element::{Circle, Group, Line, Polygon, Rectangle, Text, Title};
+use svg::node::element::{Circle, Group, Line, Polygon, Rectangle, Style, Text, Title};
 
 // All lengths in pixels of the picture at its own size.
 pub(crate) const WIDTH: f64 = 840.0;
 pub(crate) const MARGIN: f64 = 24.0;
 
-pub(crate) const INK: &str = "#1f2933";
-pub(crate) const FAINT: &str = "#4f5b66";
-pub(crate) const GRID: &str = "#dde3e8";
+/// Width of a letter by its size: the widest fonts that are usual have these averages.
+pub(crate) const LETTER: f64 = 0.63;
+const BOLD_LETTER: f64 = 0.7;
 
-const TITLE: Style = Style { size: 20, pitch: 26.0, colour: INK, letter: 0.67 };
-const SUBTITLE: Style = Style { size: 15, pitch: 21.0, colour: FAINT, letter: 0.59 };
-const CAPTION: Style = Style { size: 14, pitch: 19.0, colour: FAINT, letter: 0.59 };
+const TITLE: Font = Font { size: 20, pitch: 26.0, colour: INK, letter: BOLD_LETTER };
+const SUBTITLE: Font = Font { size: 15, pitch: 21.0, colour: FAINT, letter: LETTER };
+const CAPTION: Font = Font { size: 14, pitch: 19.0, colour: FAINT, letter: LETTER };
 
-struct Style {
+struct Font {
     size: u32,
     pitch: f64,
-    colour: &'static str,
-    /// Width of a letter of DejaVu Sans, by its size, and on average.
+    colour: Colour,
     letter: f64,
 }
 
-impl Style {
+impl Font {
     /// `content` in lines that fit, the first of them just below `top`, which
     /// moves below the last.
     fn lines(&self, content: &str, top: &mut f64) -> Vec<Text> {
@@ -58,6 +59,7 @@ pub(crate) fn render(words: &Words, body: impl FnOnce(f64) -> (Group, f64)) -> S
     y = bottom + 6.0;
     parts.extend(words.caption.iter().flat_map(|caption| CAPTION.lines(caption, &mut y)));
     let height = y + 14.0;
+    let sheet = Rectangle::new().set("width", WIDTH).set("height", height);
     let document = Document::new()
         .set("width", WIDTH)
         .set("height", height)
@@ -66,7 +68,8 @@ pub(crate) fn render(words: &Words, body: impl FnOnce(f64) -> (Group, f64)) -> S
         .set("font-family", "'DejaVu Sans', Verdana, Geneva, sans-serif")
         .set("role", "img")
         .add(Title::new(words.title.as_str()))
-        .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
+        .add(Style::new(colour::dark()))
+        .add(SHEET.paint(sheet))
         .add(body);
     parts.into_iter().fold(document, Document::add).to_string()
 }
@@ -86,20 +89,19 @@ fn wrap(content: &str, letters: f64) -> Vec<String> {
     lines
 }
 
-pub(crate) fn text(x: f64, y: f64, size: u32, colour: &str, content: &str) -> Text {
-    let text = Text::new(content).set("x", x).set("y", y);
-    text.set("font-size", size).set("fill", colour)
+pub(crate) fn text(x: f64, y: f64, size: u32, colour: Colour, content: &str) -> Text {
+    colour.paint(Text::new(content).set("x", x).set("y", y).set("font-size", size))
 }
 
 /// A line of the grid.
 pub(crate) fn rule(from: (f64, f64), to: (f64, f64)) -> Line {
     let line = Line::new().set("x1", from.0).set("y1", from.1).set("x2", to.0).set("y2", to.1);
-    line.set("stroke", GRID).set("stroke-width", 1)
+    GRID.stroke(line.set("stroke-width", 1))
 }
 
 /// Of another shape for each transport, for who sees no colours.
 pub(crate) fn marker(transport: Transport, (x, y): (f64, f64)) -> Group {
-    let group = Group::new().set("fill", colour(transport));
+    let group = colour::of(transport).paint(Group::new());
     match transport {
         Transport::Tcp => group.add(
             Rectangle::new().set("x", x - 4.5).set("y", y - 4.5).set("width", 9).set("height", 9),
@@ -129,15 +131,6 @@ pub(crate) fn label(transport: Transport) -> &'static str {
     }
 }
 
-/// Three of the colours of Okabe and Ito, told apart with any colour blindness.
-pub(crate) fn colour(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "#d55e00",
-        Transport::Unix => "#0072b2",
-        Transport::Shm => "#009e73",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,12 +144,12 @@ mod tests {
 
     #[test]
     fn a_longer_caption_makes_a_higher_picture() {
-        let height = |caption: String| {
+        let lines = |caption: String| {
             let caption = [caption, String::new()];
             let words = Words { title: "t".into(), subtitle: "s".into(), caption };
             let svg = render(&words, |top| (Group::new(), top));
             svg.matches("<text").count()
         };
-        assert_eq!(height("a".into()) + 2, height("many words ".repeat(25)));
+        assert!(lines("a".into()) < lines("many words ".repeat(25)));
     }
 }

@@ -37,9 +37,13 @@ pub(crate) struct ReportArgs {
     )]
     pub(crate) only: Vec<Section>,
 
-    /// Write the plots into this directory, as SVG.
+    /// Write the plots into this directory, as SVG, and beside each what it is drawn from, as JSON.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, requires = "update", help_heading = "Documents")]
     pub(crate) plots: Option<PathBuf>,
+
+    /// Measure nothing: draw these JSON files of --plots again, each beside itself.
+    #[arg(long, value_name = "FILES", num_args = 1.., conflicts_with_all = ["output", "requests", "rounds", "update", "host", "port", "socket"], help_heading = "Documents")]
+    pub(crate) draw: Vec<PathBuf>,
 
     /// Print help.
     #[arg(long, action = clap::ArgAction::HelpShort, help_heading = None)]

@@ -6,12 +6,13 @@
 //! <!-- measured: end -->
 //! ```
 
+use super::announce;
 use super::args::ReportArgs;
 use super::section::Section;
-use super::{announce, write_if_new};
 use crate::Answer;
 use crate::files;
 use crate::interrupt::Interrupts;
+use crate::measure::plot::picture::write_if_new;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use std::fs;
@@ -45,9 +46,9 @@ pub(crate) fn update(args: &ReportArgs, interrupts: &Interrupts) -> anyhow::Resu
             write_if_new(path, &replace(&text, section, &measured.markdown)?)?;
             announce(&format!("wrote {section} in {}", path.display()))?;
         }
-        for (name, picture) in args.plots.iter().flat_map(|_| &measured.plots) {
-            let directory = args.plots.as_deref().unwrap_or("".as_ref());
-            write_if_new(&directory.join(format!("{name}.svg")), picture)?;
+        if let Some(directory) = &args.plots {
+            let mut pictures = measured.pictures.iter();
+            pictures.try_for_each(|(name, picture)| picture.keep(directory, name))?;
         }
     }
     if !found {

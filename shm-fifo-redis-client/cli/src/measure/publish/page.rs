@@ -2,7 +2,8 @@
 //! hosts nor users nor paths.
 
 use super::table::{self, Table};
-use super::{Survey, bars, outcomes_of, sweep_plots};
+use super::{Survey, outcomes_of, sweep_pictures};
+use crate::measure::plot::bars;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = "\
@@ -14,12 +15,18 @@ const STYLE: &str = "\
              white-space: nowrap }\
     th.word, td.word { text-align: left }\
     svg { width: 100%; height: auto; margin: 1rem 0 }\
-    pre { background: #f4f6f8; padding: .75rem; overflow-x: auto }";
+    pre { background: #f4f6f8; padding: .75rem; overflow-x: auto }\
+    @media (prefers-color-scheme: dark) {\
+        :root { color-scheme: dark }\
+        body { color: #e6edf3; background: #0d1117 }\
+        th, td { border-color: #30363d }\
+        pre { background: #161b22 }\
+    }";
 
 pub(crate) fn render(survey: &Survey) -> String {
     let heading = &survey.round_trips.heading;
     let title = "Redis over TCP, unix socket and shared memory";
-    let plots = sweep_plots(&survey.sweep, heading);
+    let pictures = sweep_pictures(&survey.sweep, heading);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -36,7 +43,7 @@ pub(crate) fn render(survey: &Survey) -> String {
                     a href=(env!("CARGO_PKG_REPOSITORY")) { (env!("CARGO_PKG_REPOSITORY")) } }
                 (facts(survey))
                 h2 { "Latency by transport" }
-                (PreEscaped(bars(&survey.round_trips).1))
+                (PreEscaped(bars::render(&survey.round_trips)))
                 (render_table(&table::round_trips(&survey.round_trips)))
                 h2 { "CPU time of a command" }
                 p { "One client, one PING at a time. The server's time is what INFO tells, user \
@@ -46,7 +53,7 @@ pub(crate) fn render(survey: &Survey) -> String {
                 h2 { "Pipelining" }
                 p { "Thousand commands per second over depths of the pipeline: the better \
                      socket, shared memory, and how many times the socket's throughput it has." }
-                @for (_, picture) in &plots { (PreEscaped(picture)) }
+                @for (_, picture) in &pictures { (PreEscaped(picture.svg())) }
                 @for clients in [1, 50] {
                     h3 { (clients) @if clients == 1 { " client" } @else { " clients, one thread" } }
                     (render_table(&table::sweep(outcomes_of(&survey.sweep, clients))))
@@ -128,7 +135,7 @@ mod tests {
             cpu: vec![PerCommand { transport: Transport::Shm, server_ns: 1_234, client_ns: 1 }],
             settings: vec![("shm.wait".to_owned(), "adaptive".to_owned())],
         });
-        for text in ["CPU &lt;1&gt;", "Redis 7.0.15", "2026-11-21", "adaptive", "1,234", "10.00"] {
+        for text in ["CPU &lt;1&gt;", "Redis 7.0.15", "2026-11-21", "adaptive", "1,230", "10.0"] {
             assert!(page.contains(text), "{text} is not in {page}");
         }
         assert_eq!(page.matches("<svg").count(), 3);

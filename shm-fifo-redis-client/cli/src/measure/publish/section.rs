@@ -1,7 +1,7 @@
 //! The parts of the documents that are measured: how each is, and what is written.
 
 use super::args::ReportArgs;
-use super::{bars, sweep_plots, table};
+use super::{sweep_pictures, table};
 use crate::child::Confinement;
 use crate::demo::{self, ClientKind};
 use crate::interrupt::Interrupts;
@@ -9,6 +9,7 @@ use crate::measure::bench::args::BenchArgs;
 use crate::measure::bench::conditions;
 use crate::measure::bench::row::Results;
 use crate::measure::bench::sweep;
+use crate::measure::plot::picture::Picture;
 use crate::place::Place;
 use crate::report::Heading;
 use std::fmt;
@@ -44,7 +45,7 @@ impl fmt::Display for Section {
 pub(crate) struct Measured {
     pub(crate) markdown: String,
     /// By the names of their files.
-    pub(crate) plots: Vec<(&'static str, String)>,
+    pub(crate) pictures: Vec<(&'static str, Picture)>,
 }
 
 impl Section {
@@ -58,13 +59,14 @@ impl Section {
             Self::Sweep => {
                 let (words, heading, results) = run_sweep(SWEEP, args, interrupts)?;
                 let markdown = measured_by(&words, &heading) + &sweep_tables(&results);
-                let plots = sweep_plots(&results, &heading).into();
-                Ok(Measured { markdown, plots })
+                let pictures = sweep_pictures(&results, &heading).into();
+                Ok(Measured { markdown, pictures })
             }
             Self::Values => {
                 let (words, heading, results) = run_sweep(VALUES, args, interrupts)?;
                 let table = table::values(&results.outcomes).markdown();
-                Ok(Measured { markdown: measured_by(&words, &heading) + &table, plots: Vec::new() })
+                let markdown = measured_by(&words, &heading) + &table;
+                Ok(Measured { markdown, pictures: Vec::new() })
             }
             Self::Conditions => measure_conditions(args, interrupts),
         }
@@ -82,7 +84,7 @@ fn round_trips(args: &ReportArgs, interrupts: &Interrupts) -> anyhow::Result<Mea
         table::round_trips(&report).markdown(),
         report.heading
     );
-    Ok(Measured { markdown, plots: vec![bars(&report)] })
+    Ok(Measured { markdown, pictures: vec![("latency", Picture::Bars(report))] })
 }
 
 /// `words` with what the command line changes, the results and what they are of.
@@ -140,5 +142,5 @@ fn measure_conditions(args: &ReportArgs, interrupts: &Interrupts) -> anyhow::Res
     for reason in &found.missing {
         markdown += &format!("\n{reason}\n");
     }
-    Ok(Measured { markdown, plots: Vec::new() })
+    Ok(Measured { markdown, pictures: Vec::new() })
 }

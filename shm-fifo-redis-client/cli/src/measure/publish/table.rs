@@ -4,9 +4,10 @@ use super::cpu::PerCommand;
 use crate::measure::bench::conditions::row::Row as ConditionRow;
 use crate::measure::bench::example::Example;
 use crate::measure::bench::row::{Cell, Outcome, Row as SweepRow};
-use crate::measure::bench::table::{times_best_socket, whole};
+use crate::measure::bench::table::times_best_socket;
 use crate::measure::plot::sheet::label;
-use crate::report::{Report, Row, thousands, us};
+use crate::report::{Report, Row, us};
+use crate::text::{digits, large, significant, thousands};
 use crate::transport::Transport;
 
 /// Cells as text; the first `left` columns are words, the others numbers.
@@ -59,14 +60,14 @@ pub(crate) fn round_trips(report: &Report) -> Table {
 
 fn round_trip(row: &Row, rows: &[Row], first: bool) -> Vec<String> {
     vec![
-        if first { row.command.to_owned() } else { String::new() },
+        if first { row.command.to_string() } else { String::new() },
         label(row.transport).to_owned(),
         us(row.p50_ns),
         us(row.p99_ns),
         us(row.p999_ns),
         us(row.max_ns),
-        thousands(whole(row.commands_per_s)),
-        row.times_shm(rows).map_or_else(String::new, |ratio| format!("{ratio:.1}")),
+        large(row.commands_per_s),
+        row.times_shm(rows).map_or_else(String::new, digits),
     ]
 }
 
@@ -132,18 +133,18 @@ pub(crate) fn values(outcomes: &[Outcome]) -> Table {
 /// ratio.
 fn beside(rows: &[&SweepRow]) -> [String; 3] {
     let in_thousands =
-        |rate: Option<f64>| rate.map_or_else(String::new, |rate| thousands(whole(rate / 1000.0)));
+        |rate: Option<f64>| rate.map_or_else(String::new, |rate| large(rate / 1000.0));
     let (shm, sockets): (Vec<&SweepRow>, Vec<&SweepRow>) =
         rows.iter().partition(|row| row.transport == Transport::Shm);
     let best = sockets.iter().map(|row| row.commands_per_s).reduce(f64::max);
-    let ratio = times_best_socket(rows).map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+    let ratio = times_best_socket(rows).map_or_else(String::new, digits);
     [in_thousands(best), in_thousands(shm.first().map(|row| row.commands_per_s)), ratio]
 }
 
 /// The pipelining page's example.
 pub(crate) fn example(examples: &[Example]) -> Table {
     let row = |one: &Example| {
-        let seconds = |seconds: f64| format!("{seconds:.6}");
+        let seconds = |seconds: f64| significant(seconds, 3).to_string();
         vec![label(one.transport).to_owned(), seconds(one.without_s), seconds(one.with_s)]
     };
     Table {
@@ -176,9 +177,9 @@ pub(crate) fn conditions(rows: &[ConditionRow]) -> Table {
                 us(row.p50_ns),
                 us(row.p99_ns),
                 us(row.p999_ns),
-                thousands(whole(row.commands_per_s)),
-                thousands(row.server_cpu_ns_per_command),
-                thousands(row.client_cpu_ns_per_command),
+                large(row.commands_per_s),
+                large(row.server_cpu_ns_per_command as f64),
+                large(row.client_cpu_ns_per_command as f64),
             ]);
         }
     }
@@ -188,8 +189,9 @@ pub(crate) fn conditions(rows: &[ConditionRow]) -> Table {
 pub(crate) fn cpu(found: &[PerCommand]) -> Table {
     let row = |one: &PerCommand| {
         let both = one.server_ns + one.client_ns;
-        let label = label(one.transport).to_owned();
-        vec![label, thousands(one.server_ns), thousands(one.client_ns), thousands(both)]
+        let [server, client, both] =
+            [one.server_ns, one.client_ns, both].map(|ns| large(ns as f64));
+        vec![label(one.transport).to_owned(), server, client, both]
     };
     Table {
         left: 1,
@@ -210,8 +212,8 @@ mod tests {
         let text = round_trips(&report()).markdown();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "|---|---|---:|---:|---:|---:|---:|---:|");
-        assert_eq!(lines[2], "| PING | TCP | 20.00 | 40.00 | 60.00 | 2000.00 | 50,000 | 20.0 |");
-        assert!(lines[3].starts_with("|  | unix socket | 12.00 |"), "{text}");
+        assert_eq!(lines[2], "| PING | TCP | 20.0 | 40.0 | 60.0 | 2000 | 50,000 | 20.0 |");
+        assert!(lines[3].starts_with("|  | unix socket | 12.0 |"), "{text}");
         assert_eq!(lines.len(), 2 + 9);
     }
 
@@ -224,11 +226,11 @@ mod tests {
             outcome(Transport::Unix, 16, 120_000.0),
         ];
         let expected = "| Depth | PING socket | shm | × |\n|---:|---:|---:|---:|\n\
-                        | 1 | 60 | 1,500 | 25.00 |\n| 16 | 120 |  |  |\n";
+                        | 1 | 60 | 1,500 | 25.0 |\n| 16 | 120 |  |  |\n";
         assert_eq!(sweep(&outcomes).markdown(), expected);
         let values = values(&outcomes);
         assert_eq!(values.head[3], "1 client, socket");
-        assert_eq!(values.rows[0], ["PING", "0", "1", "60", "1,500", "25.00"]);
+        assert_eq!(values.rows[0], ["PING", "0", "1", "60", "1,500", "25.0"]);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! The conditions for people: a block for each, a line for each transport.
 
 use super::row::Row;
-use crate::report::thousands;
-use crate::text::{align, digits};
+use crate::text::{align, digits, large};
 use crate::transport::Transport;
 use anstyle::{AnsiColor, Style};
 
@@ -41,10 +40,10 @@ fn cells(row: &Row, block: &[Row]) -> [String; 9] {
         format!("({}–{})", us(least), us(greatest)),
         us(row.p99_ns),
         us(row.p999_ns),
-        thousands(whole(row.commands_per_s)),
+        large(row.commands_per_s),
         us(row.server_cpu_ns_per_command),
         us(row.client_cpu_ns_per_command),
-        times_shm(row, block).map_or_else(String::new, |ratio| format!("{ratio:.2} ×")),
+        times_shm(row, block).map_or_else(String::new, |ratio| digits(ratio) + " ×"),
     ]
 }
 
@@ -71,11 +70,6 @@ pub(crate) fn lines(rows: &[Row]) -> String {
         )
     };
     rows.iter().map(line).collect()
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn whole(rate: f64) -> u64 {
-    rate.round() as u64
 }
 
 #[cfg(test)]
