@@ -9,9 +9,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Signal, getpid, kill_process};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
-use shm_fifo::{
-    Channel, EventDoorbells, FIFO_HEADER_BYTES, Interest, Region, SpinPolicy, WaitMode,
-};
+use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells, fifo::FIFO_HEADER_BYTES};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

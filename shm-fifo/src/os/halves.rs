@@ -72,7 +72,7 @@ impl Held<'_> {
 
     /// Puts `endpoint` into the place, which is empty.
     pub(crate) fn put(&mut self, endpoint: Endpoint) {
-        let Endpoint { producer, consumer, peer, mapping } = endpoint;
+        let Endpoint { producer, consumer, peer, mapping, wanted: _ } = endpoint;
         self.halves.peer.become_as(&peer);
         self.halves.head.store(consumer.position(), Relaxed);
         self.halves.tail.store(producer.position(), Relaxed);
