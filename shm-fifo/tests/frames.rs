@@ -242,6 +242,22 @@ fn a_frame_is_sent_whole_or_not_at_all_and_the_channel_says_when() {
 }
 
 #[test]
+fn who_was_refused_waits_for_space_for_all_of_its_frame() {
+    let (mut writer, mut reader) = pair();
+    writer.try_send(&[1; LONGEST_WHOLE]).unwrap();
+    writer.try_send(&[2; 700]).unwrap();
+    assert!(writer.is_ready(Interest::WRITABLE), "more than a quarter of the ring is free");
+    assert_kind(writer.try_send(&[3; 1500]), ErrorKind::WouldBlock);
+    assert!(!writer.is_ready(Interest::WRITABLE), "but not as much as that frame takes");
+    assert!(writer.park(Interest::WRITABLE));
+    assert_eq!(reader.try_recv_into(&mut Vec::new()).unwrap(), Some(LONGEST_WHOLE));
+    writer.unpark(Interest::WRITABLE);
+    assert!(writer.listen() || writer.stats().doorbells_received == 1, "half a ring was read");
+    assert!(writer.is_ready(Interest::WRITABLE));
+    writer.try_send(&[3; 1500]).unwrap();
+}
+
+#[test]
 fn a_part_of_a_frame_is_kept_and_waited_for() {
     let (mut writer, mut reader) = pair();
     let mut received = Vec::new();

@@ -58,7 +58,7 @@ impl FrameWriter {
     pub fn write(&mut self, producer: &mut Producer<'_>, frame: &[u8]) -> Result<bool, FrameError> {
         let length = self.encode(frame)?;
         if passes_whole(frame.len(), producer.capacity()) {
-            return Ok(producer.write_vectored_whole(&[&length, frame])?);
+            return Ok(producer.write_vectored_whole(&[&length[..], frame])?);
         }
         self.written += match self.written.checked_sub(LENGTH_BYTES) {
             None => producer.write_vectored(&[&length[self.written..], frame])?,
