@@ -3,7 +3,10 @@
 use crate::input::Input;
 use crate::process::open_fds;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
-use shm_fifo::{AttachError, Channel, RING_BYTES_RANGE, Region};
+use shm_fifo::{
+    Channel, Region,
+    region::{AttachError, RING_BYTES_RANGE},
+};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;

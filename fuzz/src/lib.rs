@@ -8,9 +8,11 @@ mod resp;
 
 pub mod attach;
 pub mod channel;
+pub mod frames;
 pub mod handshake;
 pub mod hostile_peer;
 pub mod moving;
+pub mod offer;
 pub mod resp_reader;
 pub mod ring_oracle;
 pub mod vfd;
@@ -19,12 +21,14 @@ pub mod vfd;
 pub type Target = fn(&[u8]);
 
 /// The fuzz targets by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("attach", attach::run),
     ("channel", channel::run),
+    ("frames", frames::run),
     ("handshake", handshake::run),
     ("hostile_peer", hostile_peer::run),
     ("moving", moving::run),
+    ("offer", offer::run),
     ("resp_reader", resp_reader::run),
     ("ring_oracle", ring_oracle::run),
     ("vfd", vfd::run),

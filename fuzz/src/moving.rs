@@ -145,7 +145,7 @@ impl Server {
 
     fn say_with_fd(&mut self, bytes: &[u8], fd: std::io::Result<OwnedFd>) {
         let fd = fd.expect("a descriptor");
-        let sent = fd_passing::send_with_fd(self.there.as_raw_fd(), bytes, fd.as_fd()).unwrap_or(0);
+        let sent = fd_passing::send_with_fd(&self.there, bytes, fd.as_fd()).unwrap_or(0);
         self.said.extend(&bytes[..sent]);
     }
 

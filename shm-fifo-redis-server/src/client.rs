@@ -6,7 +6,7 @@ use redis_module::{Context, ContextFlags, RedisValue, raw};
 use std::io;
 use std::mem::zeroed;
 use std::net::IpAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,12 @@ impl Client {
             client_list(context, &["ID", &id.to_string()]).ok_or(Unsuitable::NoClientList)?;
         let is_unix = info_flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_UNIXSOCKET) != 0;
         Self::from_list_line(id, is_unix, &line).ok_or(Unsuitable::NoClient)
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        // SAFETY: Redis closes it after the command that this value is made for.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 
     /// Sends a reply on the socket, where nothing else is unsent.

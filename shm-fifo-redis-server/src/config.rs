@@ -8,7 +8,7 @@
 use crate::status::{ERR, OK};
 use redis_module::{Context, RedisString, raw};
 use shm_fifo::vfd::{self, WaitSettings};
-use shm_fifo::{RING_BYTES_RANGE, WaitMode};
+use shm_fifo::{WaitMode, region::RING_BYTES_RANGE};
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};

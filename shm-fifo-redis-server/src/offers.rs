@@ -8,7 +8,7 @@
 //! on its connection's file descriptor, which ends with that; whoever comes here next finds
 //! that it is gone.
 
-use shm_fifo::{Endpoint, Region, TOKEN_BYTES, vfd};
+use shm_fifo::{Region, channel::Endpoint, region::TOKEN_BYTES, vfd};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixDatagram;

@@ -9,7 +9,7 @@ use redis_module::{Context, RedisString};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
 use shm_fifo::{Region, doorbell, vfd};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 const PROTOCOL_VERSION: &[u8] = b"2";
@@ -92,7 +92,7 @@ fn offer(client: &Client, fd_socket: FdSocket, region: io::Result<Region>) -> Re
     region.park_both_ends();
     let sent = match fd_socket {
         // The whole answer and the descriptor go in one message.
-        None => send_with_fd(client.fd, ANSWER, region.as_fd()).map(|_| Way::Connection),
+        None => send_with_fd(client.socket(), ANSWER, region.as_fd()).map(|_| Way::Connection),
         Some(address) => send_beside(address, &region)
             .and_then(|socket| client.send(ANSWER).map(|()| Way::Beside(socket))),
     };
@@ -155,6 +155,6 @@ fn check_limits(client_id: u64) -> Result<usize, Refusal> {
 /// Sends the descriptor to a datagram socket that the client has bound.
 fn send_beside(address: AbstractAddress, region: &Region) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    send_with_fd_to(socket.as_raw_fd(), address, &[doorbell::DOORBELL], region.as_fd())?;
+    send_with_fd_to(&socket, address, &[doorbell::DOORBELL], region.as_fd())?;
     Ok(socket)
 }

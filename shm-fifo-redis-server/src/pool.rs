@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::{config, waker};
-use shm_fifo::{Region, UnmappedRegion};
+use shm_fifo::{Region, region::UnmappedRegion};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

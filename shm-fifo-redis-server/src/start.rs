@@ -7,7 +7,7 @@ use crate::postponed;
 use crate::refusal::Refusal;
 use crate::server;
 use redis_module::{Context, RedisString};
-use shm_fifo::{TOKEN_BYTES, vfd};
+use shm_fifo::{region::TOKEN_BYTES, vfd};
 use std::os::fd::RawFd;
 
 pub(crate) fn start(context: &Context, args: &[RedisString]) -> Result<(), Refusal> {

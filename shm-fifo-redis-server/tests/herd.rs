@@ -7,7 +7,6 @@ use shm_fifo::fd_passing::recv_with_fd;
 use shm_fifo_redis_client::wire::{FdSocket, open_command};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use support::{HandMade, Offer, PATIENCE, ServerOptions, TestServer, request, wait_until};
 
@@ -39,7 +38,7 @@ fn all_of_many_that_ask_at_once_move() {
     let offers: Vec<Offer> = sockets
         .into_iter()
         .map(|socket| {
-            let (count, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0; 5], 0).unwrap();
+            let (count, fd) = recv_with_fd(&socket, &mut [0; 5], 0).unwrap();
             assert_eq!(count, 5);
             Offer { socket, fd: fd.expect("each gets memory") }
         })
@@ -98,7 +97,7 @@ fn however_often_it_asks_a_client_has_one_descriptor_under_way() {
     let mut fds = Vec::new();
     while received.len() < wanted.len() {
         let mut chunk = [0; 4096];
-        let (count, fd) = recv_with_fd(socket.as_raw_fd(), &mut chunk, 0).unwrap();
+        let (count, fd) = recv_with_fd(&socket, &mut chunk, 0).unwrap();
         received.extend_from_slice(&chunk[..count]);
         fds.extend(fd);
     }

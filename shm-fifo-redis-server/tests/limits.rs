@@ -161,7 +161,7 @@ fn a_silent_connection_keeps_no_memory_of_replies_that_were_read() {
         let reply = client.take(header.len() + REPLY_BYTES + 2);
         assert!(reply == format!("{header}{value}\r\n").as_bytes());
 
-        if !shm_fifo::UnmappedRegion::create(4096).unwrap().is_allocated() {
+        if !shm_fifo::region::UnmappedRegion::create(4096).unwrap().is_allocated() {
             // The header, and what it has written itself.
             wait_until("it is given back", || client.allocated_bytes() <= 2 * PAGE);
         }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use shm_fifo::UnmappedRegion;
+use shm_fifo::region::UnmappedRegion;
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;

@@ -6,7 +6,7 @@
 //! ```
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use shm_fifo::{Channel, EventDoorbells, Region};
+use shm_fifo::{Channel, Region, doorbell::EventDoorbells};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

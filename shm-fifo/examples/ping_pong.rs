@@ -9,7 +9,7 @@
 //! same CPU twice to see them share one.
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use shm_fifo::{Channel, EventDoorbells, Region, SpinPolicy, WaitMode};
+use shm_fifo::{Channel, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,61 +1,43 @@
-//! Two processes, one of them started by the other, that talk through shared
-//! memory. The region's file descriptor travels over the socket that then serves
-//! as doorbell.
+//! Two processes, one of them started by the other, that talk through shared memory. The
+//! child's standard input is its end.
 //!
 //! ```text
 //! cargo run --example two_process
 //! ```
 
-use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
-use shm_fifo::{Channel, Region};
-use std::error::Error;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use shm_fifo::Channel;
+use std::io;
+use std::os::fd::AsFd;
+use std::process::Command;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> io::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("shout") => shout(),
         _ => talk(),
     }
 }
 
-/// The first process: makes the region, starts the second, and talks to it.
-fn talk() -> Result<(), Box<dyn Error>> {
-    let (here, there) = UnixStream::pair()?;
-    let region = Region::create(64 * 1024)?;
-    send_with_fd(here.as_raw_fd(), b"region", region.fd()?.as_fd())?;
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("shout")
-        .stdin(Stdio::from(OwnedFd::from(there)))
-        .spawn()?;
+/// The first process: starts the second, and talks to it.
+fn talk() -> io::Result<()> {
+    let (mut channel, childs) = Channel::for_child(64 * 1024)?;
+    let mut child = Command::new(std::env::current_exe()?).arg("shout").stdin(childs).spawn()?;
 
-    let mut channel = Channel::new(region.into_endpoint(), here.into());
-    channel.write_all(b"hello through shared memory")?;
-    let mut reply = [0; 64];
-    let length = channel.read(&mut reply)?;
-    println!("{} says: {}", child.id(), String::from_utf8_lossy(&reply[..length]));
+    channel.send(b"hello through shared memory")?;
+    let mut reply = Vec::new();
+    channel.recv_into(&mut reply)?;
+    println!("{} says: {}", child.id(), String::from_utf8_lossy(&reply));
 
     drop(channel);
-    child.wait()?;
-    Ok(())
+    child.wait().map(drop)
 }
 
-/// The second process: its standard input is the socket.
-fn shout() -> Result<(), Box<dyn Error>> {
-    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0; 16], 0)?;
-    let region = Region::attach(fd.ok_or("no file descriptor came with the message")?)?;
-    let mut channel = Channel::new(region.into_endpoint(), socket.into());
-
-    let mut request = [0; 64];
-    loop {
-        let length = channel.read(&mut request)?;
-        if length == 0 {
-            return Ok(());
-        }
+/// The second process.
+fn shout() -> io::Result<()> {
+    let mut channel = Channel::open(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let mut request = Vec::new();
+    while channel.recv_into(&mut request)?.is_some() {
         request.make_ascii_uppercase();
-        channel.write_all(&request[..length])?;
+        channel.send(&request)?;
     }
+    Ok(())
 }

@@ -31,8 +31,9 @@ mod tokio;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;
 
+use crate::channel::SpinEnd;
 use crate::os::sys::monotonic_ns;
-use crate::{Channel, Interest, SpinEnd, SpinPolicy};
+use crate::{Channel, Interest, SpinPolicy};
 use sleepers::Sleepers;
 use std::cell::Cell;
 use std::fmt;

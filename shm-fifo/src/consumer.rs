@@ -125,17 +125,36 @@ impl<'m> Consumer<'m> {
     /// # Errors
     /// [`Corrupt`] if the producer's position is impossible.
     pub fn peek(&mut self, target: &mut [u8]) -> Result<usize, Corrupt> {
-        let length = self.available_bytes()?.min(target.len());
+        let mut available = self.available_by_cache();
+        if available < target.len() {
+            available = self.available_bytes()?;
+            if available <= target.len() && self.take_inline(&mut target[..available]) {
+                return Ok(available);
+            }
+        }
+        let length = available.min(target.len());
         self.bytes.copy_out(self.head, &mut target[..length]);
         Ok(length)
+    }
+
+    /// Whether so many bytes can be read now.
+    pub(crate) fn has(&mut self, bytes: usize) -> Result<bool, Corrupt> {
+        Ok(self.available_by_cache() >= bytes || self.available_bytes()? >= bytes)
+    }
+
+    /// Reads all of `target` from behind the next `skipped` bytes. All of these are there.
+    pub(crate) fn read_behind(&mut self, skipped: usize, target: &mut [u8]) {
+        self.bytes.copy_out_fetching_ahead(advance(self.head, skipped), target);
+        self.release(skipped + target.len());
     }
 
     /// After reading: whether the producer sleeps for space and its doorbell
     /// must be rung.
     ///
     /// It looks once for each half ring that was read. That is enough: a
-    /// producer sleeps only with more than three quarters of the ring unread, so
-    /// at least one look comes after it fell asleep and before the ring is empty.
+    /// producer sleeps only with more than half of the ring unread (with three quarters,
+    /// unless it [wants more space](crate::Producer::watch_for)), so at least one look
+    /// comes after it fell asleep and before the ring is empty.
     /// A consumer that stops reading earlier calls [`Consumer::needs_notify_now`].
     #[must_use = "a producer that is not rung sleeps on"]
     pub fn needs_notify(&mut self) -> bool {
@@ -161,7 +180,18 @@ impl<'m> Consumer<'m> {
     /// The view that pollers use.
     #[must_use]
     pub fn watch(&self) -> DataWatch<'m> {
-        DataWatch::new(self.header)
+        DataWatch::new(self.header, 1)
+    }
+
+    /// As [`Consumer::watch`], for who has no use for fewer than `bytes` bytes (at most
+    /// the capacity, at least one).
+    ///
+    /// The producer rings for whatever it publishes; who finds too little sleeps again.
+    /// It must not want more than the producer can publish before it wants something read
+    /// itself: half of the ring is safe.
+    #[must_use]
+    pub fn watch_for(&self, bytes: usize) -> DataWatch<'m> {
+        DataWatch::new(self.header, bytes.clamp(1, self.capacity()))
     }
 
     #[inline]
@@ -206,7 +236,7 @@ impl<'m> Consumer<'m> {
 
     /// Gives the space of the next `length` bytes back to the producer.
     #[inline]
-    fn release(&mut self, length: usize) {
+    pub(crate) fn release(&mut self, length: usize) {
         if length == 0 {
             return;
         }

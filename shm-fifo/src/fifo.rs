@@ -1,9 +1,12 @@
-//! One FIFO: a header and the bytes of its ring, not yet given to its two ends.
+//! One FIFO: a header and the bytes of its ring, not yet given to its two ends. With what
+//! goes with it: its layout, and what its ends say.
 #![allow(unsafe_code)]
 
+pub use crate::error::{CapacityError, Corrupt, SharedWord};
+pub use crate::layout::{FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES};
+pub use crate::producer::WriteGrant;
+
 use crate::consumer::Consumer;
-use crate::error::CapacityError;
-use crate::layout::FifoHeader;
 use crate::memory::RingBytes;
 use crate::producer::Producer;
 
@@ -25,7 +28,8 @@ const MIN_CAPACITY: usize = if cfg!(any(loom, test)) { 1 } else { 64 };
 /// empty FIFO already.
 ///
 /// ```
-/// use shm_fifo::{CapacityError, Fifo, FifoHeader};
+/// use shm_fifo::Fifo;
+/// use shm_fifo::fifo::{CapacityError, FifoHeader};
 ///
 /// #[repr(C)]
 /// struct Shared {

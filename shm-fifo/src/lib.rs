@@ -1,50 +1,51 @@
-//! A single-producer single-consumer byte FIFO in shared memory.
+//! Two processes on one machine exchange messages, or a stream of bytes, through shared memory.
 //!
-//! The two ends may live in different processes that do not trust each other:
-//! whatever the peer writes into the shared bytes, this side answers with an
-//! error, never with undefined behaviour, a panic or an endless loop.
-//!
-//! * The core ([`Fifo`], [`Producer`], [`Consumer`]) is `no_std`, allocates
-//!   nothing and enters no operating system. It works on memory that the
-//!   caller provides.
-//! * With the feature `std` (the default, Linux) come [`Region`], a sealed
-//!   memfd with one FIFO in each direction, the passing of file descriptors,
-//!   waiting (learned spinning, then sleeping) and [`Channel`].
-//! * With the features `tokio` and `futures-io` a channel is an asynchronous stream: [`aio`].
-//! * With the feature `virtual-fd` comes `vfd`, which lets a program use a
-//!   channel through an ordinary file descriptor.
+//! They need not trust each other: whatever the peer writes into the shared bytes, this side
+//! answers with bytes, an end or an error, never with undefined behaviour, a panic or an endless
+//! loop.
 //!
 //! # Examples
 //!
-//! Two threads stand for two processes here; [`Region`] shares the memory
-//! between real ones.
+//! A server, and below its client, which is another process mostly:
 //!
 //! ```
-//! use shm_fifo::{Channel, Region};
-//! use std::io::{Read, Write};
-//! use std::os::unix::net::UnixStream;
+//! use shm_fifo::{Listener, connect};
 //!
 //! # fn main() -> std::io::Result<()> {
-//! let created = Region::create(64 * 1024)?;
-//! let attached = Region::attach(created.fd()?)?;
-//! let (here, there) = UnixStream::pair()?;
-//! let mut server = Channel::new(created.into_endpoint(), here.into());
-//! let mut client = Channel::new(attached.into_endpoint(), there.into());
-//!
-//! let echo = std::thread::spawn(move || -> std::io::Result<()> {
-//!     let mut buffer = [0; 32];
-//!     let length = server.read(&mut buffer)?;
-//!     server.write_all(&buffer[..length])
+//! # let path = std::env::temp_dir().join(format!("shm-fifo-{}", std::process::id()));
+//! let listener = Listener::bind(&path)?;
+//! let server = std::thread::spawn(move || -> std::io::Result<()> {
+//!     let mut channel = listener.accept()?;
+//!     let mut request = Vec::new();
+//!     while channel.recv_into(&mut request)?.is_some() {
+//!         channel.send(&request)?;
+//!     }
+//!     Ok(())
 //! });
 //!
-//! client.write_all(b"hello")?;
-//! let mut reply = [0; 5];
-//! client.read_exact(&mut reply)?;
-//! assert_eq!(&reply, b"hello");
-//! echo.join().expect("the echo thread ended")?;
-//! # Ok(())
+//! let mut channel = connect(&path)?;
+//! channel.send(b"hello")?;
+//! let mut reply = Vec::new();
+//! channel.recv_into(&mut reply)?;
+//! assert_eq!(reply, b"hello");
+//! # drop(channel);
+//! # server.join().expect("the server ended")
 //! # }
 //! ```
+//!
+//! # Where to go on
+//!
+//! * A process and its child: [`Channel::for_child`].
+//! * Bytes instead of messages: a [`Channel`] is [`Read`](std::io::Read) and
+//!   [`Write`](std::io::Write).
+//! * Asynchronous tasks, on tokio or elsewhere: [`aio`].
+//! * An event loop: [`Channel::park`], [`Listener::try_accept`].
+//! * How to wait: [`SpinPolicy`]; what came of it: [`channel::ChannelStats`].
+//! * Without a socket between the two: [`Region`] and [`doorbell`].
+//! * Without std, an allocator or an operating system (`default-features = false`): [`Fifo`],
+//!   [`Producer`], [`Consumer`], [`frame`] and [`watch`] work on memory that the caller provides.
+//! * Behind an ordinary file descriptor, for programs that know nothing of it: the feature
+//!   `virtual-fd`.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![deny(unsafe_code)]
 
@@ -58,40 +59,68 @@ compile_error!(
 
 mod consumer;
 mod error;
-mod fifo;
+pub mod fifo;
+pub mod frame;
 mod layout;
 mod memory;
 mod park;
 mod position;
 mod producer;
 mod sync;
-mod watch;
+pub mod watch;
 
 pub use consumer::Consumer;
-pub use error::{CapacityError, Corrupt, SharedWord};
+#[doc(inline)]
 pub use fifo::Fifo;
-pub use layout::{FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES};
-pub use park::{DataWatch, PublishFence, SpaceWatch};
-pub use producer::{Producer, WriteGrant};
-pub use watch::{Interest, Positions, Watch};
+pub use producer::Producer;
+#[doc(inline)]
+pub use watch::Interest;
+
+// Names that this crate's own modules use from here, and others from the modules.
+#[allow(unused_imports, reason = "the features decide which")]
+use {
+    error::{Corrupt, SharedWord},
+    watch::{Positions, PublishFence, SpaceWatch, Watch},
+};
 
 // loom checks the core: what lies in mapped memory it cannot see.
 #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 mod os;
 #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 pub use os::{
-    channel::{Channel, ChannelStats},
-    doorbell,
-    duplex::Duplex,
-    endpoint::Endpoint,
-    fd_passing,
-    notifier::EventDoorbells,
-    region::{AttachError, RING_BYTES_RANGE, Region, TOKEN_BYTES, UnmappedRegion},
-    wait::{SpinEnd, SpinPolicy, WaitMode},
+    channel::Channel,
+    connect::{connect, connect_timeout},
+    doorbell, fd_passing,
+    listener::Listener,
+    region::Region,
+    wait::{SpinPolicy, WaitMode},
 };
 
 #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 pub mod aio;
+
+/// What goes with a [`Channel`]: what it is made of, counts and learns, and who is behind it.
+#[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+pub mod channel {
+    pub use crate::os::{
+        channel::ChannelStats, credentials::PeerCredentials, endpoint::Endpoint, wait::SpinEnd,
+    };
+}
+
+/// What goes with a [`Region`]: its sizes, making it ahead, and why one is refused.
+#[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+pub mod region {
+    pub use crate::os::region::{AttachError, RING_BYTES_RANGE, TOKEN_BYTES, UnmappedRegion};
+}
+
+/// A channel for several threads, behind a socket that is somebody else's: for interposers.
+///
+/// Its methods take that socket by its number (`RawFd`), as the calls do that they stand for. It
+/// is the program's, which may close it at any moment: there is nothing to borrow.
+#[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+pub mod duplex {
+    pub use crate::os::duplex::Duplex;
+}
 
 #[cfg(feature = "test-utils")]
 pub mod testing;

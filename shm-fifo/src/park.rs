@@ -81,21 +81,26 @@ fn published_cpu(line: &WaitLine) -> Option<u32> {
 #[derive(Debug, Clone, Copy)]
 pub struct DataWatch<'m> {
     header: &'m FifoHeader,
+    /// Bytes worth waking for, at least one.
+    wanted: u64,
 }
 
 impl<'m> DataWatch<'m> {
-    pub(crate) const fn new(header: &'m FifoHeader) -> Self {
-        Self { header }
+    pub(crate) const fn new(header: &'m FifoHeader, wanted: usize) -> Self {
+        Self { header, wanted: wanted as u64 }
     }
 
-    /// Whether a consumer at position `head` has something to read, or the end
-    /// of the stream to notice. Once true it stays true until that consumer reads.
+    /// Whether a consumer at position `head` has something to read, as much as it wants
+    /// ([`Consumer::watch_for`](crate::Consumer::watch_for)), or the end of the stream to
+    /// notice. Once true it stays true until that consumer reads.
     #[must_use]
     #[inline]
     pub fn is_ready(&self, head: u64) -> bool {
         // ORDERING E1, Acquire: pairs with `Producer::publish`. A hint here, but
-        // it keeps the read that follows from seeing an older position.
-        self.header.producer.tail.load(Acquire) != head || self.producer_closed()
+        // it keeps the read that follows from seeing an older position. (An impossible one
+        // is far ahead, and so ready: the read refuses it.)
+        self.header.producer.tail.load(Acquire).wrapping_sub(head) >= self.wanted
+            || self.producer_closed()
     }
 
     /// The producer's position as it is published. A hint, like all of this.
@@ -155,25 +160,27 @@ impl<'m> DataWatch<'m> {
 #[derive(Debug, Clone, Copy)]
 pub struct SpaceWatch<'m> {
     header: &'m FifoHeader,
-    capacity: usize,
+    capacity: u64,
+    /// With more unread bytes than these there is no space worth waking for.
+    most_unread: u64,
 }
 
 impl<'m> SpaceWatch<'m> {
-    pub(crate) const fn new(header: &'m FifoHeader, capacity: usize) -> Self {
-        Self { header, capacity }
+    pub(crate) const fn new(header: &'m FifoHeader, capacity: usize, most_unread: usize) -> Self {
+        Self { header, capacity: capacity as u64, most_unread: most_unread as u64 }
     }
 
     /// Whether a producer at position `tail` has space worth waking for, a
-    /// quarter of the ring, or the end of its reader to notice. Once true it
-    /// stays true until that producer writes.
+    /// quarter of the ring or what it wants
+    /// ([`Producer::watch_for`](crate::Producer::watch_for)), or the end of its reader to
+    /// notice. Once true it stays true until that producer writes.
     #[must_use]
     #[inline]
     pub fn is_ready(&self, tail: u64) -> bool {
         // ORDERING E2, Acquire: pairs with `Consumer::release`, as in `DataWatch`.
         let used = tail.wrapping_sub(self.header.consumer.head.load(Acquire));
         // An impossible distance is ready too: the write that follows refuses it.
-        let worthwhile = self.capacity as u64 / 4 * 3;
-        used <= worthwhile || used > self.capacity as u64 || self.consumer_closed()
+        used <= self.most_unread || used > self.capacity || self.consumer_closed()
     }
 
     /// Has the line that the producer writes to come from the consumer's CPU, for

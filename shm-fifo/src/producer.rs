@@ -145,6 +145,36 @@ impl<'m> Producer<'m> {
     ///
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
+    ///
+    /// # Examples
+    ///
+    /// Who waits for space waits for all that is needed ([`Producer::watch_for`]). Woken
+    /// for less, it would find too little, and not sleep.
+    ///
+    /// ```
+    /// use shm_fifo::{Producer, fifo::Corrupt};
+    ///
+    /// /// Writes `message`, of at most half of the ring. `sleep` ends by the doorbell.
+    /// fn send(producer: &mut Producer<'_>, message: &[u8], sleep: fn()) -> Result<bool, Corrupt> {
+    ///     while !producer.write_whole(message)? {
+    ///         let space = producer.watch_for(message.len());
+    ///         if space.consumer_closed() {
+    ///             return Ok(false);
+    ///         }
+    ///         if space.park(producer.position()) {
+    ///             sleep();
+    ///             space.unpark();
+    ///         }
+    ///     }
+    ///     Ok(true)
+    /// }
+    /// # let header = shm_fifo::fifo::FifoHeader::new();
+    /// # let mut ring = [0_u8; 64];
+    /// # // SAFETY: the FIFO alone uses the ring's 64 bytes, while they live.
+    /// # let fifo = unsafe { shm_fifo::Fifo::from_raw_parts(&header, ring.as_mut_ptr(), 64) }?;
+    /// # assert!(send(&mut fifo.into_producer(0), b"hello", || {})?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write_whole(&mut self, source: &[u8]) -> Result<bool, Corrupt> {
         let fits = self.free_for(source.len())? >= source.len();
         if fits {
@@ -162,7 +192,7 @@ impl<'m> Producer<'m> {
     /// # Examples
     ///
     /// ```
-    /// # use shm_fifo::{Fifo, FifoHeader};
+    /// # use shm_fifo::{Fifo, fifo::FifoHeader};
     /// let header = FifoHeader::new();
     /// let mut ring = [0_u8; 64];
     /// // SAFETY: the FIFO alone uses the ring's 64 bytes, while they live.
@@ -263,7 +293,22 @@ impl<'m> Producer<'m> {
     /// The view that pollers use.
     #[must_use]
     pub fn watch(&self) -> SpaceWatch<'m> {
-        SpaceWatch::new(self.header, self.bytes.capacity())
+        SpaceWatch::new(self.header, self.capacity(), self.capacity() / 4 * 3)
+    }
+
+    /// As [`Producer::watch`], for who has no use for less than `bytes` bytes of space (at
+    /// most the capacity), or needs no more.
+    ///
+    /// Up to half of the ring, a consumer rings in time by [`needs_notify`], whatever else it
+    /// does. For more it has to look by [`needs_notify_now`] when it has read everything, as
+    /// a `Channel` does before it sleeps.
+    ///
+    /// [`needs_notify`]: crate::Consumer::needs_notify
+    /// [`needs_notify_now`]: crate::Consumer::needs_notify_now
+    #[must_use]
+    pub fn watch_for(&self, bytes: usize) -> SpaceWatch<'m> {
+        let capacity = self.capacity();
+        SpaceWatch::new(self.header, capacity, capacity - bytes.min(capacity))
     }
 
     /// Free bytes, from the cache if that already has `wanted`.

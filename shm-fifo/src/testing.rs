@@ -44,9 +44,9 @@ pub enum Op {
     FreeBytes,
     /// [`Producer::needs_notify`].
     RingConsumer,
-    /// [`SpaceWatch::park`](crate::SpaceWatch::park).
+    /// [`SpaceWatch::park`](crate::watch::SpaceWatch::park).
     ParkProducer,
-    /// [`SpaceWatch::unpark`](crate::SpaceWatch::unpark).
+    /// [`SpaceWatch::unpark`](crate::watch::SpaceWatch::unpark).
     UnparkProducer,
     /// [`Producer::close`].
     CloseProducer,
@@ -60,9 +60,9 @@ pub enum Op {
     RingProducer,
     /// [`Consumer::needs_notify_now`].
     RingProducerNow,
-    /// [`DataWatch::park`](crate::DataWatch::park).
+    /// [`DataWatch::park`](crate::watch::DataWatch::park).
     ParkConsumer,
-    /// [`DataWatch::unpark`](crate::DataWatch::unpark).
+    /// [`DataWatch::unpark`](crate::watch::DataWatch::unpark).
     UnparkConsumer,
     /// [`Consumer::close`].
     CloseConsumer,

@@ -4,7 +4,7 @@
 //! [`Channel`](crate::Channel) on its doorbell, an event loop over many ends, and
 //! the models that loom explores (`tests/models.rs`).
 
-use crate::park::{DataWatch, PublishFence, SpaceWatch};
+pub use crate::park::{DataWatch, PublishFence, SpaceWatch};
 
 /// What a wait is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm_fifo::aio::{AsyncChannel, Reactor, Tokio};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
-use shm_fifo::{Channel, EventDoorbells, Region, SpinPolicy, WaitMode};
+use shm_fifo::{Channel, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells};
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -62,14 +62,14 @@ fn pair_with_events() -> (Channel, Channel) {
 fn channel_to_process(role: &str) -> (Channel, OtherProcess) {
     let region = Region::create(RING_BYTES).unwrap();
     let (here, there) = UnixStream::pair().unwrap();
-    send_with_fd(here.as_raw_fd(), &[0], region.fd().unwrap().as_fd()).unwrap();
+    send_with_fd(&here, &[0], region.fd().unwrap().as_fd()).unwrap();
     let process = OtherProcess::play(role, there);
     (Channel::new(region.into_endpoint(), here.into()), process)
 }
 
 /// The other end of [`channel_to_process`], within that process.
 fn channel_over(socket: UnixStream) -> Channel {
-    let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0], 0).unwrap();
+    let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
     let region = Region::attach(fd.expect("the region came")).unwrap();
     Channel::new(region.into_endpoint(), socket.into())
 }

@@ -10,7 +10,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
 use shm_fifo::{
-    Channel, EventDoorbells, FIFO_HEADER_BYTES, Interest, Region, SpinPolicy, WaitMode,
+    Channel, Interest, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells,
+    fifo::FIFO_HEADER_BYTES,
 };
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -129,11 +130,11 @@ fn region_with(role: Role, socket: &UnixStream) -> Region {
     match role {
         Role::Attach => {
             let region = Region::create(RING_BYTES).unwrap();
-            send_with_fd(socket.as_raw_fd(), b"region", region.fd().unwrap().as_fd()).unwrap();
+            send_with_fd(socket, b"region", region.fd().unwrap().as_fd()).unwrap();
             region
         }
         Role::Create => {
-            let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0; 16], 0).unwrap();
+            let (_, fd) = recv_with_fd(socket, &mut [0; 16], 0).unwrap();
             Region::attach(fd.expect("a descriptor came")).unwrap()
         }
     }
@@ -344,7 +345,7 @@ fn proc_what_is_no_region_is_refused() {
     ];
     for (fd, error) in refusals {
         let (here, there) = UnixStream::pair().unwrap();
-        send_with_fd(here.as_raw_fd(), &[0], fd.as_fd()).unwrap();
+        send_with_fd(&here, &[0], fd.as_fd()).unwrap();
         Peer::start(there, &["attach", "socket", "echo"]).assert_ends_with(Some(error));
     }
     // A message that brings no descriptor, and the end of the socket.

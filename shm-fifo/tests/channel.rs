@@ -12,7 +12,7 @@ use shm_fifo::testing::pattern;
 use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
@@ -37,14 +37,14 @@ fn is_would_block<T>(result: &io::Result<T>) -> bool {
 fn channel_to_process(role: &str) -> (Channel, OtherProcess) {
     let region = Region::create(RING_BYTES).unwrap();
     let (here, there) = UnixStream::pair().unwrap();
-    send_with_fd(here.as_raw_fd(), &[0], region.fd().unwrap().as_fd()).unwrap();
+    send_with_fd(&here, &[0], region.fd().unwrap().as_fd()).unwrap();
     let process = OtherProcess::play(role, there);
     (Channel::new(region.into_endpoint(), here.into()), process)
 }
 
 /// The other end of [`channel_to_process`], within that process.
 fn channel_over(socket: UnixStream) -> Channel {
-    let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0], 0).unwrap();
+    let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
     let region = Region::attach(fd.expect("the region came")).unwrap();
     Channel::new(region.into_endpoint(), socket.into())
 }

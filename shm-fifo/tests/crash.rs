@@ -8,10 +8,10 @@ mod support;
 
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
-use shm_fifo::{Channel, Duplex, Interest, Region};
+use shm_fifo::{Channel, Interest, Region, duplex::Duplex};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ impl Victim {
         let region = Region::create(RING_BYTES).unwrap();
         let file = File::from(region.fd().unwrap());
         let (here, there) = UnixStream::pair().unwrap();
-        send_with_fd(here.as_raw_fd(), &[0], file.as_fd()).unwrap();
+        send_with_fd(&here, &[0], file.as_fd()).unwrap();
         let process = OtherProcess::play(role, there);
         let channel = Channel::new(region.into_endpoint(), here.into());
         Self { channel, process, file, received: 0, sent: 0 }
@@ -83,7 +83,7 @@ impl Victim {
 
 /// The victim's end.
 fn channel_over(socket: UnixStream) -> Channel {
-    let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0], 0).unwrap();
+    let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
     let region = Region::attach(fd.expect("the region came")).unwrap();
     Channel::new(region.into_endpoint(), socket.into())
 }

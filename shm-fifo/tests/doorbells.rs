@@ -9,10 +9,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::pattern;
-use shm_fifo::{Channel, EventDoorbells, Interest, Region, SpinPolicy, WaitMode};
+use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -25,7 +25,7 @@ roles! { write_and_fork, write_and_wait }
 const RING_BYTES: usize = 4096;
 
 /// Two ends of one region.
-fn ends() -> (shm_fifo::Endpoint, shm_fifo::Endpoint) {
+fn ends() -> (shm_fifo::channel::Endpoint, shm_fifo::channel::Endpoint) {
     let created = Region::create(RING_BYTES).unwrap();
     let attached = Region::attach(created.fd().unwrap()).unwrap();
     (created.into_endpoint(), attached.into_endpoint())
@@ -274,7 +274,7 @@ fn channel_to_process(role: &str, life: Life) -> (Channel, OtherProcess, UnixStr
     let (here, there) = UnixStream::pair().unwrap();
     let [mut own, others] = EventDoorbells::pair().unwrap();
     for fd in [&region.fd().unwrap(), &others.own, &others.peer, &others.life] {
-        send_with_fd(here.as_raw_fd(), &[0], fd.as_fd()).unwrap();
+        send_with_fd(&here, &[0], fd.as_fd()).unwrap();
     }
     drop(others);
     let process = OtherProcess::play(role, there);
@@ -294,7 +294,7 @@ enum Life {
 /// The other end of [`channel_to_process`], within that process.
 fn channel_over(socket: UnixStream) -> Channel {
     let next = || -> OwnedFd {
-        let (_, fd) = recv_with_fd(socket.as_raw_fd(), &mut [0], 0).unwrap();
+        let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
         fd.expect("a descriptor came")
     };
     let region = Region::attach(next()).unwrap();

@@ -11,7 +11,7 @@ use shm_fifo::fd_passing::{AbstractAddress, recv_with_fd, send_with_fd, send_wit
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use support::{Watchdog, alone, open_fds};
@@ -46,9 +46,9 @@ fn a_descriptor_arrives_with_its_bytes_and_is_close_on_exec() {
     let (here, there) = UnixStream::pair().unwrap();
     let file = File::open("/proc/self/exe").unwrap();
 
-    let sent = send_with_fd(here.as_raw_fd(), b"+OK\r\n", file.as_fd()).unwrap();
+    let sent = send_with_fd(&here, b"+OK\r\n", file.as_fd()).unwrap();
     let mut buffer = [0; 16];
-    let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut buffer, 0).unwrap();
+    let (received, fd) = recv_with_fd(&there, &mut buffer, 0).unwrap();
 
     assert_eq!((sent, &buffer[..received]), (5, &b"+OK\r\n"[..]));
     let fd = fd.expect("one was sent");
@@ -64,8 +64,8 @@ fn a_descriptor_arrives_behind_what_else_the_socket_asks_for() {
     rustix::net::sockopt::set_socket_passcred(&there, true).unwrap();
     let file = File::open("/proc/self/exe").unwrap();
 
-    send_with_fd(here.as_raw_fd(), b"+OK\r\n", file.as_fd()).unwrap();
-    let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut [0; 16], 0).unwrap();
+    send_with_fd(&here, b"+OK\r\n", file.as_fd()).unwrap();
+    let (received, fd) = recv_with_fd(&there, &mut [0; 16], 0).unwrap();
 
     assert_eq!(received, 5);
     assert_eq!(identity(fd.expect("one was sent")), identity(&file));
@@ -77,7 +77,7 @@ fn a_message_without_a_descriptor_arrives_without_one() {
     let (mut here, there) = UnixStream::pair().unwrap();
     here.write_all(b"-ERR no\r\n").unwrap();
     let mut buffer = [0; 16];
-    let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut buffer, 0).unwrap();
+    let (received, fd) = recv_with_fd(&there, &mut buffer, 0).unwrap();
     assert_eq!((received, fd.is_none()), (9, true));
 }
 
@@ -86,7 +86,7 @@ fn the_end_of_the_stream_is_no_bytes_and_no_descriptor() {
     let _alone = alone();
     let (here, there) = UnixStream::pair().unwrap();
     drop(here);
-    let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut [0; 16], 0).unwrap();
+    let (received, fd) = recv_with_fd(&there, &mut [0; 16], 0).unwrap();
     assert_eq!((received, fd.is_none()), (0, true));
 }
 
@@ -94,9 +94,9 @@ fn the_end_of_the_stream_is_no_bytes_and_no_descriptor() {
 fn the_descriptor_goes_with_the_first_bytes_of_a_message_read_in_parts() {
     let _alone = alone();
     let (here, there) = UnixStream::pair().unwrap();
-    send_with_fd(here.as_raw_fd(), b"+OK\r\n", File::open("/dev/null").unwrap().as_fd()).unwrap();
-    let first = recv_with_fd(there.as_raw_fd(), &mut [0; 2], 0).unwrap();
-    let second = recv_with_fd(there.as_raw_fd(), &mut [0; 8], 0).unwrap();
+    send_with_fd(&here, b"+OK\r\n", File::open("/dev/null").unwrap().as_fd()).unwrap();
+    let first = recv_with_fd(&there, &mut [0; 2], 0).unwrap();
+    let second = recv_with_fd(&there, &mut [0; 8], 0).unwrap();
     assert!(matches!(first, (2, Some(_))));
     assert!(matches!(second, (3, None)));
 }
@@ -110,7 +110,7 @@ fn hostile_surplus_descriptors_are_all_closed() {
     for count in [2, 3, 4, 5, 16] {
         let before = open_fds();
         send_with_fds(&here, b"x", &vec![file.as_fd(); count]);
-        let (received, fd) = recv_with_fd(there.as_raw_fd(), &mut [0; 16], 0).unwrap();
+        let (received, fd) = recv_with_fd(&there, &mut [0; 16], 0).unwrap();
         assert_eq!((received, fd.is_none()), (1, true), "{count} descriptors");
         assert_eq!(open_fds(), before, "{count} descriptors");
     }
@@ -124,7 +124,7 @@ fn a_full_socket_is_an_error_at_once() {
     let file = File::open("/dev/null").unwrap();
     let filler = [0; 4096];
     let error = loop {
-        if let Err(error) = send_with_fd(here.as_raw_fd(), &filler, file.as_fd()) {
+        if let Err(error) = send_with_fd(&here, &filler, file.as_fd()) {
             break error;
         }
     };
@@ -139,7 +139,7 @@ fn sending_to_a_peer_that_is_gone_is_an_error_and_no_signal() {
     let (here, there) = UnixStream::pair().unwrap();
     drop(there);
     let file = File::open("/dev/null").unwrap();
-    let error = send_with_fd(here.as_raw_fd(), b"x", file.as_fd()).unwrap_err();
+    let error = send_with_fd(&here, b"x", file.as_fd()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
 }
 
@@ -150,9 +150,9 @@ fn a_descriptor_reaches_an_autobound_datagram_socket() {
     let sender = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
     let file = File::open("/proc/self/exe").unwrap();
 
-    let sent = send_with_fd_to(sender.as_raw_fd(), address, &[0], file.as_fd()).unwrap();
+    let sent = send_with_fd_to(&sender, address, &[0], file.as_fd()).unwrap();
     let mut buffer = [0xFF; 16];
-    let (received, fd) = recv_with_fd(receiver.as_raw_fd(), &mut buffer, 0).unwrap();
+    let (received, fd) = recv_with_fd(&receiver, &mut buffer, 0).unwrap();
 
     assert_eq!((sent, received, buffer[0]), (1, 1, 0));
     assert_eq!(identity(fd.expect("one was sent")), identity(&file));
@@ -165,7 +165,7 @@ fn an_address_that_nobody_has_refuses_the_message() {
     drop(receiver);
     let sender = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
     let file = File::open("/dev/null").unwrap();
-    let error = send_with_fd_to(sender.as_raw_fd(), address, &[0], file.as_fd()).unwrap_err();
+    let error = send_with_fd_to(&sender, address, &[0], file.as_fd()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 

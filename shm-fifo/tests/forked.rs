@@ -6,7 +6,10 @@
 mod support;
 
 use shm_fifo::vfd::{self, Errno};
-use shm_fifo::{Channel, Duplex, Endpoint, EventDoorbells, Interest, Region, SpinPolicy};
+use shm_fifo::{
+    Channel, Interest, Region, SpinPolicy, channel::Endpoint, doorbell::EventDoorbells,
+    duplex::Duplex,
+};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;

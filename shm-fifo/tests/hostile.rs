@@ -6,7 +6,10 @@ mod support;
 
 use proptest::prelude::*;
 use shm_fifo::testing::{End, HeapFifo, Scribble, Word, pattern, run_hostile};
-use shm_fifo::{Channel, Corrupt, Region, SharedWord};
+use shm_fifo::{
+    Channel, Region,
+    fifo::{Corrupt, SharedWord},
+};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;

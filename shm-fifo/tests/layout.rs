@@ -4,7 +4,10 @@
 mod support;
 
 use shm_fifo::testing::{HeapFifo, Word};
-use shm_fifo::{Channel, FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES, Region};
+use shm_fifo::{
+    Channel, Region,
+    fifo::{FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES},
+};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;

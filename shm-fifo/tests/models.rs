@@ -18,7 +18,10 @@ use loom::{
     thread,
 };
 use shm_fifo::testing::{HeapFifo, pattern};
-use shm_fifo::{Consumer, Interest, Positions, Producer, PublishFence, Watch};
+use shm_fifo::{
+    Consumer, Interest, Producer,
+    watch::{Positions, PublishFence, Watch},
+};
 use std::sync::Arc;
 #[cfg(not(loom))]
 use std::{
@@ -140,6 +143,15 @@ impl Link {
             }
         }
         true
+    }
+
+    /// Writes a message as a whole, sleeping for space for all of it.
+    fn send_whole(&self, producer: &mut Producer<'_>, length: usize) {
+        while !producer.write_whole(&pattern(producer.position(), length)).unwrap() {
+            let at = Positions { head: START, tail: producer.position() };
+            let watch = Watch::new(self.back.consumer().watch(), producer.watch_for(length));
+            watch.sleep(Interest::WRITABLE, at, || self.space.wait());
+        }
     }
 
     /// Reads at least a byte, or the end of the stream, sleeping for it. As
@@ -423,6 +435,26 @@ fn a_sleep_for_space_and_a_read_do_not_miss_each_other() {
             assert_eq!(receiver.read(&mut consumer, &mut [0; 2 * UNIT]), 2 * UNIT);
         });
         assert!(link.send(&mut producer, UNIT));
+        reading.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_for_half_of_the_ring_and_reads_do_not_miss_each_other() {
+    explore(|| {
+        let link = Link::new(4 * UNIT);
+        let receiver = Arc::clone(&link);
+        let mut producer = link.fifo.producer();
+        assert!(link.send(&mut producer, 3 * UNIT));
+        let reading = thread::spawn(move || {
+            let mut consumer = receiver.fifo.consumer();
+            // The second read looks for the sleeper, who may have slept before the first one or
+            // since.
+            for _ in 0..2 {
+                assert_eq!(receiver.read(&mut consumer, &mut [0; UNIT]), UNIT);
+            }
+        });
+        link.send_whole(&mut producer, 2 * UNIT);
         reading.join().unwrap();
     });
 }

@@ -5,7 +5,11 @@ mod support;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::process::{Resource, Rlimit};
-use shm_fifo::{AttachError, Channel, Endpoint, RING_BYTES_RANGE, Region, UnmappedRegion};
+use shm_fifo::{
+    Channel, Region,
+    channel::Endpoint,
+    region::{AttachError, RING_BYTES_RANGE, UnmappedRegion},
+};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

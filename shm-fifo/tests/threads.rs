@@ -5,7 +5,7 @@
 mod support;
 
 use shm_fifo::testing::{HeapFifo, pattern};
-use shm_fifo::{Consumer, INLINE_BYTES, Producer};
+use shm_fifo::{Consumer, Producer, fifo::INLINE_BYTES};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};

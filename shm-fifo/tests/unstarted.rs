@@ -6,7 +6,9 @@
 mod support;
 
 use shm_fifo::testing::pattern;
-use shm_fifo::{Channel, Duplex, Endpoint, Interest, Region, SpinPolicy, WaitMode};
+use shm_fifo::{
+    Channel, Interest, Region, SpinPolicy, WaitMode, channel::Endpoint, duplex::Duplex,
+};
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream;

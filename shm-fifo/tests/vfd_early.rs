@@ -7,7 +7,7 @@
 mod support;
 
 use shm_fifo::vfd;
-use shm_fifo::{Duplex, Region};
+use shm_fifo::{Region, duplex::Duplex};
 use std::fs::File;
 use std::io::{IoSlice, Read as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};

@@ -7,7 +7,7 @@
 mod support;
 
 use shm_fifo::vfd::{self, Errno};
-use shm_fifo::{Duplex, Region};
+use shm_fifo::{Region, duplex::Duplex};
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

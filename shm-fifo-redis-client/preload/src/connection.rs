@@ -46,7 +46,7 @@ use crate::settings::{Endpoint, Server, Settings};
 use crate::sleepers::Sleepers;
 use crate::track::Tracker;
 use crate::{sys, table};
-use shm_fifo::{Duplex, Interest, SpinPolicy};
+use shm_fifo::{Interest, SpinPolicy, duplex::Duplex};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

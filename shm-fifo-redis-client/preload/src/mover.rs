@@ -12,7 +12,7 @@
 use crate::errno::Errno;
 use crate::hidden::{Hidden, raised};
 use crate::sys;
-use shm_fifo::{Duplex, Region, fd_passing};
+use shm_fifo::{Region, duplex::Duplex};
 use shm_fifo_redis_client::Refusal;
 use shm_fifo_redis_client::wire::{Event, FdSocket, Handshake, ReplyScanner, RingAnswer, attach};
 use std::io;
@@ -142,8 +142,7 @@ impl Mover {
     fn take(&mut self, socket: RawFd, mut count: usize) -> io::Result<()> {
         let mut seen = [0; 1024];
         while count > 0 {
-            let (taken, fd) =
-                fd_passing::recv_with_fd(socket, &mut seen[..count], libc::MSG_DONTWAIT)?;
+            let (taken, fd) = sys::receive_with_fd(socket, &mut seen[..count])?;
             if taken == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -8,7 +8,7 @@ use crate::table::{self, Entry};
 use crate::{signals, sys};
 use libc::{pollfd, sigset_t, timespec};
 use shm_fifo::interposer::pace;
-use shm_fifo::{Interest, SpinEnd};
+use shm_fifo::{Interest, channel::SpinEnd};
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::ptr::null;

@@ -5,7 +5,9 @@
 use crate::errno::{self, Errno};
 use crate::{real, thread};
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t, timespec};
-use std::os::fd::RawFd;
+use shm_fifo::fd_passing;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr::{null, null_mut};
 
 /// A system call's number and arguments.
@@ -49,6 +51,17 @@ pub(crate) unsafe fn raw([number, a, b, c, d, e, f]: Call) -> c_long {
         );
     }
     result
+}
+
+/// Receives bytes and the descriptor that comes with them, without waiting.
+pub(crate) fn receive_with_fd(
+    socket: RawFd,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    // SAFETY: the number is the program's, and for this call alone; if it closes that, the
+    // kernel says so.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    fd_passing::recv_with_fd(socket, buffer, libc::MSG_DONTWAIT)
 }
 
 /// What a [`raw`] call's result says.

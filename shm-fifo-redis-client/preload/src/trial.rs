@@ -7,7 +7,6 @@ use crate::epoll::FIRST_NUMBER;
 use crate::errno::Errno;
 use crate::sys::{self, call};
 use libc::{epoll_event, pollfd};
-use shm_fifo::fd_passing;
 use std::os::fd::RawFd;
 use std::ptr::null;
 use std::sync::OnceLock;
@@ -53,7 +52,7 @@ fn try_all() -> Result<(), Errno> {
     refused(sys::receive_all(bell.0, &mut [0], true))?;
     // SAFETY: takes no pointer.
     refused(unsafe { call!(libc::SYS_shutdown, bell.0, libc::SHUT_WR) })?;
-    let message = fd_passing::recv_with_fd(bell.0, &mut [0], libc::MSG_DONTWAIT);
+    let message = sys::receive_with_fd(bell.0, &mut [0]);
     refused(message.map_err(Errno::from))
 }
 

@@ -1,7 +1,7 @@
 //! The two commands that move a connection.
 
 use super::fd_socket::FdSocket;
-use shm_fifo::TOKEN_BYTES;
+use shm_fifo::region::TOKEN_BYTES;
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Deref;

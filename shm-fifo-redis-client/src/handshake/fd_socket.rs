@@ -60,8 +60,7 @@ impl FdSocket {
     fn take_letter(&self) -> Option<OwnedFd> {
         // One byte more than a letter has, to tell it from a longer one.
         let mut bytes = [1; LETTER.len() + 1];
-        let received =
-            fd_passing::recv_with_fd(self.socket.as_raw_fd(), &mut bytes, libc::MSG_DONTWAIT);
+        let received = fd_passing::recv_with_fd(&self.socket, &mut bytes, libc::MSG_DONTWAIT);
         let (count, fd) = received.ok()?;
         fd.filter(|_| bytes[..count] == *LETTER)
     }

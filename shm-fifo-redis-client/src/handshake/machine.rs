@@ -14,7 +14,7 @@ use super::fd_socket::FdSocket;
 use super::refusal::Refusal;
 use crate::reply::{ReplyError, ReplyScanner, Scanned};
 use shm_fifo::doorbell::DOORBELL;
-use shm_fifo::{Endpoint, Region};
+use shm_fifo::{Region, channel::Endpoint};
 use std::os::fd::OwnedFd;
 
 /// How long an answer may be. Those of the module have a few dozen bytes.

@@ -7,7 +7,7 @@ use super::machine::{Event, Handshake, RingAnswer, attach};
 use super::refusal::{self, MoveError, Refusal};
 use crate::reply::ReplyScanner;
 use crate::stream::{Stream, Transport};
-use shm_fifo::{Channel, Endpoint, Interest, Region, fd_passing};
+use shm_fifo::{Channel, Interest, Region, channel::Endpoint, fd_passing};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -234,7 +234,7 @@ impl Conversation {
     /// there is none yet.
     fn receive(&mut self, stream: &Stream, chunk: &mut [u8]) -> Result<Option<usize>, MoveError> {
         loop {
-            match fd_passing::recv_with_fd(stream.as_raw_fd(), chunk, libc::MSG_DONTWAIT) {
+            match fd_passing::recv_with_fd(stream, chunk, libc::MSG_DONTWAIT) {
                 Ok((0, _)) => return Err(MoveError::Ended),
                 Ok((count, fd)) => {
                     self.fd = fd.or(self.fd.take());

@@ -4,7 +4,7 @@ use super::machine::Violation;
 use super::words::{NO_DESCRIPTOR, NO_MODULE, NO_PERMISSION, NOT_ATTACHED, NOT_LOGGED_IN, REFUSED};
 use crate::reply::ReplyError;
 use crate::stream::Stream;
-use shm_fifo::AttachError;
+use shm_fifo::region::AttachError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 

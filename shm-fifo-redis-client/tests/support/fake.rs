@@ -4,7 +4,7 @@ use shm_fifo::fd_passing::{self, AbstractAddress};
 use shm_fifo::{Channel, Region};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
@@ -149,10 +149,10 @@ impl Peer {
         drop(io::copy(self, &mut io::sink()));
     }
 
-    fn fd(&self) -> RawFd {
+    fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(socket) => socket.as_raw_fd(),
-            Self::Tcp(socket) => socket.as_raw_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+            Self::Tcp(socket) => socket.as_fd(),
         }
     }
 }
@@ -179,7 +179,7 @@ impl Read for Peer {
 pub(crate) fn send_letter(name: &[u8], bytes: &[u8], fd: impl AsFd) {
     let address = AbstractAddress::from_digits(name).unwrap();
     let socket = UnixDatagram::unbound().unwrap();
-    fd_passing::send_with_fd_to(socket.as_raw_fd(), address, bytes, fd.as_fd()).unwrap();
+    fd_passing::send_with_fd_to(&socket, address, bytes, fd.as_fd()).unwrap();
 }
 
 /// Answers commands, one at a time, until the client is gone.

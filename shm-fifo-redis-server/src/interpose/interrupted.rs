@@ -5,7 +5,7 @@
 use super::hooks;
 use crate::offers::{self, Claim, Way};
 use libc::c_int;
-use shm_fifo::{Region, TOKEN_BYTES, vfd};
+use shm_fifo::{Region, region::TOKEN_BYTES, vfd};
 use std::arch::asm;
 use std::ffi::c_void;
 use std::io::IoSlice;

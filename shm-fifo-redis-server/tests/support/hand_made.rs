@@ -48,7 +48,7 @@ impl Offer {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(&request(&[b"SHM.OPEN", b"2"])).unwrap();
         let mut reply = [0; 64];
-        let (count, fd) = fd_passing::recv_with_fd(socket.as_raw_fd(), &mut reply, 0).unwrap();
+        let (count, fd) = fd_passing::recv_with_fd(&socket, &mut reply, 0).unwrap();
         assert_eq!(String::from_utf8_lossy(&reply[..count]), "+OK\r\n");
         Self { socket, fd: fd.expect("a descriptor comes with +OK") }
     }
@@ -57,7 +57,7 @@ impl Offer {
     pub(crate) fn try_on(mut socket: UnixStream) -> std::io::Result<Self> {
         socket.write_all(&request(&[b"SHM.OPEN", b"2"]))?;
         let mut reply = [0; 64];
-        let (_, fd) = fd_passing::recv_with_fd(socket.as_raw_fd(), &mut reply, 0)?;
+        let (_, fd) = fd_passing::recv_with_fd(&socket, &mut reply, 0)?;
         let fd = fd.ok_or(std::io::ErrorKind::UnexpectedEof)?;
         Ok(Self { socket, fd })
     }

@@ -6,7 +6,11 @@
 #![no_std]
 
 use core::panic::PanicInfo;
-use shm_fifo::{Fifo, FifoHeader, Interest, Positions, PublishFence, Watch};
+use shm_fifo::{
+    Fifo, Interest,
+    fifo::FifoHeader,
+    watch::{Positions, PublishFence, Watch},
+};
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {

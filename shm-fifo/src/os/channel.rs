@@ -2,6 +2,7 @@
 //! peer, and a policy of waiting.
 
 mod event_loop;
+mod frames;
 mod waiting;
 
 use super::doorbell::Heard;
@@ -11,6 +12,7 @@ use super::notifier::{EventDoorbells, Notifier};
 use super::sys::monotonic_ns;
 use super::wait::{PublishedCpu, SpinPolicy};
 use crate::{Consumer, Corrupt, Interest, Positions, Producer};
+use frames::Frames;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -42,6 +44,7 @@ pub struct Channel {
     /// Nothing more is written.
     finished: bool,
     stats: ChannelStats,
+    frames: Frames,
 }
 
 /// What a [`Channel`] has done since it was made. Exact, and kept in its own
@@ -84,7 +87,7 @@ impl Channel {
     /// Two threads stand for two processes.
     ///
     /// ```
-    /// use shm_fifo::{Channel, EventDoorbells, Region};
+    /// use shm_fifo::{Channel, Region, doorbell::EventDoorbells};
     /// use std::io::{Read, Write};
     ///
     /// # fn main() -> std::io::Result<()> {
@@ -123,6 +126,7 @@ impl Channel {
             deadline: None,
             finished: false,
             stats: ChannelStats::default(),
+            frames: Frames::new(),
         }
     }
 
@@ -154,7 +158,7 @@ impl Channel {
     /// `WouldBlock` if there is nothing yet; `InvalidData` if the peer broke the
     /// protocol, for ever after.
     pub fn try_read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.try_read_by(!target.is_empty(), |consumer| consumer.read(target))
+        self.try_read_by(!target.is_empty(), |consumer, _| consumer.read(target))
     }
 
     /// As [`Channel::try_read`], into `targets` one after the other.
@@ -163,7 +167,7 @@ impl Channel {
     /// As [`Channel::try_read`].
     pub fn try_read_vectored(&mut self, targets: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let wanted = targets.iter().any(|target| !target.is_empty());
-        self.try_read_by(wanted, |consumer| consumer.read_vectored(targets))
+        self.try_read_by(wanted, |consumer, _| consumer.read_vectored(targets))
     }
 
     /// Writes what there is space for and shows it to the peer.
@@ -172,7 +176,7 @@ impl Channel {
     /// `WouldBlock` if there is no space; `BrokenPipe` if the peer has ended;
     /// `InvalidData` if it broke the protocol.
     pub fn try_write(&mut self, source: &[u8]) -> io::Result<usize> {
-        self.try_write_by(!source.is_empty(), |producer| producer.write(source))
+        self.try_write_by(!source.is_empty(), |producer, _| producer.write(source))
     }
 
     /// As [`Channel::try_write`], of all `sources` one behind the other: they are
@@ -182,7 +186,7 @@ impl Channel {
     /// As [`Channel::try_write`].
     pub fn try_write_vectored(&mut self, sources: &[IoSlice<'_>]) -> io::Result<usize> {
         let wanted = sources.iter().any(|source| !source.is_empty());
-        self.try_write_by(wanted, |producer| producer.write_vectored(sources))
+        self.try_write_by(wanted, |producer, _| producer.write_vectored(sources))
     }
 
     /// Ends what this side writes: the peer reads what is on its way, and then the end.
@@ -223,10 +227,11 @@ impl Channel {
     fn try_read_by(
         &mut self,
         wanted: bool,
-        take: impl FnMut(&mut Consumer<'static>) -> Result<usize, Corrupt>,
+        mut take: impl FnMut(&mut Consumer<'static>, &mut Frames) -> Result<usize, Corrupt>,
     ) -> io::Result<usize> {
-        let Endpoint { peer, consumer, .. } = own(&mut self.endpoint)?;
-        match peer.read(consumer, wanted, take) {
+        let Endpoint { peer, consumer, wanted: to_wait_for, .. } = own(&mut self.endpoint)?;
+        let frames = &mut self.frames;
+        match peer.read(consumer, wanted, |consumer| take(consumer, frames)) {
             Ok(read) => {
                 self.stats.reads += u64::from(read > 0);
                 if consumer.needs_notify() {
@@ -234,20 +239,25 @@ impl Channel {
                 }
                 Ok(read)
             }
-            Err(refusal) => Err(self.refused(refusal)),
+            Err(refusal) => {
+                to_wait_for.bytes = 1;
+                Err(self.refused(refusal))
+            }
         }
     }
 
     fn try_write_by(
         &mut self,
         wanted: bool,
-        put: impl FnOnce(&mut Producer<'static>) -> Result<usize, Corrupt>,
+        put: impl FnOnce(&mut Producer<'static>, &mut Frames) -> Result<usize, Corrupt>,
     ) -> io::Result<usize> {
         let endpoint = own(&mut self.endpoint)?;
         let nobody_reads = endpoint.watch().peer_has_closed() && !endpoint.peer.is_broken();
         if nobody_reads || self.finished {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        let frames = &mut self.frames;
+        let put = |producer: &mut Producer<'static>| put(producer, frames);
         match endpoint.peer.write(&mut endpoint.producer, wanted, put) {
             Ok(0) => Ok(0),
             Ok(written) => {
@@ -257,7 +267,10 @@ impl Channel {
                 }
                 Ok(written)
             }
-            Err(refusal) => Err(self.refused(refusal)),
+            Err(refusal) => {
+                endpoint.wanted.space_bytes = None;
+                Err(self.refused(refusal))
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! holds any number of them as one readiness. The end of the socket is the end of
 //! the peer.
 
+pub use super::notifier::EventDoorbells;
+
 use super::sys;
 use std::io;
 use std::os::fd::RawFd;
@@ -20,7 +22,7 @@ pub(crate) const LOOK_BYTES: usize = 256;
 
 /// What a look at the doorbell socket found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// Nothing.
     Nothing,
     /// The doorbell rang; how many bytes that were.
@@ -38,13 +40,13 @@ pub enum Heard {
 /// Returns whether the byte went. A full socket means that doorbells are pending
 /// already; a dead one is noticed by whoever listens. So there is nothing to do
 /// about one that did not.
-pub fn ring(socket: RawFd) -> bool {
+pub(crate) fn ring(socket: RawFd) -> bool {
     sys::send(socket, &[DOORBELL], libc::MSG_DONTWAIT).is_ok()
 }
 
 /// Takes pending doorbells off `socket`, without waiting.
 #[must_use]
-pub fn listen(socket: RawFd) -> Heard {
+pub(crate) fn listen(socket: RawFd) -> Heard {
     // Bounded: a peer that floods gets one look per turn like everybody.
     hear(socket, libc::MSG_DONTWAIT)
 }
@@ -52,7 +54,7 @@ pub fn listen(socket: RawFd) -> Heard {
 /// Waits for a doorbell as long as the socket's own mode and timeout say, and
 /// takes the pending ones. `Nothing` is a timeout or a signal.
 #[must_use]
-pub fn wait(socket: RawFd) -> Heard {
+pub(crate) fn wait(socket: RawFd) -> Heard {
     hear(socket, 0)
 }
 

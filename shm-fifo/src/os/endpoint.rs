@@ -20,7 +20,23 @@ pub struct Endpoint {
     pub(crate) producer: Producer<'static>,
     pub(crate) consumer: Consumer<'static>,
     pub(crate) peer: Peer,
+    pub(crate) wanted: Wanted,
     pub(crate) mapping: Mapping,
+}
+
+/// What is to be there before anything is worth doing: what the last call wanted that did not
+/// wait for it.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) bytes: usize,
+    /// `None` is a quarter of the ring.
+    pub(crate) space_bytes: Option<usize>,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { bytes: 1, space_bytes: None }
+    }
 }
 
 /// What is known of the peer beside its words in the rings. Any thread may ask.
@@ -49,7 +65,7 @@ impl Endpoint {
         consumer: Consumer<'static>,
         mapping: Mapping,
     ) -> Self {
-        Self { producer, consumer, peer: Peer::default(), mapping }
+        Self { producer, consumer, peer: Peer::default(), wanted: Wanted::default(), mapping }
     }
 
     /// Bytes of memory the region takes.
@@ -59,7 +75,11 @@ impl Endpoint {
     }
 
     pub(crate) fn watch(&self) -> Watch<'static> {
-        Watch::new(self.consumer.watch(), self.producer.watch())
+        let space = match self.wanted.space_bytes {
+            None => self.producer.watch(),
+            Some(bytes) => self.producer.watch_for(bytes),
+        };
+        Watch::new(self.consumer.watch_for(self.wanted.bytes), space)
     }
 
     pub(crate) fn positions(&self) -> Positions {

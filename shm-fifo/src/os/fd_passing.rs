@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Room for what may come with a message beside a descriptor: who has sent it, when, and
 /// its security label, if the socket asks for them (socket(7), unix(7)).
@@ -57,8 +57,8 @@ const AUTOBIND_LENGTH: libc::socklen_t = 8;
 ///
 /// # Errors
 /// What `sendmsg(2)` says; `WouldBlock` if the socket's buffer is full.
-pub fn send_with_fd(socket: RawFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
-    send(socket, None, bytes, fd)
+pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    send(socket.as_fd(), None, bytes, fd)
 }
 
 /// As [`send_with_fd`], from an unconnected datagram socket to `address`.
@@ -66,16 +66,16 @@ pub fn send_with_fd(socket: RawFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Resu
 /// # Errors
 /// What `sendmsg(2)` says; `ConnectionRefused` if nobody has that address.
 pub fn send_with_fd_to(
-    socket: RawFd,
+    socket: impl AsFd,
     address: AbstractAddress,
     bytes: &[u8],
     fd: BorrowedFd<'_>,
 ) -> io::Result<usize> {
-    send(socket, Some(address), bytes, fd)
+    send(socket.as_fd(), Some(address), bytes, fd)
 }
 
 fn send(
-    socket: RawFd,
+    socket: BorrowedFd<'_>,
     address: Option<AbstractAddress>,
     bytes: &[u8],
     fd: BorrowedFd<'_>,
@@ -106,7 +106,8 @@ fn send(
     unsafe { data.write_unaligned(fd.as_raw_fd()) };
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: all that the message points to lives until the call returns.
-    let sent = unsafe { libc::syscall(libc::SYS_sendmsg, socket, &raw const message, flags) };
+    let sent =
+        unsafe { libc::syscall(libc::SYS_sendmsg, socket.as_raw_fd(), &raw const message, flags) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
@@ -119,7 +120,7 @@ fn send(
 /// # Errors
 /// What `recvmsg(2)` says.
 pub fn recv_with_fd(
-    socket: RawFd,
+    socket: impl AsFd,
     buffer: &mut [u8],
     flags: libc::c_int,
 ) -> io::Result<(usize, Option<OwnedFd>)> {
@@ -132,6 +133,7 @@ pub fn recv_with_fd(
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = CONTROL_BYTES as ControlLength;
     let flags = flags | libc::MSG_CMSG_CLOEXEC;
+    let socket = socket.as_fd().as_raw_fd();
     // SAFETY: all that the message points to lives until the call returns.
     let got = unsafe { libc::syscall(libc::SYS_recvmsg, socket, &raw mut message, flags) };
     let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;

@@ -105,7 +105,7 @@ impl Held<'_> {
 
     /// Puts `endpoint` into the place, which is empty.
     pub(crate) fn put(&mut self, endpoint: Endpoint) {
-        let Endpoint { producer, consumer, peer, mapping } = endpoint;
+        let Endpoint { producer, consumer, peer, mapping, wanted: _ } = endpoint;
         self.halves.peer.become_as(&peer);
         let (head, tail) = (consumer.position(), producer.position());
         self.halves.reader.put(consumer, head);

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// The result of a system call that returns a count or -1 with `errno`.
 fn counted(result: libc::c_long) -> io::Result<usize> {
@@ -123,6 +123,24 @@ pub(crate) fn set_receive_timeout(fd: RawFd, timeout: std::time::Duration) -> io
         )
     })?;
     Ok(())
+}
+
+/// Who was at the other end of a unix socket when it was connected.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of_val(&credentials)).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes into a live structure of integers.
+    counted(unsafe {
+        libc::syscall(
+            libc::SYS_getsockopt,
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            &raw mut credentials,
+            &raw mut length,
+        )
+    })?;
+    Ok(credentials)
 }
 
 /// Whether calls on `fd` return rather than wait.

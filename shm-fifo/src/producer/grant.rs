@@ -14,9 +14,7 @@ impl<'m> Producer<'m> {
     /// A grant hands out no slice: a peer could write to the same memory. Bytes
     /// are copied in, by code that tolerates that.
     ///
-    /// A producer that sleeps for space wakes from a quarter of the ring on
-    /// ([`SpaceWatch::is_ready`](crate::SpaceWatch::is_ready)): longer grants may
-    /// still be refused then.
+    /// Who is refused waits for as much space ([`Producer::watch_for`]).
     ///
     /// # Errors
     /// [`Corrupt`] if the consumer's position is impossible.
@@ -26,7 +24,7 @@ impl<'m> Producer<'m> {
     /// A frame whose length is known only after its text:
     ///
     /// ```
-    /// use shm_fifo::{Fifo, FifoHeader};
+    /// use shm_fifo::{Fifo, fifo::FifoHeader};
     ///
     /// let header = FifoHeader::new();
     /// let mut ring = [0_u8; 64];

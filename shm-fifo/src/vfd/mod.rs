@@ -12,6 +12,10 @@
 //! unless they fail, and block only where their namesakes do: [`epoll_wait`], and
 //! reading and writing a file descriptor that is in blocking mode.
 //!
+//! They take numbers (`RawFd`), as their namesakes do. A number is all that the caller has of a
+//! descriptor that is another program's, which may close it at any moment: there is nothing to
+//! borrow.
+//!
 //! # Limits
 //!
 //! Readiness is level-triggered and told to whoever waits. A registration with `EPOLLET`,

@@ -3,7 +3,7 @@
 use crate::program::{DATA, Epoll, IN, Moved, RING_BYTES, watched_connection};
 use crate::support::Watchdog;
 use shm_fifo::vfd::{self, Errno};
-use shm_fifo::{Duplex, Region};
+use shm_fifo::{Region, duplex::Duplex};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;

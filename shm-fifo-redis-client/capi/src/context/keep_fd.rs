@@ -40,7 +40,7 @@ fn replace(kept: BorrowedFd<'_>) -> io::Result<()> {
     let (answered, answering) = UnixStream::pair()?;
     // The answering end lives in the message, as long as nobody has read that: until then
     // commands can be sent, afterwards both directions have ended.
-    send_with_fd(answering.as_raw_fd(), ANSWER, answering.as_fd())?;
+    send_with_fd(&answering, ANSWER, answering.as_fd())?;
     fcntl_setfl(&answered, fcntl_getfl(kept)? & OFlags::NONBLOCK)?;
     let inherited = !fcntl_getfd(kept)?.contains(FdFlags::CLOEXEC);
     let flags = if inherited { DupFlags::empty() } else { DupFlags::CLOEXEC };

@@ -8,7 +8,6 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 use shm_fifo::{Region, fd_passing};
 use shm_fifo_redis_client::wire::{FdSocket, open_command};
 use std::io::Write;
-use std::os::fd::AsRawFd;
 
 const REGION: &str = "region";
 
@@ -36,7 +35,7 @@ fn offered(server: &RunningServer) -> anyhow::Result<(Region, SealFlags)> {
     };
     stream.write_all(&open_command(fd_socket.as_ref()))?;
     let mut answer = [0; 256];
-    let (count, beside) = fd_passing::recv_with_fd(stream.as_raw_fd(), &mut answer, 0)?;
+    let (count, beside) = fd_passing::recv_with_fd(&stream, &mut answer, 0)?;
     let answer = String::from_utf8_lossy(&answer[..count]);
     ensure!(answer == "+OK\r\n", "the server answered {answer:?}");
     let fd = fd_socket.map_or(beside, |fd_socket| fd_socket.take_fd());

@@ -6,7 +6,7 @@
 
 use super::{Connection, Phase, lock};
 use crate::report::Reason;
-use shm_fifo::{Duplex, Interest};
+use shm_fifo::{Interest, duplex::Duplex};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -5,7 +5,7 @@ use super::{Connection, Manner, Phase, Served, lock};
 use crate::errno::Errno;
 use crate::spans::{Spans, first_of, without_first};
 use crate::{signals, sys};
-use shm_fifo::{Duplex, Interest};
+use shm_fifo::{Interest, duplex::Duplex};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _};
 use std::os::fd::RawFd;

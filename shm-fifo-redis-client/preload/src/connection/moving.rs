@@ -8,7 +8,7 @@ use crate::report::Reason;
 use crate::spans::Spans;
 use crate::track::{GivenUp, Tracker};
 use crate::{habits, sys, table};
-use shm_fifo::Duplex;
+use shm_fifo::duplex::Duplex;
 use shm_fifo_redis_client::Refusal;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

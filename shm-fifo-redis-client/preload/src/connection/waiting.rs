@@ -3,7 +3,7 @@
 use super::{Connection, MODE_BLOCKING, MODE_NONBLOCKING, MODE_UNKNOWN, Manner};
 use crate::errno::Errno;
 use crate::{signals, sys};
-use shm_fifo::{Interest, SpinEnd, SpinPolicy};
+use shm_fifo::{Interest, SpinPolicy, channel::SpinEnd};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};

@@ -6,7 +6,7 @@ use super::{Epoll, MAX_UNASKED, Timeout, nap};
 use crate::errno::Errno;
 use crate::{signals, sys};
 use libc::{epoll_event, sigset_t};
-use shm_fifo::SpinEnd;
+use shm_fifo::channel::SpinEnd;
 use shm_fifo::interposer::pace;
 use std::ptr::null;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use shm_fifo::doorbell::LEAVE;
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
-use shm_fifo::{Duplex, Interest, Region};
+use shm_fifo::{Interest, Region, duplex::Duplex};
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -103,7 +103,7 @@ impl Peer {
         self.say_cut(before, cut.min(before.len()));
         let (first, second) = answer.split_at(cut.saturating_sub(before.len()).max(1));
         match name {
-            None => drop(send_with_fd(self.socket.as_raw_fd(), first, offer.fd.as_fd()).unwrap()),
+            None => drop(send_with_fd(&self.socket, first, offer.fd.as_fd()).unwrap()),
             Some(name) => {
                 send_beside(name, &offer.fd);
                 self.say(first);
@@ -227,7 +227,7 @@ fn wait_readable(socket: &OwnedFd) {
 fn send_beside(name: &[u8], fd: &OwnedFd) {
     let address = AbstractAddress::from_digits(name).unwrap();
     let socket = UnixDatagram::unbound().unwrap();
-    send_with_fd_to(socket.as_raw_fd(), address, &[0], fd.as_fd()).unwrap();
+    send_with_fd_to(&socket, address, &[0], fd.as_fd()).unwrap();
 }
 
 /// The first request, an array of words, and how many bytes it has; `None` if it is not whole.

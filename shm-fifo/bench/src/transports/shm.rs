@@ -4,7 +4,10 @@ use super::sockets::Reassembly;
 use crate::shared::SharedBytes;
 use crate::transport::{End, Message, Pair, Place, Transport, spin_until};
 use anyhow::Result;
-use shm_fifo::{Channel, Consumer, FIFO_HEADER_BYTES, Fifo, FifoHeader, Producer, Region};
+use shm_fifo::{
+    Channel, Consumer, Fifo, Producer, Region,
+    fifo::{FIFO_HEADER_BYTES, FifoHeader},
+};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 

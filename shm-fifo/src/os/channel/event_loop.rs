@@ -131,7 +131,7 @@ impl Channel {
     }
 
     /// What becomes readable when the peer has ended, where the doorbell does not
-    /// say so: that of [`EventDoorbells`](crate::EventDoorbells). A socket does.
+    /// say so: that of [`EventDoorbells`](crate::doorbell::EventDoorbells). A socket does.
     #[must_use]
     pub fn life_fd(&self) -> Option<BorrowedFd<'_>> {
         self.notifier.life_fd()

@@ -39,12 +39,12 @@ impl Channel {
     }
 
     /// Repeats `attempt` until it has something to say, waiting in between.
-    fn block_on(
+    pub(super) fn block_on<T>(
         &mut self,
         interest: Interest,
-        mut attempt: impl FnMut(&mut Self) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let would_block = |result: &io::Result<usize>| {
+        mut attempt: impl FnMut(&mut Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let would_block = |result: &io::Result<T>| {
             result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
         };
         let result = attempt(self);

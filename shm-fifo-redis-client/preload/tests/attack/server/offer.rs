@@ -5,7 +5,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd_to};
 use shm_fifo::{Region, doorbell::DOORBELL};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
 pub(super) fn region(ring_bytes: usize) -> io::Result<(Region, OwnedFd)> {
@@ -34,6 +34,6 @@ fn unsealed() -> io::Result<OwnedFd> {
 pub(super) fn send_beside(name: &[u8], fd: &OwnedFd) -> io::Result<()> {
     let address = AbstractAddress::from_digits(name).ok_or(io::ErrorKind::InvalidInput)?;
     let socket = UnixDatagram::unbound()?;
-    send_with_fd_to(socket.as_raw_fd(), address, &[DOORBELL], fd.as_fd())?;
+    send_with_fd_to(&socket, address, &[DOORBELL], fd.as_fd())?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use shm_fifo::doorbell::{DOORBELL, LEAVE};
-use shm_fifo::{Duplex, Interest, Region, fd_passing};
+use shm_fifo::{Interest, Region, duplex::Duplex, fd_passing};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -147,7 +147,7 @@ impl Transport {
 
     /// Sends bytes with a descriptor, on the socket.
     pub(super) fn send_with(&self, bytes: &[u8], fd: &OwnedFd) -> io::Result<usize> {
-        fd_passing::send_with_fd(self.socket.as_raw_fd(), bytes, fd.as_fd())
+        fd_passing::send_with_fd(&self.socket, bytes, fd.as_fd())
     }
 
     /// Announces a sleep. `false` if there is something to do already.

@@ -1,0 +1,53 @@
+//! The client's side of a [`Listener`](crate::Listener).
+
+use super::channel::Channel;
+use super::offer::PATIENCE;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Connects to the [`Listener`](crate::Listener) at `path`. It waits five seconds for a server
+/// that is busy ([`connect_timeout`] for as long as you say).
+///
+/// The server decides how large the rings are.
+///
+/// # Errors
+/// `NotFound` or `ConnectionRefused` if nobody listens there; `TimedOut`; otherwise as
+/// [`Channel::open`].
+///
+/// # Examples
+///
+/// ```no_run
+/// let mut channel = shm_fifo::connect("/run/echo.sock")?;
+/// channel.send(b"hello")?;
+/// let mut reply = Vec::new();
+/// channel.recv_into(&mut reply)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn connect(path: impl AsRef<Path>) -> io::Result<Channel> {
+    connect_timeout(path, PATIENCE)
+}
+
+/// As [`connect`], waiting at most for `timeout`, which is not zero.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_timeout(path: impl AsRef<Path>, timeout: Duration) -> io::Result<Channel> {
+    let deadline = Instant::now().checked_add(timeout);
+    let address = SocketAddrUnix::new(path.as_ref())?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // A listener whose queue is full makes `connect` wait: as long as a send may.
+    set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    match rustix::io::retry_on_intr(|| connect_to(&socket, &address)) {
+        Err(rustix::io::Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
+        result => result?,
+    }
+    Channel::open_until(socket, deadline)
+}
