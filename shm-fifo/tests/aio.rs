@@ -222,14 +222,14 @@ async fn exchange_giving_up(channel: Channel, policy: SpinPolicy) {
 
 /// What comes of one poll, beside another future that is ready, or that is soon.
 async fn at_most_once<T>(turn: usize, future: impl Future<Output = T>) -> Option<T> {
-    if turn.is_multiple_of(3) {
+    if turn % 3 == 0 {
         return poll_once(future).await;
     }
     tokio::select! {
         biased;
         done = future => Some(done),
-        () = tokio::task::yield_now(), if turn.is_multiple_of(2) => None,
-        () = std::future::ready(()), if !turn.is_multiple_of(2) => None,
+        () = tokio::task::yield_now(), if turn % 2 == 0 => None,
+        () = std::future::ready(()), if turn % 2 != 0 => None,
     }
 }
 
