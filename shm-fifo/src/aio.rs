@@ -8,6 +8,9 @@
 //! * `futures-io`'s, with the feature `futures-io`, for smol and others: a closure is its
 //!   reactor, as in the example there.
 //!
+//! A server accepts on the runtime's own listener and calls [`Channel::offer`] with each socket. The
+//! crate's README has one on tokio.
+//!
 //! # Waiting
 //!
 //! A task that waits spins first, where the channel's [`SpinPolicy`] says that this pays, and

@@ -10,7 +10,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
 use shm_fifo::{
-    Channel, Interest, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells,
+    Channel, Interest, Listener, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells,
     fifo::FIFO_HEADER_BYTES,
 };
 use std::fs::File;
@@ -436,4 +436,25 @@ fn proc_the_example_in_c_does_what_it_says() {
     let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");
     let said = assert_runs("examples/two_process.c", &["-D_GNU_SOURCE", include]);
     assert!(said.ends_with(" says: HELLO THROUGH SHARED MEMORY\n"), "{said}");
+}
+
+#[test]
+fn proc_a_client_in_c_calls_a_server_in_rust() {
+    let _watchdog = Watchdog::start();
+    let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");
+    let program = compile("examples/client.c", &["-D_GNU_SOURCE", include]);
+    let path = std::env::temp_dir().join(format!("shm-fifo-client-c-{}", std::process::id()));
+    let listener = Listener::bind(&path).unwrap();
+
+    let mut client = Command::new(program);
+    client.arg(&path).args(["hello", "", "again"]).stdout(Stdio::piped());
+    let client = client.spawn().unwrap();
+    let mut channel = listener.accept().unwrap();
+    let mut request = Vec::new();
+    while channel.recv_into(&mut request).unwrap().is_some() {
+        channel.send(&request).unwrap();
+    }
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "hello\n\nagain\n");
 }

@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 /// use futures_lite::io::{AsyncReadExt, AsyncWriteExt};
 /// use shm_fifo::{Channel, aio::{AsyncChannel, Reactor}};
 /// use std::os::fd::AsFd;
+/// use std::task::Context;
 ///
 /// fn for_smol(channel: Channel) -> std::io::Result<AsyncChannel<impl Reactor + Unpin>> {
 ///     let doorbell = Async::new(channel.as_fd().try_clone_to_owned()?)?;
-///     Ok(AsyncChannel::new(channel, move |context: &mut _| doorbell.poll_readable(context)))
+///     let is_rung = move |context: &mut Context<'_>| doorbell.poll_readable(context);
+///     Ok(AsyncChannel::new(channel, is_rung))
 /// }
 ///
 /// # fn main() -> std::io::Result<()> {
