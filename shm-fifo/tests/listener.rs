@@ -4,6 +4,7 @@
 mod support;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::time::Timespec;
 use shm_fifo::fd_passing::send_with_fd;
 use shm_fifo::{Channel, Interest, Listener, Region, connect, connect_timeout};
@@ -254,6 +255,19 @@ fn nothing_is_replaced_but_a_socket_on_which_nobody_listens() {
     symlink(&target, &path).unwrap();
     remains(ErrorKind::AlreadyExists);
     assert_eq!(directory.files(), ["socket", "target"]);
+}
+
+#[test]
+fn what_lies_in_the_lock_s_place_is_no_reason_to_wait() {
+    let _watchdog = Watchdog::start();
+    let directory = Directory::new();
+    let lock = directory.0.join("socket.lock");
+    rustix::fs::mknodat(CWD, &lock, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    Listener::bind(directory.socket()).unwrap_err();
+    fs::remove_file(&lock).unwrap();
+    symlink(directory.0.join("target"), &lock).unwrap();
+    Listener::bind(directory.socket()).unwrap_err();
+    assert_eq!(directory.files(), ["socket.lock"]);
 }
 
 #[test]
