@@ -5,6 +5,7 @@ mod support;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::Timespec;
 use shm_fifo::fd_passing::send_with_fd;
 use shm_fifo::{Channel, Interest, Listener, Region, connect, connect_timeout};
@@ -22,6 +23,7 @@ use support::{Watchdog, open_fds};
 roles! {
     connect_and_echo,
     connect_and_stay,
+    connect_in_vain,
     fork_and_talk,
     hostile_clients_come,
     listen_and_die,
@@ -270,10 +272,9 @@ fn what_lies_in_the_lock_s_place_is_no_reason_to_wait() {
     assert_eq!(directory.files(), ["socket.lock"]);
 }
 
-#[test]
-fn a_full_queue_is_somebody_who_listens_and_times_out() {
-    let _watchdog = Watchdog::start();
-    let directory = Directory::new();
+/// Somebody who listens at the directory's path, and a client who waits: there is room for no
+/// other.
+fn full_queue(directory: &Directory) -> (OwnedFd, UnixStream) {
     let busy = rustix::net::socket_with(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::STREAM,
@@ -284,10 +285,39 @@ fn a_full_queue_is_somebody_who_listens_and_times_out() {
     let address = rustix::net::SocketAddrUnix::new(directory.socket()).unwrap();
     rustix::net::bind(&busy, &address).unwrap();
     rustix::net::listen(&busy, 0).unwrap();
-    let _waiting = UnixStream::connect(directory.socket()).unwrap();
+    (busy, UnixStream::connect(directory.socket()).unwrap())
+}
+
+#[test]
+fn a_full_queue_is_somebody_who_listens_and_times_out() {
+    let _watchdog = Watchdog::start();
+    let directory = Directory::new();
+    let _busy = full_queue(&directory);
     assert_kind(Listener::bind(directory.socket()), ErrorKind::AddrInUse);
     let soon = Duration::from_millis(1);
     assert_kind(connect_timeout(directory.socket(), soon), ErrorKind::TimedOut);
+}
+
+fn connect_in_vain(mut told: UnixStream) {
+    let soon = Duration::from_millis(50);
+    assert_kind(connect_timeout(told_path(&told), soon), ErrorKind::TimedOut);
+    told.write_all(b"!").unwrap();
+}
+
+#[test]
+fn proc_signals_do_not_begin_the_time_anew() {
+    let _watchdog = Watchdog::start();
+    let directory = Directory::new();
+    let _busy = full_queue(&directory);
+    let (client, mut told) = play_at("connect_in_vain", &directory);
+    let pid = Pid::from_raw(client.id().try_into().unwrap()).unwrap();
+    told.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    // What is stopped in a call with a timeout is interrupted (signal(7)).
+    while told.read(&mut [0]).is_err() {
+        kill_process(pid, Signal::STOP).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+    client.assert_success();
 }
 
 #[test]

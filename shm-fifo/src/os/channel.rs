@@ -17,6 +17,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+pub(super) use waiting::time_left;
 
 /// A connected byte stream through shared memory.
 ///
