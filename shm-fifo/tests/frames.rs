@@ -55,8 +55,7 @@ fn run_core(steps: &[Step], capacity: usize, start: u64) {
     let mut model: VecDeque<Vec<u8>> = VecDeque::new();
     let mut under_way: Option<Vec<u8>> = None;
     let mut target = vec![0; 1000];
-    let end = [Step::Read; 0];
-    for (number, step) in steps.iter().chain(&end).enumerate() {
+    for (number, step) in steps.iter().enumerate() {
         match step {
             Step::Write(length) => {
                 let next = under_way.take().unwrap_or_else(|| frame(number, *length));
