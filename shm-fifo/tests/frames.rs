@@ -241,6 +241,20 @@ fn a_frame_is_sent_whole_or_not_at_all_and_the_channel_says_when() {
 }
 
 #[test]
+fn a_frame_that_comes_in_pieces_takes_no_more_memory_than_it_is_long() {
+    const LENGTH: usize = 5000;
+    let (mut writer, mut reader) = pair();
+    reader.set_max_frame_bytes(LENGTH);
+    let bytes = [&u32::try_from(LENGTH).unwrap().to_le_bytes()[..], &[7; LENGTH]].concat();
+    let mut received = Vec::new();
+    writer.write_all(&bytes[..3000]).unwrap();
+    assert_kind(reader.try_recv_into(&mut received), ErrorKind::WouldBlock);
+    writer.write_all(&bytes[3000..]).unwrap();
+    assert_eq!(reader.try_recv_into(&mut received).unwrap(), Some(LENGTH));
+    assert!(received.capacity() <= LENGTH, "{}", received.capacity());
+}
+
+#[test]
 fn who_was_refused_waits_for_space_for_all_of_its_frame() {
     let (mut writer, mut reader) = pair();
     writer.try_send(&[1; LONGEST_WHOLE]).unwrap();

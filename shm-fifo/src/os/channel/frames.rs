@@ -40,7 +40,7 @@ impl Frames {
         let is_whole = span.from == 0 && span.is_last();
         // It grows by what has come, not by what was claimed.
         let target = if is_whole { &mut *frame } else { &mut self.partial };
-        target.resize(span.to, 0);
+        make_room(target, span.to, span.length);
         self.reader.take(consumer, span, &mut target[span.from..])?;
         if span.is_last() && !is_whole {
             std::mem::swap(frame, &mut self.partial);
@@ -48,6 +48,16 @@ impl Frames {
         }
         Ok(span.is_last())
     }
+}
+
+/// Makes `target` as long as what has come, `bytes`, of a frame of `length`. It grows as a vector
+/// does, but not beyond the frame, which is within the limit.
+fn make_room(target: &mut Vec<u8>, bytes: usize, length: usize) {
+    if target.capacity() < bytes {
+        let capacity = target.capacity().saturating_mul(2).clamp(bytes, length);
+        target.reserve_exact(capacity - target.len());
+    }
+    target.resize(bytes, 0);
 }
 
 /// Frames: messages with their length before them ([`frame`](crate::frame)).
