@@ -212,6 +212,7 @@ fn frames_of_all_lengths_pass_a_channel() {
 
 #[test]
 fn a_frame_is_sent_whole_or_not_at_all_and_the_channel_says_when() {
+    let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
     writer.try_send(&[1; LONGEST_WHOLE]).unwrap();
     writer.try_send(&[2; LONGEST_WHOLE - 9]).unwrap();
@@ -242,6 +243,7 @@ fn a_frame_is_sent_whole_or_not_at_all_and_the_channel_says_when() {
 
 #[test]
 fn a_frame_that_comes_in_pieces_takes_no_more_memory_than_it_is_long() {
+    let _watchdog = Watchdog::start();
     const LENGTH: usize = 5000;
     let (mut writer, mut reader) = pair();
     reader.set_max_frame_bytes(LENGTH);
@@ -256,6 +258,7 @@ fn a_frame_that_comes_in_pieces_takes_no_more_memory_than_it_is_long() {
 
 #[test]
 fn who_was_refused_waits_for_space_for_all_of_its_frame() {
+    let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
     writer.try_send(&[1; LONGEST_WHOLE]).unwrap();
     writer.try_send(&[2; 700]).unwrap();
@@ -272,6 +275,7 @@ fn who_was_refused_waits_for_space_for_all_of_its_frame() {
 
 #[test]
 fn a_part_of_a_frame_is_kept_and_waited_for() {
+    let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
     let mut received = Vec::new();
     let mut raw = 100_u32.to_le_bytes().to_vec();
@@ -307,6 +311,7 @@ fn a_part_of_a_frame_is_kept_and_waited_for() {
 
 #[test]
 fn a_frame_that_breaks_off_ends_the_channel_for_both() {
+    let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
     writer.set_timeout(Some(Duration::from_millis(1)));
     assert_kind(writer.send(&[0; 2 * RING_BYTES]), ErrorKind::TimedOut);
@@ -318,6 +323,7 @@ fn a_frame_that_breaks_off_ends_the_channel_for_both() {
 
 #[test]
 fn an_end_inside_a_length_is_no_end_between_frames() {
+    let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
     writer.send(b"whole").unwrap();
     writer.write_all(&[5, 0, 0]).unwrap();
@@ -329,6 +335,7 @@ fn an_end_inside_a_length_is_no_end_between_frames() {
 
 #[test]
 fn hostile_lengths_end_the_channel_before_anything_is_allocated() {
+    let _watchdog = Watchdog::start();
     for length in [1025, 1 << 20, u32::MAX] {
         let (mut writer, mut reader) = pair();
         reader.set_max_frame_bytes(1024);
@@ -347,6 +354,7 @@ fn hostile_lengths_end_the_channel_before_anything_is_allocated() {
 
 #[test]
 fn hostile_claims_take_only_the_memory_of_what_comes() {
+    let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
     writer.write_all(&(8_u32 << 20).to_le_bytes()).unwrap();
     writer.write_all(&[0; 100]).unwrap();

@@ -186,6 +186,7 @@ fn an_event_loop_watches_a_listener() {
 
 #[test]
 fn a_path_belongs_to_one_listener_and_goes_with_it() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     assert_kind(connect(directory.socket()), ErrorKind::NotFound);
     let listener = Listener::bind(directory.socket()).unwrap();
@@ -199,6 +200,7 @@ fn a_path_belongs_to_one_listener_and_goes_with_it() {
 
 #[test]
 fn only_the_same_user_may_connect_unless_a_mode_says_otherwise() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     for mode in [None, Some(0o660), Some(0o666)] {
         let listener = match mode {
@@ -228,6 +230,7 @@ fn proc_what_a_killed_server_left_is_replaced() {
 
 #[test]
 fn nothing_is_replaced_but_a_socket_on_which_nobody_listens() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     let path = directory.socket();
     let target = directory.0.join("target");
@@ -322,6 +325,7 @@ fn proc_signals_do_not_begin_the_time_anew() {
 
 #[test]
 fn what_replaced_a_listener_stays_when_that_is_dropped() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     let listener = Listener::bind(directory.socket()).unwrap();
     fs::remove_file(directory.socket()).unwrap();
@@ -453,6 +457,7 @@ fn hostile_servers_are_refused() {
 
 #[test]
 fn a_silent_server_is_waited_for_no_longer_than_was_said() {
+    let _watchdog = Watchdog::start();
     let (silence, end) = std::sync::mpsc::channel::<()>();
     let directory = Directory::new();
     let socket = UnixListener::bind(directory.socket()).unwrap();
@@ -518,6 +523,7 @@ fn proc_a_forked_child_opens_its_end_and_leaves_the_listener() {
 
 #[test]
 fn a_child_that_never_opens_is_heard_of_when_it_is_gone() {
+    let _watchdog = Watchdog::start();
     let (mut channel, childs) = Channel::for_child(4096).unwrap();
     channel.set_timeout(Some(Duration::from_millis(1)));
     assert_kind(channel.recv_into(&mut Vec::new()), ErrorKind::TimedOut);
