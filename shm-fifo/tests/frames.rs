@@ -353,6 +353,17 @@ fn hostile_lengths_end_the_channel_before_anything_is_allocated() {
 }
 
 #[test]
+fn what_is_received_is_not_printed_with_the_channel() {
+    let (mut writer, mut reader) = pair();
+    writer.send(&[0xA5; 20]).unwrap();
+    writer.write_all(&10_000_u32.to_le_bytes()).unwrap();
+    writer.write_all(&[0xA5; 20]).unwrap();
+    assert_eq!(reader.for_each_frame(|_| ()).unwrap(), 1);
+    let said = format!("{reader:?}");
+    assert!(!said.contains("165, 165"), "{said}");
+}
+
+#[test]
 fn hostile_claims_take_only_the_memory_of_what_comes() {
     let _watchdog = Watchdog::start();
     let (mut writer, mut reader) = pair();
@@ -362,7 +373,7 @@ fn hostile_claims_take_only_the_memory_of_what_comes() {
     assert_kind(reader.try_recv_into(&mut received), ErrorKind::WouldBlock);
     assert!(received.capacity() < RING_BYTES);
     let said = format!("{reader:?}");
-    assert!(said.len() < 10_000, "nor anywhere else: {} bytes", said.len());
+    assert!(said.contains("partial_bytes: 100,"), "nor anywhere else: {said}");
 }
 
 // Two processes.

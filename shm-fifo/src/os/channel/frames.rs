@@ -5,10 +5,9 @@ use crate::frame::{
     DEFAULT_MAX_FRAME_BYTES, FrameError, FrameReader, FrameWriter, LENGTH_BYTES, passes_whole,
 };
 use crate::{Consumer, Interest};
-use std::io;
+use std::{fmt, io};
 
 /// A channel's place among the frames of its two streams.
-#[derive(Debug)]
 pub(super) struct Frames {
     reader: FrameReader,
     writer: FrameWriter,
@@ -47,6 +46,18 @@ impl Frames {
             self.partial.clear();
         }
         Ok(span.is_last())
+    }
+}
+
+impl fmt::Debug for Frames {
+    /// Of what was received nothing but the memory that it takes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames")
+            .field("reader", &self.reader)
+            .field("writer", &self.writer)
+            .field("partial_bytes", &self.partial.capacity())
+            .field("shown_bytes", &self.shown.capacity())
+            .finish()
     }
 }
 
