@@ -446,7 +446,9 @@ static inline ssize_t shm_fifo_detail_try_write(shm_fifo_channel *channel, const
                                                 size_t length) {
     if (channel->is_broken)
         return -EPROTO;
-    if (channel->peer_ended)
+    /* Its writing first: that word is in a line that seldom comes from its CPU. */
+    if (channel->peer_ended || (shm_fifo_consumer_peer_closed(&channel->in) &&
+                                shm_fifo_producer_peer_closed(&channel->out)))
         return -EPIPE;
     ssize_t count = shm_fifo_producer_write(&channel->out, bytes, length);
     if (count < 0)

@@ -291,6 +291,11 @@ impl<R: Reactor> AsyncChannel<R> {
         for round in 0..ROUNDS {
             match attempt(&mut self.channel) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    // It may be the other direction's end as well, and no doorbell says so.
+                    self.waker.wake_by_ref();
+                    return Poll::Ready(Err(error));
+                }
                 done => return Poll::Ready(done),
             }
             let then = if round == 0 { self.spin(interest, resumed.take()) } else { Then::Sleep };

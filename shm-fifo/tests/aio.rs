@@ -12,8 +12,10 @@ use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
 use shm_fifo::{Channel, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells};
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -30,6 +32,8 @@ use tokio::runtime::{Builder, Runtime};
 roles! { exchange_as_process, write_and_wait }
 
 const RING_BYTES: usize = 4096;
+/// Where the attacher's position is in what it reads, by `docs/layout.md`.
+const HEAD_OF_ATTACHER: u64 = 1536 + 128;
 /// What each side of an exchange sends.
 const TOTAL_BYTES: usize = 3_000_000;
 
@@ -407,6 +411,27 @@ fn a_peer_that_breaks_the_protocol_is_an_error() {
         rustix::io::write(&there, b"no doorbell").unwrap();
         let error = channel.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
+    });
+}
+
+#[test]
+fn who_waits_is_told_of_what_the_other_direction_found() {
+    let _watchdog = Watchdog::start();
+    let created = Region::create(RING_BYTES).unwrap();
+    let file = File::from(created.fd().unwrap());
+    let [here, _there] = EventDoorbells::pair().unwrap();
+    let [one_thread, _] = runtimes();
+    one_thread.block_on(async {
+        let here = Channel::with_events(created.into_endpoint(), here);
+        let mut channel = AsyncChannel::tokio(here).unwrap();
+        channel.set_policy(SpinPolicy::new(WaitMode::Park, 0));
+        let (mut reader, mut writer) = tokio::io::split(channel);
+        let reading = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
+        tokio::task::yield_now().await;
+        file.write_all_at(&u64::MAX.to_ne_bytes(), HEAD_OF_ATTACHER).unwrap();
+        let error = writer.write_all(&[0; RING_BYTES + 1]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(reading.await.unwrap(), ErrorKind::InvalidData);
     });
 }
 

@@ -431,6 +431,12 @@ fn hostile_words_end_in_bytes_or_an_error_in_c() {
 }
 
 #[test]
+fn who_has_closed_in_c_has_ended_both_ways() {
+    let _watchdog = Watchdog::start();
+    assert_runs("tests/c/ended.c", &["-D_GNU_SOURCE"]);
+}
+
+#[test]
 fn proc_the_example_in_c_does_what_it_says() {
     let _watchdog = Watchdog::start();
     let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");

@@ -265,6 +265,9 @@ fn hostile_eventfds_without_a_doorbell_do_not_stop_a_loop() {
     here.listen();
     here.listen();
     assert_eq!(here.stats().doorbells_received, 7);
+    rustix::io::write(&peers.peer, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    here.listen();
+    assert_eq!(here.stats().doorbells_received, u64::MAX);
 }
 
 /// A channel with eventfds to a process that plays `role`, and the socket by which

@@ -4,6 +4,8 @@
 mod support;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::Timespec;
 use shm_fifo::fd_passing::send_with_fd;
 use shm_fifo::{Channel, Interest, Listener, Region, connect, connect_timeout};
@@ -21,6 +23,7 @@ use support::{Watchdog, open_fds};
 roles! {
     connect_and_echo,
     connect_and_stay,
+    connect_in_vain,
     fork_and_talk,
     hostile_clients_come,
     listen_and_die,
@@ -183,6 +186,7 @@ fn an_event_loop_watches_a_listener() {
 
 #[test]
 fn a_path_belongs_to_one_listener_and_goes_with_it() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     assert_kind(connect(directory.socket()), ErrorKind::NotFound);
     let listener = Listener::bind(directory.socket()).unwrap();
@@ -196,6 +200,7 @@ fn a_path_belongs_to_one_listener_and_goes_with_it() {
 
 #[test]
 fn only_the_same_user_may_connect_unless_a_mode_says_otherwise() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     for mode in [None, Some(0o660), Some(0o666)] {
         let listener = match mode {
@@ -225,6 +230,7 @@ fn proc_what_a_killed_server_left_is_replaced() {
 
 #[test]
 fn nothing_is_replaced_but_a_socket_on_which_nobody_listens() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     let path = directory.socket();
     let target = directory.0.join("target");
@@ -257,9 +263,21 @@ fn nothing_is_replaced_but_a_socket_on_which_nobody_listens() {
 }
 
 #[test]
-fn a_full_queue_is_somebody_who_listens_and_times_out() {
+fn what_lies_in_the_lock_s_place_is_no_reason_to_wait() {
     let _watchdog = Watchdog::start();
     let directory = Directory::new();
+    let lock = directory.0.join("socket.lock");
+    rustix::fs::mknodat(CWD, &lock, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    Listener::bind(directory.socket()).unwrap_err();
+    fs::remove_file(&lock).unwrap();
+    symlink(directory.0.join("target"), &lock).unwrap();
+    Listener::bind(directory.socket()).unwrap_err();
+    assert_eq!(directory.files(), ["socket.lock"]);
+}
+
+/// Somebody who listens at the directory's path, and a client who waits: there is room for no
+/// other.
+fn full_queue(directory: &Directory) -> (OwnedFd, UnixStream) {
     let busy = rustix::net::socket_with(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::STREAM,
@@ -270,14 +288,44 @@ fn a_full_queue_is_somebody_who_listens_and_times_out() {
     let address = rustix::net::SocketAddrUnix::new(directory.socket()).unwrap();
     rustix::net::bind(&busy, &address).unwrap();
     rustix::net::listen(&busy, 0).unwrap();
-    let _waiting = UnixStream::connect(directory.socket()).unwrap();
+    (busy, UnixStream::connect(directory.socket()).unwrap())
+}
+
+#[test]
+fn a_full_queue_is_somebody_who_listens_and_times_out() {
+    let _watchdog = Watchdog::start();
+    let directory = Directory::new();
+    let _busy = full_queue(&directory);
     assert_kind(Listener::bind(directory.socket()), ErrorKind::AddrInUse);
     let soon = Duration::from_millis(1);
     assert_kind(connect_timeout(directory.socket(), soon), ErrorKind::TimedOut);
 }
 
+fn connect_in_vain(mut told: UnixStream) {
+    let soon = Duration::from_millis(50);
+    assert_kind(connect_timeout(told_path(&told), soon), ErrorKind::TimedOut);
+    told.write_all(b"!").unwrap();
+}
+
+#[test]
+fn proc_signals_do_not_begin_the_time_anew() {
+    let _watchdog = Watchdog::start();
+    let directory = Directory::new();
+    let _busy = full_queue(&directory);
+    let (client, mut told) = play_at("connect_in_vain", &directory);
+    let pid = Pid::from_raw(client.id().try_into().unwrap()).unwrap();
+    told.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    // What is stopped in a call with a timeout is interrupted (signal(7)).
+    while told.read(&mut [0]).is_err() {
+        kill_process(pid, Signal::STOP).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+    client.assert_success();
+}
+
 #[test]
 fn what_replaced_a_listener_stays_when_that_is_dropped() {
+    let _watchdog = Watchdog::start();
     let directory = Directory::new();
     let listener = Listener::bind(directory.socket()).unwrap();
     fs::remove_file(directory.socket()).unwrap();
@@ -409,6 +457,7 @@ fn hostile_servers_are_refused() {
 
 #[test]
 fn a_silent_server_is_waited_for_no_longer_than_was_said() {
+    let _watchdog = Watchdog::start();
     let (silence, end) = std::sync::mpsc::channel::<()>();
     let directory = Directory::new();
     let socket = UnixListener::bind(directory.socket()).unwrap();
@@ -474,6 +523,7 @@ fn proc_a_forked_child_opens_its_end_and_leaves_the_listener() {
 
 #[test]
 fn a_child_that_never_opens_is_heard_of_when_it_is_gone() {
+    let _watchdog = Watchdog::start();
     let (mut channel, childs) = Channel::for_child(4096).unwrap();
     channel.set_timeout(Some(Duration::from_millis(1)));
     assert_kind(channel.recv_into(&mut Vec::new()), ErrorKind::TimedOut);

@@ -4,10 +4,11 @@ use super::{FrameError, LENGTH_BYTES, passes_whole};
 use crate::error::Corrupt;
 use crate::layout::INLINE_BYTES;
 use crate::{Consumer, watch::DataWatch};
+use core::fmt;
 
 /// Reads frames from a [`Consumer`], without waiting. [`FrameWriter`](super::FrameWriter)
 /// has an example.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FrameReader {
     pub(crate) max_bytes: usize,
     /// A frame that streams through the ring, whose length was read.
@@ -147,6 +148,18 @@ impl FrameReader {
             consumer.read_behind(LENGTH_BYTES, target);
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for FrameReader {
+    /// Nothing of what was received, which is nobody else's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { max_bytes, begun, wanted, start: _, start_bytes: _ } = self;
+        f.debug_struct("FrameReader")
+            .field("max_bytes", max_bytes)
+            .field("begun", begun)
+            .field("wanted", wanted)
+            .finish_non_exhaustive()
     }
 }
 

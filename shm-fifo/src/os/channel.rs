@@ -17,6 +17,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+pub(super) use waiting::time_left;
 
 /// A connected byte stream through shared memory.
 ///
@@ -281,7 +282,9 @@ impl Channel {
     fn note(&mut self, heard: Heard) {
         let Some(endpoint) = self.endpoint.get() else { return };
         if let Heard::Rung(count) = heard {
-            self.stats.doorbells_received += count as u64;
+            // Of an eventfd the peer may have made any number.
+            let received = self.stats.doorbells_received;
+            self.stats.doorbells_received = received.saturating_add(count as u64);
             self.policy.woken(monotonic_ns());
         }
         if endpoint.peer.note(heard) {

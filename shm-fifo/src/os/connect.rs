@@ -1,7 +1,8 @@
 //! The client's side of a [`Listener`](crate::Listener).
 
-use super::channel::Channel;
+use super::channel::{Channel, time_left};
 use super::offer::PATIENCE;
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to};
 use std::io::{self, ErrorKind};
@@ -45,9 +46,15 @@ pub fn connect_timeout(path: impl AsRef<Path>, timeout: Duration) -> io::Result<
     )?;
     // A listener whose queue is full makes `connect` wait: as long as a send may.
     set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
-    match rustix::io::retry_on_intr(|| connect_to(&socket, &address)) {
-        Err(rustix::io::Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
-        result => result?,
+    loop {
+        match connect_to(&socket, &address) {
+            Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
+            // A signal does not begin the time anew.
+            Err(Errno::INTR) => set_socket_timeout(&socket, Timeout::Send, time_left(deadline)?)?,
+            result => {
+                result?;
+                return Channel::open_until(socket, deadline);
+            }
+        }
     }
-    Channel::open_until(socket, deadline)
 }

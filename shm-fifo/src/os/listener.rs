@@ -96,7 +96,9 @@ impl Listener {
     ///
     /// # Errors
     /// What the kernel says: no file descriptors, no memory. The listener is as before, and
-    /// the client is gone, or, without a descriptor for it, still waits.
+    /// the client is gone, or, without a descriptor for it, still waits. Where any user may
+    /// connect, a client can bring this about by many connections on which it takes nothing
+    /// ([`Channel::offer`]): a server goes on, when another one has gone or after a while.
     pub fn accept(&self) -> io::Result<Channel> {
         loop {
             match self.try_accept() {

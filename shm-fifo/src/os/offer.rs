@@ -45,7 +45,8 @@ impl Channel {
     ///
     /// # Errors
     /// `TimedOut` if nothing is offered; `UnexpectedEof` if the peer ended instead;
-    /// `InvalidData` if it offers anything but a region, of which nothing is believed.
+    /// `InvalidData` if it offers anything but a region, of which nothing is believed;
+    /// otherwise what the kernel says: no memory, or a file that may not be written.
     pub fn open(socket: impl Into<OwnedFd>) -> io::Result<Self> {
         Self::open_until(socket.into(), Instant::now().checked_add(PATIENCE))
     }

@@ -5,10 +5,9 @@ use crate::frame::{
     DEFAULT_MAX_FRAME_BYTES, FrameError, FrameReader, FrameWriter, LENGTH_BYTES, passes_whole,
 };
 use crate::{Consumer, Interest};
-use std::io;
+use std::{fmt, io};
 
 /// A channel's place among the frames of its two streams.
-#[derive(Debug)]
 pub(super) struct Frames {
     reader: FrameReader,
     writer: FrameWriter,
@@ -40,7 +39,7 @@ impl Frames {
         let is_whole = span.from == 0 && span.is_last();
         // It grows by what has come, not by what was claimed.
         let target = if is_whole { &mut *frame } else { &mut self.partial };
-        target.resize(span.to, 0);
+        make_room(target, span.to, span.length);
         self.reader.take(consumer, span, &mut target[span.from..])?;
         if span.is_last() && !is_whole {
             std::mem::swap(frame, &mut self.partial);
@@ -48,6 +47,28 @@ impl Frames {
         }
         Ok(span.is_last())
     }
+}
+
+impl fmt::Debug for Frames {
+    /// Of what was received nothing but the memory that it takes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames")
+            .field("reader", &self.reader)
+            .field("writer", &self.writer)
+            .field("partial_bytes", &self.partial.capacity())
+            .field("shown_bytes", &self.shown.capacity())
+            .finish()
+    }
+}
+
+/// Makes `target` as long as what has come, `bytes`, of a frame of `length`. It grows as a vector
+/// does, but not beyond the frame, which is within the limit.
+fn make_room(target: &mut Vec<u8>, bytes: usize, length: usize) {
+    if target.capacity() < bytes {
+        let capacity = target.capacity().saturating_mul(2).clamp(bytes, length);
+        target.reserve_exact(capacity - target.len());
+    }
+    target.resize(bytes, 0);
 }
 
 /// Frames: messages with their length before them ([`frame`](crate::frame)).

@@ -98,8 +98,8 @@ impl Write for Channel {
     }
 }
 
-/// How long a sleep may last that is to end by `deadline`.
-fn time_left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
+/// How long a sleep may last that is to end by `deadline`: not zero.
+pub(in crate::os) fn time_left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     if left.is_some_and(|left| left.is_zero()) {
         return Err(io::ErrorKind::TimedOut.into());

@@ -6,7 +6,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -37,10 +37,12 @@ impl Place {
             }
             result => result?,
         }
-        let file = file_id(&fs::symlink_metadata(&path)?);
-        let place = Self { path, file, lock };
-        // What the umask took; nobody gets in before it listens.
-        fs::set_permissions(&place.path, Permissions::from_mode(mode))?;
+        let file = fs::symlink_metadata(&path)?;
+        let place = Self { path, file: file_id(&file), lock };
+        if file.mode() & 0o7777 != mode {
+            // What the umask took; nobody gets in before it listens.
+            set_mode(&place.path, place.file, mode)?;
+        }
         rustix::net::listen(&socket, i32::MAX)?;
         Ok((socket, place))
     }
@@ -53,6 +55,19 @@ impl Drop for Place {
             drop(fs::remove_file(&self.path));
         }
     }
+}
+
+/// Sets the permissions of the file at `path`, if it still is the one that is meant: whoever
+/// may write to the directory could have put a link to another one there.
+fn set_mode(path: &Path, meant: FileId, mode: u32) -> io::Result<()> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file_id(&file.metadata()?) != meant {
+        return Err(in_use(path));
+    }
+    // By its name: `fchmod` takes no descriptor that was opened so, as a socket must be.
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(opened, Permissions::from_mode(mode))
 }
 
 /// Removes what is at `path`, if that is a socket on which nobody listens.
@@ -109,7 +124,8 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
+                // Nor does it wait for whoever reads a pipe that somebody left there.
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => return Err(in_use(of)),
