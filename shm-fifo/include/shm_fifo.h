@@ -559,15 +559,16 @@ static inline int shm_fifo_receive_fd(int socket) {
     /* For one and no more: the kernel keeps the others. */
     message.msg_controllen = CMSG_LEN(sizeof(int));
     ssize_t count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    if (count <= 0)
-        return count < 0 ? -errno : -EPIPE;
+    if (count < 0)
+        return -errno;
     struct cmsghdr *first = CMSG_FIRSTHDR(&message);
     if (first == NULL || first->cmsg_level != SOL_SOCKET || first->cmsg_type != SCM_RIGHTS ||
         first->cmsg_len != CMSG_LEN(sizeof(int)))
-        return -EPROTO;
+        return count == 0 ? -EPIPE : -EPROTO;
     int fd;
     memcpy(&fd, CMSG_DATA(first), sizeof fd);
-    if ((message.msg_flags & MSG_CTRUNC) == 0)
+    /* A packet may have no byte and a descriptor all the same. */
+    if (count > 0 && (message.msg_flags & MSG_CTRUNC) == 0)
         return fd;
     close(fd);
     return -EPROTO;

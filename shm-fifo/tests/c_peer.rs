@@ -437,6 +437,12 @@ fn who_has_closed_in_c_has_ended_both_ways() {
 }
 
 #[test]
+fn hostile_messages_leave_no_descriptor_in_c() {
+    let _watchdog = Watchdog::start();
+    assert_runs("tests/c/descriptors.c", &["-D_GNU_SOURCE"]);
+}
+
+#[test]
 fn proc_the_example_in_c_does_what_it_says() {
     let _watchdog = Watchdog::start();
     let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");

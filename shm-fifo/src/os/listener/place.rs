@@ -62,7 +62,8 @@ impl Drop for Place {
 fn set_mode(path: &Path, meant: FileId, mode: u32) -> io::Result<()> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file_id(&file.metadata()?) != meant {
+    let metadata = file.metadata()?;
+    if file_id(&metadata) != meant || !metadata.file_type().is_socket() {
         return Err(in_use(path));
     }
     // By its name: `fchmod` takes no descriptor that was opened so, as a socket must be.
