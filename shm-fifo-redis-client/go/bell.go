@@ -16,10 +16,10 @@ import (
 // them listens, whose turn it is, and when it has heard something it tells the other.
 type bell struct {
 	socket net.Conn
-	raw    syscall.RawConn                  // for doorbells
-	hear   func(target []byte) (int, error) // takes what is on the socket
-	done   chan struct{}                    // closed with the connection
-	turn   chan struct{}                    // full while somebody listens
+	raw    syscall.RawConn                             // for doorbells
+	hear   func(w *waiter, target []byte) (int, error) // takes what is on the socket
+	done   chan struct{}                               // closed with the connection
+	turn   chan struct{}                               // full while somebody listens
 	reader *waiter
 	writer *waiter
 
@@ -71,7 +71,7 @@ func (b *bell) listen(w *waiter, target []byte, limit time.Time) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := b.hear(target)
+	n, err := b.hear(w, target)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !w.isLate() {
 		err = nil // it was the limit's, or has changed meanwhile
 	}

@@ -13,10 +13,12 @@ import (
 // has entered: the rest is in the ring.
 func (c *Conn) readSocket(p []byte) (int, error) {
 	for {
+		// Before the look at what is pending: what came ahead of the doorbell is there then.
+		hasEntered := c.entered.Load()
 		if n := c.takePending(p); n > 0 {
 			return n, nil
 		}
-		if c.entered.Load() {
+		if hasEntered {
 			c.enter()
 			return 0, nil
 		}
@@ -190,11 +192,17 @@ func (c *Conn) dropOffer() {
 }
 
 // hearSocket waits for what comes on the socket. What is the program's it leaves in target,
-// and says how much that is. Whoever calls it has the turn to listen.
-func (c *Conn) hearSocket(target []byte) (int, error) {
+// and says how much that is; what the writer hears it keeps for the reader. Whoever calls it has
+// the turn to listen.
+func (c *Conn) hearSocket(w *waiter, target []byte) (int, error) {
 	n, err := c.receive(target)
 	c.mu.Lock()
 	program, broken := c.move.received(target[:n])
+	if w == c.writer {
+		// While it has the turn: whatever the reader hears comes behind it.
+		c.pending = append(c.pending, target[:program]...)
+		program = 0
+	}
 	if c.move.stage == offered && c.region == nil {
 		c.acceptOffer()
 	}

@@ -120,13 +120,9 @@ func (c *Conn) awaitSpace() error {
 	return err
 }
 
-// listenForSpace listens for the writer. What is the program's on the socket it keeps for the
-// reader.
+// listenForSpace listens for the writer.
 func (c *Conn) listenForSpace(limit time.Time) error {
-	n, err := c.listen(c.writer, c.heardOut[:], limit)
-	c.mu.Lock()
-	c.pending = append(c.pending, c.heardOut[:n]...)
-	c.mu.Unlock()
+	_, err := c.listen(c.writer, c.heardOut[:], limit)
 	return err
 }
 
