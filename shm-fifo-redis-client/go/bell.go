@@ -119,6 +119,13 @@ func (b *bell) endTurn(w *waiter) {
 	<-b.turn
 }
 
+// writeUntil has what is written on the socket end by the deadline of w.
+func (b *bell) writeUntil(w *waiter) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.socket.SetWriteDeadline(w.until())
+}
+
 // setDeadline changes that of w, also while it waits.
 func (b *bell) setDeadline(w *waiter, t time.Time) error {
 	w.setDeadline(t)

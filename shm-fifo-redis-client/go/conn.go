@@ -119,8 +119,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.write(p)
-	if err == nil {
-		err = c.settle()
+	if c.settle(c.writer) != nil {
+		c.reader.tell() // whose deadline may be later
 	}
 	if err == io.EOF {
 		err = syscall.EPIPE // heard while it waited for space
@@ -208,12 +208,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.isClosed.Load() {
 		return c.opError("set", net.ErrClosed)
 	}
-	if !c.started.Load() {
-		if err := c.socket.SetWriteDeadline(t); err != nil {
-			return err
-		}
+	err := c.setDeadline(c.writer, t)
+	if err == nil && !c.started.Load() {
+		err = c.writeUntil(c.writer)
 	}
-	return c.setDeadline(c.writer, t)
+	return err
 }
 
 // usable says why w cannot go on.
@@ -237,10 +236,14 @@ func (c *Conn) fail(err error) error {
 	defer c.mu.Unlock()
 	if c.failure == nil {
 		c.failure = err
+		if isTimeout(err) {
+			c.failure = net.ErrClosed // for whoever comes later: it is of no use to try again
+		}
 		c.hasFailed.Store(true)
 		_ = c.socket.Close()
 		c.reader.tell()
 		c.writer.tell()
+		return err
 	}
 	return c.failure
 }

@@ -566,3 +566,89 @@ func TestStreamsBothWaysAtOnceArriveWhole(t *testing.T) {
 		}
 	}
 }
+
+// newRefused is a connection whose server has yet to refuse to enter, with a request in the ring.
+func newRefused(t *testing.T) (*Conn, *peer) {
+	t.Helper()
+	c, p := newPair(t, patient)
+	offered := make(chan struct{})
+	go func() {
+		defer close(offered)
+		p.offers(p.region(minRingBytes))
+		p.reads(startOfTests)
+	}()
+	writes(t, c, request1)
+	<-offered
+	return c, p
+}
+
+func TestARefusalAfterTheWriteDeadlineLosesNothing(t *testing.T) {
+	c, p := newRefused(t)
+	_ = c.SetWriteDeadline(time.Unix(1, 0))
+	go func() {
+		p.sends("-BUSY a script runs\r\n")
+		p.reads(request1)
+		p.sends("+PONG\r\n")
+	}()
+	reads(t, c, "+PONG\r\n")
+	if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+}
+
+func TestARefusalAtTheWriteDeadlineIsLeftToTheReader(t *testing.T) {
+	c, p := newRefused(t)
+	c.hear = func(w *waiter, target []byte) (int, error) {
+		n, err := c.hearSocket(w, target)
+		if c.backs.Load() {
+			c.writer.deadline.Store(1) // passes now
+		}
+		return n, err
+	}
+	long := strings.Repeat("x", 2*minRingBytes)
+	written := make(chan error)
+	go func() {
+		_, err := io.WriteString(c, long)
+		written <- err
+	}()
+	for !c.writer.waits.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		p.sends("-BUSY a script runs\r\n")
+		p.reads(request1 + long[:minRingBytes-len(request1)])
+		p.sends("+PONG\r\n")
+	}()
+	reads(t, c, "+PONG\r\n")
+	if err := <-written; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+}
+
+func TestARefusalThatIsHeardAtTheCloseTouchesNoMemory(t *testing.T) {
+	c, _ := newRefused(t)
+	c.Close()
+	c.backs.Store(true) // by a Read that has heard it before
+	if err := c.settle(c.reader); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestARefusalWhoseServerReadsNothingEndsByTheDeadline(t *testing.T) {
+	c, p := newPair(t, patient)
+	go func() {
+		p.offers(p.region(1 << 20)) // more than the socket takes
+		p.reads(startOfTests)
+	}()
+	writes(t, c, strings.Repeat(request1, 1<<20/len(request1)))
+	p.sends("-BUSY a script runs\r\n")
+	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	// Nobody knows how much has gone.
+	_ = c.SetReadDeadline(time.Time{})
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+}

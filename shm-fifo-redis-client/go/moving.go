@@ -22,10 +22,10 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 			c.enter()
 			return 0, nil
 		}
-		n, err := c.listen(c.reader, p, time.Time{})
-		if err == nil {
-			err = c.settle()
+		if err := c.settle(c.reader); err != nil {
+			return 0, err
 		}
+		n, err := c.listen(c.reader, p, time.Time{})
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -141,9 +141,9 @@ func (c *Conn) start() error {
 
 // settle takes the ring back, if the server has refused to enter. Whoever has the writer's
 // lock does, and looks again when it was given back.
-func (c *Conn) settle() error {
+func (c *Conn) settle(w *waiter) error {
 	for c.backs.Load() && c.writing.TryLock() {
-		err := c.takeBack()
+		err := c.takeBack(w)
 		c.writing.Unlock()
 		if err != nil {
 			return err
@@ -152,10 +152,11 @@ func (c *Conn) settle() error {
 	return nil
 }
 
-// takeBack sends on the socket what is in the ring, which the server has not read.
-func (c *Conn) takeBack() error {
-	if !c.backs.Swap(false) {
-		return nil
+// takeBack sends on the socket what is in the ring, which the server has not read. It waits
+// until the deadline of w; after that somebody else has to.
+func (c *Conn) takeBack(w *waiter) error {
+	if err := c.usable(w); err != nil || !c.backs.Swap(false) {
+		return err
 	}
 	if c.answer.load() != 0 || c.out.position > c.out.ring.bytes {
 		return c.fail(violation("a refusal after it had entered"))
@@ -168,11 +169,13 @@ func (c *Conn) takeBack() error {
 	c.move.tookBack()
 	c.dropOffer()
 	c.mu.Unlock()
-	if err := c.socket.SetWriteDeadline(c.writer.until()); err != nil {
-		return err
-	}
+	_ = c.writeUntil(w)
 	_, err := c.writeSocket(held)
-	return err
+	_ = c.writeUntil(c.writer)
+	if err != nil {
+		return c.fail(err) // how much of it was sent is not known
+	}
+	return nil
 }
 
 // dropOffer forgets the memory, and whatever it would have come by.

@@ -73,7 +73,7 @@ func (c *Conn) awaitData() error {
 func (c *Conn) writeRing(p []byte) (n int, err error) {
 	for n < len(p) {
 		if c.backs.Load() {
-			return n, c.takeBack()
+			return n, c.takeBack(c.writer)
 		}
 		count, err := c.out.write(p[n:])
 		if err != nil {
