@@ -652,3 +652,46 @@ func TestARefusalWhoseServerReadsNothingEndsByTheDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestOfARefusalNoDescriptorIsLeft(t *testing.T) {
+	t.Run("a mailbox", func(t *testing.T) {
+		redistest.Watchdog(t)
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		go func() {
+			server, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer server.Close()
+			_, _ = bufio.NewReader(server).ReadString('\n')
+			_, _ = io.WriteString(server, "-ERR unknown command 'SHM.OPEN'\r\n")
+			_, _ = io.Copy(io.Discard, server)
+		}()
+		socket, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newConn(socket, patient)
+		defer c.Close()
+		writes(t, c, request1)
+		if c.mailbox != nil || !errors.Is(c.NotMoved(), ErrNoModule) {
+			t.Fatal(c.NotMoved())
+		}
+	})
+	t.Run("an offer that comes too late", func(t *testing.T) {
+		c, p := newPair(t, settings{patience: time.Millisecond})
+		subscribe := "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n"
+		writes(t, c, subscribe)
+		p.offers(p.region(minRingBytes))
+		p.reads(subscribe)
+		p.sends("+OK\r\n")
+		reads(t, c, "+OK\r\n")
+		if c.descriptor != -1 || !errors.Is(c.NotMoved(), ErrCannotFollow) {
+			t.Fatal(c.descriptor, c.NotMoved())
+		}
+	})
+}

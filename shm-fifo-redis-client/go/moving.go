@@ -210,6 +210,9 @@ func (c *Conn) hearSocket(w *waiter, target []byte) (int, error) {
 		c.acceptOffer()
 	}
 	stage := c.move.stage
+	if stage == onSocket || stage == staying {
+		c.dropOffer() // it was refused
+	}
 	c.mu.Unlock()
 
 	switch {
