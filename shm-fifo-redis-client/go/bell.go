@@ -24,7 +24,8 @@ type bell struct {
 	writer *waiter
 
 	mu        sync.Mutex
-	listening *waiter // its deadline is the socket's
+	listening *waiter   // its deadline is the socket's
+	limit     time.Time // and this is, if it is earlier
 }
 
 func newBell(socket net.Conn) *bell {
@@ -65,7 +66,7 @@ func (b *bell) listen(w *waiter, target []byte, limit time.Time) (int, error) {
 		return 0, nil
 	}
 	b.mu.Lock()
-	b.listening = w
+	b.listening, b.limit = w, limit
 	err = b.socket.SetReadDeadline(w.before(limit))
 	b.mu.Unlock()
 	if err != nil {
@@ -136,7 +137,7 @@ func (b *bell) setDeadline(w *waiter, t time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.listening == w {
-		return b.socket.SetReadDeadline(w.until())
+		return b.socket.SetReadDeadline(w.before(b.limit))
 	}
 	w.tell()
 	return nil

@@ -695,3 +695,21 @@ func TestOfARefusalNoDescriptorIsLeft(t *testing.T) {
 		}
 	})
 }
+
+func TestANewDeadlineDoesNotLengthenTheWaitForAnOffer(t *testing.T) {
+	c, p := newPair(t, settings{patience: 200 * time.Millisecond})
+	written := make(chan error)
+	go func() {
+		_, err := io.WriteString(c, request1)
+		written <- err
+	}()
+	p.reads("SHM.OPEN 2\r\n")
+	for !c.writer.waits.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	_ = c.SetDeadline(time.Now().Add(time.Hour))
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	p.reads(request1)
+}
