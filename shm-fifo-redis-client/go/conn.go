@@ -18,9 +18,6 @@ import (
 // under way as well, and errors are those of a socket: io.EOF, net.ErrClosed,
 // os.ErrDeadlineExceeded (whose Timeout is true) and ErrProtocol, the latter three within a
 // *net.OpError.
-//
-// It has no SyscallConn: what the socket has to say once the connection has moved is nothing
-// for anybody else to read.
 type Conn struct {
 	*bell
 	settings settings
@@ -53,6 +50,7 @@ type Conn struct {
 	ended     atomic.Bool // the socket has ended
 	hasFailed atomic.Bool // there is a failure
 	isClosed  atomic.Bool
+	aliveAt   atomic.Int64 // when it was last looked at for that, in nanoseconds of its life
 }
 
 func newConn(socket net.Conn, settings settings) *Conn {

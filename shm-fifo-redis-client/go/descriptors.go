@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"unsafe"
 )
 
 // maxDescriptors is how many a message may have here. The protocol has one; surplus ones
@@ -104,6 +105,23 @@ func firstOf(descriptors []int, wanted bool) int {
 
 func (m *mailbox) close() {
 	_ = m.socket.Close()
+}
+
+// hasEnded says whether the peer has ended this socket, which may have bytes to read all the same.
+func hasEnded(fd uintptr) bool {
+	const (
+		pollErr   = 0x8
+		pollHup   = 0x10
+		pollRDHup = 0x2000
+	)
+	asked := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(fd), events: pollRDHup}
+	var atOnce syscall.Timespec
+	count, _, _ := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&asked)), 1,
+		uintptr(unsafe.Pointer(&atOnce)), 0, 0, 0)
+	return count == 1 && asked.revents&(pollErr|pollHup|pollRDHup) != 0
 }
 
 var doorbells = [1]byte{doorbell}
