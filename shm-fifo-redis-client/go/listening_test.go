@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -71,4 +73,49 @@ func TestAPushThatTheWriterHearsWithTheDoorbellIsRead(t *testing.T) {
 		c.Close()
 		p.Close()
 	}
+}
+
+// Whoever hears more, while the ring of a refused start is taken back, must not have it taken back
+// once more: its memory is gone by then.
+func TestARefusedStartIsTakenBackOnce(t *testing.T) {
+	for round := 0; round < 20; round++ {
+		c, p := newRefused(t)
+		p.sends("-BUSY a script runs\r\n")
+		if _, err := c.hearSocket(c.reader, make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		p.sends(">1\r\n+push\r\n")
+		c.mu.Lock() // both get to where they need it
+		var both sync.WaitGroup
+		both.Add(2)
+		go func() {
+			defer both.Done()
+			_, _ = c.hearSocket(c.reader, make([]byte, 100))
+		}()
+		for hasBytes(c) {
+			runtime.Gosched()
+		}
+		go func() {
+			defer both.Done()
+			_ = c.settle(c.writer)
+		}()
+		for c.started.Load() {
+			runtime.Gosched()
+		}
+		c.mu.Unlock()
+		both.Wait()
+		if c.backs.Load() {
+			t.Fatal("it would be taken back again")
+		}
+		p.reads(request1)
+	}
+}
+
+// hasBytes says whether there are some on the socket.
+func hasBytes(c *Conn) bool {
+	n := 0
+	_ = c.raw.Control(func(fd uintptr) {
+		n, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return n > 0
 }

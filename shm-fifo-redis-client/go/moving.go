@@ -155,7 +155,7 @@ func (c *Conn) settle(w *waiter) error {
 // takeBack sends on the socket what is in the ring, which the server has not read. It waits
 // until the deadline of w; after that somebody else has to.
 func (c *Conn) takeBack(w *waiter) error {
-	if err := c.usable(w); err != nil || !c.backs.Swap(false) {
+	if err := c.usable(w); err != nil || !c.backs.Load() {
 		return err
 	}
 	if c.answer.load() != 0 || c.out.position > c.out.ring.bytes {
@@ -167,6 +167,7 @@ func (c *Conn) takeBack(w *waiter) error {
 	c.started.Store(false)
 	c.mu.Lock()
 	c.move.tookBack()
+	c.backs.Store(false)
 	c.dropOffer()
 	c.mu.Unlock()
 	_ = c.writeUntil(w)
@@ -210,18 +211,18 @@ func (c *Conn) hearSocket(w *waiter, target []byte) (int, error) {
 		c.acceptOffer()
 	}
 	stage := c.move.stage
-	if stage == onSocket || stage == staying {
+	switch stage {
+	case moved:
+		c.entered.Store(true)
+	case refused:
+		c.backs.Store(true) // until it is not refused any more: both change under the lock
+	case onSocket, staying:
 		c.dropOffer() // it was refused
 	}
 	c.mu.Unlock()
 
-	switch {
-	case broken != nil:
+	if broken != nil {
 		err = c.fail(broken)
-	case stage == moved:
-		c.entered.Store(true)
-	case stage == refused:
-		c.backs.Store(true)
 	}
 	if failed := c.decided(); failed != nil {
 		err = failed
