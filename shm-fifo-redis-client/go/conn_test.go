@@ -713,3 +713,30 @@ func TestANewDeadlineDoesNotLengthenTheWaitForAnOffer(t *testing.T) {
 	}
 	p.reads(request1)
 }
+
+func TestADeadlineThatPassesBeforeTheHandshakesFirstByteEndsNothing(t *testing.T) {
+	c, p := newPair(t, patient)
+	pass := func() { _ = c.socket.SetWriteDeadline(time.Unix(1, 0)) }
+	isLate := func() {
+		t.Helper()
+		if n, err := c.Write([]byte(request1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(n, err)
+		}
+		_ = c.SetWriteDeadline(time.Time{})
+	}
+	pass()
+	isLate() // before SHM.OPEN
+	go p.offers(p.region(minRingBytes))
+	c.hear = func(w *waiter, target []byte) (int, error) {
+		defer pass()
+		return c.hearSocket(w, target)
+	}
+	isLate() // before SHM.START
+	c.hear = c.hearSocket
+	go func() {
+		p.enters()
+		p.says("+PONG\r\n")
+	}()
+	writes(t, c, request1)
+	reads(t, c, "+PONG\r\n")
+}

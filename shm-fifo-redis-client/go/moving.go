@@ -89,8 +89,8 @@ func (c *Conn) ask() error {
 		c.mu.Unlock()
 		return nil
 	}
-	if _, err := io.WriteString(c.socket, command); err != nil {
-		return c.fail(err) // how much of it was sent is not known
+	if n, err := io.WriteString(c.socket, command); err != nil {
+		return c.notSent(n, err, onSocket)
 	}
 	var limit time.Time // none where nothing may go by the socket
 	if !c.settings.strict {
@@ -130,13 +130,25 @@ func (c *Conn) start() error {
 	c.mu.Lock()
 	region := c.region
 	c.mu.Unlock()
-	if _, err := io.WriteString(c.socket, startCommand(region.token)); err != nil {
-		return c.fail(err)
+	if n, err := io.WriteString(c.socket, startCommand(region.token)); err != nil {
+		return c.notSent(n, err, offered)
 	}
 	out, in := region.attacher()
 	c.out, c.answer, c.spinOut.place = out, in.tail, ofWriter(out, in)
 	c.started.Store(true)
 	return nil
+}
+
+// notSent is told that a command of the handshake was not sent, in the stage after this one. Where
+// its deadline passed before the first byte, a later request does.
+func (c *Conn) notSent(n int, err error, before stage) error {
+	if n > 0 || !isTimeout(err) {
+		return c.fail(err)
+	}
+	c.mu.Lock()
+	c.move.stage = before
+	c.mu.Unlock()
+	return err
 }
 
 // settle takes the ring back, if the server has refused to enter. Whoever has the writer's
