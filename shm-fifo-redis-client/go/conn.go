@@ -29,6 +29,7 @@ type Conn struct {
 	greeted           int       // how much of the answer to SHM.START was read from the ring
 	out               *producer // once SHM.START was sent; for the writer
 	answer            word64    // the position of the answer to SHM.START; for the writer
+	held              []byte    // was in the ring, and goes to the socket before all else; for the writer
 	heardIn, heardOut [256]byte // for what comes on the socket while either listens
 	spinIn            spinner
 	spinOut           spinner
@@ -46,7 +47,7 @@ type Conn struct {
 
 	started   atomic.Bool // SHM.START was sent
 	entered   atomic.Bool // the server has entered
-	backs     atomic.Bool // it has refused to, and the ring is to be taken back
+	backs     atomic.Bool // it has refused to, and what is in the ring goes to the socket
 	ended     atomic.Bool // the socket has ended
 	hasFailed atomic.Bool // there is a failure
 	isClosed  atomic.Bool
@@ -133,6 +134,9 @@ func (c *Conn) write(p []byte) (int, error) {
 		return 0, err
 	}
 	if c.out == nil {
+		if err := c.takeBack(c.writer); err != nil {
+			return 0, err
+		}
 		if err := c.tryMove(p); err != nil {
 			return 0, err
 		}

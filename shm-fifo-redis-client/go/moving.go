@@ -165,30 +165,45 @@ func (c *Conn) settle(w *waiter) error {
 }
 
 // takeBack sends on the socket what is in the ring, which the server has not read. It waits
-// until the deadline of w; after that somebody else has to.
+// until the deadline of w; what is left then somebody else has to send.
 func (c *Conn) takeBack(w *waiter) error {
 	if err := c.usable(w); err != nil || !c.backs.Load() {
 		return err
 	}
+	if c.out != nil {
+		if err := c.emptyRing(); err != nil {
+			return err
+		}
+	}
+	_ = c.writeUntil(w)
+	n, err := c.socket.Write(c.held)
+	_ = c.writeUntil(c.writer)
+	c.held = c.held[n:]
+	switch {
+	case err == nil:
+		c.held = nil
+		c.backs.Store(false)
+	case !isTimeout(err):
+		err = c.fail(err)
+	}
+	return err
+}
+
+// emptyRing takes out what is to go to the socket, and ends the use of the memory.
+func (c *Conn) emptyRing() error {
 	if c.answer.load() != 0 || c.out.position > c.out.ring.bytes {
 		return c.fail(violation("a refusal after it had entered"))
 	}
-	held := make([]byte, c.out.position)
-	c.out.ring.copyOut(held, 0)
+	c.held = make([]byte, c.out.position)
+	c.out.ring.copyOut(c.held, 0)
 	c.out = nil
 	c.started.Store(false)
 	c.mu.Lock()
 	c.move.tookBack()
-	c.backs.Store(false)
+	c.move.sent(c.held)
 	c.dropOffer()
 	c.mu.Unlock()
-	_ = c.writeUntil(w)
-	_, err := c.writeSocket(held)
-	_ = c.writeUntil(c.writer)
-	if err != nil {
-		return c.fail(err) // how much of it was sent is not known
-	}
-	return nil
+	return c.decided()
 }
 
 // dropOffer forgets the memory, and whatever it would have come by.
@@ -227,7 +242,7 @@ func (c *Conn) hearSocket(w *waiter, target []byte) (int, error) {
 	case moved:
 		c.entered.Store(true)
 	case refused:
-		c.backs.Store(true) // until it is not refused any more: both change under the lock
+		c.backs.Store(true)
 	case onSocket, staying:
 		c.dropOffer() // it was refused
 	}
