@@ -252,6 +252,9 @@ func (c *Conn) fail(err error) error {
 
 // opError is how package net reports errors.
 func (c *Conn) opError(op string, err error) error {
+	if errors.Is(err, net.ErrClosed) && c.hasFailed.Load() && !c.isClosed.Load() {
+		err = c.usable(c.reader) // the other side knows why it was closed
+	}
 	var already *net.OpError
 	if err == nil || err == io.EOF || errors.As(err, &already) {
 		return err

@@ -748,3 +748,31 @@ func TestADeadlineThatPassesBeforeTheHandshakesFirstByteEndsNothing(t *testing.T
 	writes(t, c, request1)
 	reads(t, c, "+PONG\r\n")
 }
+
+func TestWhoeverWaitsIsToldWhyTheOtherSideEndedIt(t *testing.T) {
+	c, p := newMoved(t, minRingBytes)
+	read := make(chan error)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		read <- err
+	}()
+	for !c.reader.waits.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	p.in.head.store(1 << 50)
+	if _, err := c.Write(make([]byte, 2*minRingBytes)); !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+	if err := <-read; !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+}
+
+func TestTheServersLastWordsAreTheError(t *testing.T) {
+	c, p := newPair(t, patient)
+	p.sends("-ERR max number of clients reached\r\n")
+	_ = p.CloseWrite()
+	if _, err := c.Write([]byte(request1)); err == nil || !strings.Contains(err.Error(), "max number of clients") {
+		t.Fatal(err)
+	}
+}
