@@ -21,6 +21,7 @@ import (
 type Conn struct {
 	*bell
 	settings settings
+	isUnix   bool // so memory comes by the socket itself
 
 	// One reader and one writer at a time. Either holds its lock while it waits.
 	reading           sync.Mutex
@@ -56,6 +57,7 @@ type Conn struct {
 
 func newConn(socket net.Conn, settings settings) *Conn {
 	c := &Conn{bell: newBell(socket), settings: settings, descriptor: -1}
+	_, c.isUnix = socket.(*net.UnixConn)
 	c.hear = c.hearSocket
 	c.spinIn, c.spinOut = newSpinner(settings.spin), newSpinner(settings.spin)
 	c.move.reason = ErrNotAsked

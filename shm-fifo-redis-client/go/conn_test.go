@@ -504,7 +504,7 @@ func TestStrictRefusalsAreErrorsOfTheRequestThatFound(t *testing.T) {
 // The two ends of a moved connection, both as Go's own: for tests that need no server.
 func newPipe(t testing.TB, ringBytes uint64) (net.Conn, net.Conn) {
 	c, p := newMoved(t, ringBytes)
-	other := &Conn{bell: newBell(p.UnixConn), out: p.out, in: p.in, greeted: len(okAnswer), descriptor: -1}
+	other := &Conn{bell: newBell(p.UnixConn), isUnix: true, out: p.out, in: p.in, greeted: len(okAnswer), descriptor: -1}
 	other.hear = other.hearSocket
 	other.move.stage = moved
 	other.answer = other.in.tail

@@ -15,7 +15,8 @@ import (
 const maxDescriptors = 8
 
 // maxLetters is how many datagrams a mailbox is searched for. Anybody in this network
-// namespace may send some; what they carry is no harm, since the token is not known to them.
+// namespace may send some. What they carry has another token than the server's, and nothing
+// is written there before the server has accepted it.
 const maxLetters = 16
 
 // controlBytes is the room for the control data of one message.

@@ -109,7 +109,7 @@ func (c *Conn) openCommand() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropOffer()
-	if _, isUnix := c.socket.(*net.UnixConn); isUnix {
+	if c.isUnix {
 		return openCommand(""), nil
 	}
 	var err error
@@ -125,7 +125,7 @@ func (c *Conn) isOpening() bool {
 	return c.move.stage == opening
 }
 
-// start sends SHM.START. From then on requests are written into the ring.
+// start sends SHM.START. Requests go into the ring from then on.
 func (c *Conn) start() error {
 	c.mu.Lock()
 	region := c.region
@@ -191,7 +191,7 @@ func (c *Conn) takeBack(w *waiter) error {
 
 // emptyRing takes out what is to go to the socket, and ends the use of the memory.
 func (c *Conn) emptyRing() error {
-	if c.answer.load() != 0 || c.out.position > c.out.ring.bytes {
+	if c.out.position > 0 && (c.answer.load() != 0 || c.out.position > c.out.ring.bytes) {
 		return c.fail(violation("a refusal after it had entered"))
 	}
 	c.held = make([]byte, c.out.position)
@@ -270,8 +270,8 @@ func (c *Conn) hearSocket(w *waiter, target []byte) (int, error) {
 
 // receive waits for bytes on the socket, and keeps a descriptor that comes with them.
 func (c *Conn) receive(target []byte) (int, error) {
-	socket, isUnix := c.socket.(*net.UnixConn)
-	if !isUnix || !supported || c.entered.Load() {
+	socket, _ := c.socket.(*net.UnixConn)
+	if !c.isUnix || !supported || c.entered.Load() {
 		return c.socket.Read(target)
 	}
 	if c.control == nil {
