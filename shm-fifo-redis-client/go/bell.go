@@ -61,15 +61,7 @@ func (b *bell) listen(w *waiter, target []byte, limit time.Time) (int, error) {
 		return 0, err
 	}
 	defer b.endTurn(w)
-	// What was heard before this turn was told before it ended.
-	if w.heard() {
-		return 0, nil
-	}
-	b.mu.Lock()
-	b.listening, b.limit = w, limit
-	err = b.socket.SetReadDeadline(w.before(limit))
-	b.mu.Unlock()
-	if err != nil {
+	if mayListen, err := b.beginListening(w, limit); err != nil || !mayListen {
 		return 0, err
 	}
 	n, err := b.hear(w, target)
@@ -77,6 +69,29 @@ func (b *bell) listen(w *waiter, target []byte, limit time.Time) (int, error) {
 		err = nil // it was the limit's, or has changed meanwhile
 	}
 	return n, err
+}
+
+// beginListening is told whose deadline the socket's is, unless there is news: what was heard
+// before this turn was told before it ended.
+func (b *bell) beginListening(w *waiter, limit time.Time) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.heard() {
+		return false, nil
+	}
+	b.listening, b.limit = w, limit
+	return true, b.socket.SetReadDeadline(w.before(limit))
+}
+
+// wake has w look again, also while it listens.
+func (b *bell) wake(w *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listening == w {
+		_ = b.socket.SetReadDeadline(time.Unix(1, 0)) // which is not its own
+		return
+	}
+	w.tell()
 }
 
 // takeTurn waits for the turn to listen, or for news.

@@ -121,7 +121,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.write(p)
 	if c.settle(c.writer) != nil {
-		c.reader.tell() // whose deadline may be later
+		c.wake(c.reader) // whose deadline may be later
 	}
 	if err == io.EOF {
 		err = syscall.EPIPE // heard while it waited for space

@@ -734,12 +734,18 @@ func TestADeadlineThatPassesBeforeTheHandshakesFirstByteEndsNothing(t *testing.T
 	}
 	pass()
 	isLate() // before SHM.OPEN
-	go p.offers(p.region(minRingBytes))
+	file := p.region(minRingBytes)
+	offered := make(chan struct{})
+	go func() {
+		defer close(offered)
+		p.offers(file)
+	}()
 	c.hear = func(w *waiter, target []byte) (int, error) {
 		defer pass()
 		return c.hearSocket(w, target)
 	}
 	isLate() // before SHM.START
+	<-offered
 	c.hear = c.hearSocket
 	go func() {
 		p.enters()

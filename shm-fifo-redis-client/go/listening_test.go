@@ -119,3 +119,19 @@ func hasBytes(c *Conn) bool {
 	})
 	return n > 0
 }
+
+func TestWhoListensCanBeWoken(t *testing.T) {
+	c, p := newPair(t, patient)
+	listens := make(chan struct{})
+	c.hear = func(w *waiter, target []byte) (int, error) {
+		listens <- struct{}{}
+		return c.hearSocket(w, target)
+	}
+	go func() {
+		<-listens
+		c.wake(c.reader)
+		<-listens
+		p.sends("+OK\r\n")
+	}()
+	reads(t, c, "+OK\r\n")
+}
