@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// lookAgain is how long it is not looked again whether a connection is alive: so that a pool that
-// asks before each request costs no system call each.
+// lookAgain is for how long a look whether the connection is alive will do: a pool that asks before
+// each request then costs no system call each.
 const lookAgain = time.Millisecond
 
 var errNoRawBytes = errors.New("shmfifo: nobody else writes on the socket")
@@ -16,9 +16,9 @@ var errNoRawBytes = errors.New("shmfifo: nobody else writes on the socket")
 // SyscallConn implements [syscall.Conn], for pools that look whether an idle connection is still
 // alive before they use it again, as go-redis' does.
 //
-// Control is with the socket's descriptor. Read calls no function, since what the socket has to say
-// is for this package to read: it returns io.EOF if the server has ended the connection, at
-// once otherwise. Write is an error.
+// Control is with the socket's descriptor. Read does not call its function, since what the socket
+// has to say is for this package to read. It does not wait: it returns io.EOF if the server has
+// ended the connection, and nil if not. Write is an error.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	return rawConn{c}, nil
 }
