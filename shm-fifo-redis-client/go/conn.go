@@ -254,8 +254,10 @@ func (c *Conn) fail(err error) error {
 
 // opError is how package net reports errors.
 func (c *Conn) opError(op string, err error) error {
-	if errors.Is(err, net.ErrClosed) && c.hasFailed.Load() && !c.isClosed.Load() {
-		err = c.usable(c.reader) // the other side knows why it was closed
+	if err != nil && c.isClosed.Load() {
+		err = net.ErrClosed // also if the server's answer to that came first
+	} else if errors.Is(err, net.ErrClosed) && c.hasFailed.Load() {
+		err = c.usable(c.reader) // the other side knows why
 	}
 	var already *net.OpError
 	if err == nil || err == io.EOF || errors.As(err, &already) {

@@ -782,3 +782,17 @@ func TestTheServersLastWordsAreTheError(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// The server ends its side as soon as it is told, and empties the memory.
+func TestWhoeverReadsWhileItIsClosedIsToldThat(t *testing.T) {
+	c, p := newMoved(t, minRingBytes)
+	p.says("+OK\r\n")
+	c.isClosed.Store(true)
+	if n, err := c.readRing(make([]byte, 10)); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Fatal(n, err)
+	}
+	if err := c.opError("read", io.EOF); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	c.isClosed.Store(false)
+}

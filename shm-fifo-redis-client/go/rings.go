@@ -2,6 +2,7 @@ package shmfifo
 
 import (
 	"io"
+	"net"
 	"syscall"
 	"time"
 )
@@ -14,7 +15,10 @@ func (c *Conn) readRing(p []byte) (int, error) {
 			target = c.heardIn[:len(okAnswer)-c.greeted]
 		}
 		n, err := c.in.read(target)
-		if err != nil {
+		switch {
+		case c.isClosed.Load():
+			return 0, net.ErrClosed // the server may have emptied the memory by now
+		case err != nil:
 			return 0, c.fail(err)
 		}
 		if n > 0 && c.in.takeSleeper() {
