@@ -16,15 +16,16 @@ import (
 // them listens, whose turn it is, and when it has heard something it tells the other.
 type bell struct {
 	socket net.Conn
-	raw    syscall.RawConn                  // for doorbells
-	hear   func(target []byte) (int, error) // takes what is on the socket
-	done   chan struct{}                    // closed with the connection
-	turn   chan struct{}                    // full while somebody listens
+	raw    syscall.RawConn                             // for doorbells
+	hear   func(w *waiter, target []byte) (int, error) // takes what is on the socket
+	done   chan struct{}                               // closed with the connection
+	turn   chan struct{}                               // full while somebody listens
 	reader *waiter
 	writer *waiter
 
 	mu        sync.Mutex
-	listening *waiter // its deadline is the socket's
+	listening *waiter   // its deadline is the socket's
+	limit     time.Time // and this is, if it is earlier
 }
 
 func newBell(socket net.Conn) *bell {
@@ -60,22 +61,37 @@ func (b *bell) listen(w *waiter, target []byte, limit time.Time) (int, error) {
 		return 0, err
 	}
 	defer b.endTurn(w)
-	// What was heard before this turn was told before it ended.
-	if w.heard() {
-		return 0, nil
-	}
-	b.mu.Lock()
-	b.listening = w
-	err = b.socket.SetReadDeadline(w.before(limit))
-	b.mu.Unlock()
-	if err != nil {
+	if mayListen, err := b.beginListening(w, limit); err != nil || !mayListen {
 		return 0, err
 	}
-	n, err := b.hear(target)
+	n, err := b.hear(w, target)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !w.isLate() {
 		err = nil // it was the limit's, or has changed meanwhile
 	}
 	return n, err
+}
+
+// beginListening is told whose deadline the socket's is, unless there is news: what was heard
+// before this turn was told before it ended.
+func (b *bell) beginListening(w *waiter, limit time.Time) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.heard() {
+		return false, nil
+	}
+	b.listening, b.limit = w, limit
+	return true, b.socket.SetReadDeadline(w.before(limit))
+}
+
+// wake has w look again, also while it listens.
+func (b *bell) wake(w *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listening == w {
+		_ = b.socket.SetReadDeadline(time.Unix(1, 0)) // which is not its own
+		return
+	}
+	w.tell()
 }
 
 // takeTurn waits for the turn to listen, or for news.
@@ -119,6 +135,13 @@ func (b *bell) endTurn(w *waiter) {
 	<-b.turn
 }
 
+// writeUntil has what is written on the socket end by the deadline of w.
+func (b *bell) writeUntil(w *waiter) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.socket.SetWriteDeadline(w.until())
+}
+
 // setDeadline changes that of w, also while it waits.
 func (b *bell) setDeadline(w *waiter, t time.Time) error {
 	w.setDeadline(t)
@@ -129,7 +152,7 @@ func (b *bell) setDeadline(w *waiter, t time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.listening == w {
-		return b.socket.SetReadDeadline(w.until())
+		return b.socket.SetReadDeadline(w.before(b.limit))
 	}
 	w.tell()
 	return nil

@@ -18,12 +18,10 @@ import (
 // under way as well, and errors are those of a socket: io.EOF, net.ErrClosed,
 // os.ErrDeadlineExceeded (whose Timeout is true) and ErrProtocol, the latter three within a
 // *net.OpError.
-//
-// It has no SyscallConn: what the socket has to say once the connection has moved is nothing
-// for anybody else to read.
 type Conn struct {
 	*bell
 	settings settings
+	isUnix   bool // so memory comes by the socket itself
 
 	// One reader and one writer at a time. Either holds its lock while it waits.
 	reading           sync.Mutex
@@ -32,6 +30,7 @@ type Conn struct {
 	greeted           int       // how much of the answer to SHM.START was read from the ring
 	out               *producer // once SHM.START was sent; for the writer
 	answer            word64    // the position of the answer to SHM.START; for the writer
+	held              []byte    // was in the ring, and goes to the socket before all else; for the writer
 	heardIn, heardOut [256]byte // for what comes on the socket while either listens
 	spinIn            spinner
 	spinOut           spinner
@@ -49,14 +48,16 @@ type Conn struct {
 
 	started   atomic.Bool // SHM.START was sent
 	entered   atomic.Bool // the server has entered
-	backs     atomic.Bool // it has refused to, and the ring is to be taken back
+	backs     atomic.Bool // it has refused to, and what is in the ring goes to the socket
 	ended     atomic.Bool // the socket has ended
 	hasFailed atomic.Bool // there is a failure
 	isClosed  atomic.Bool
+	aliveAt   atomic.Int64 // when it was last looked at for that, in nanoseconds of its life
 }
 
 func newConn(socket net.Conn, settings settings) *Conn {
 	c := &Conn{bell: newBell(socket), settings: settings, descriptor: -1}
+	_, c.isUnix = socket.(*net.UnixConn)
 	c.hear = c.hearSocket
 	c.spinIn, c.spinOut = newSpinner(settings.spin), newSpinner(settings.spin)
 	c.move.reason = ErrNotAsked
@@ -119,8 +120,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.write(p)
-	if err == nil {
-		err = c.settle()
+	if c.settle(c.writer) != nil {
+		c.wake(c.reader) // whose deadline may be later
 	}
 	if err == io.EOF {
 		err = syscall.EPIPE // heard while it waited for space
@@ -135,6 +136,9 @@ func (c *Conn) write(p []byte) (int, error) {
 		return 0, err
 	}
 	if c.out == nil {
+		if err := c.takeBack(c.writer); err != nil {
+			return 0, err
+		}
 		if err := c.tryMove(p); err != nil {
 			return 0, err
 		}
@@ -208,12 +212,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.isClosed.Load() {
 		return c.opError("set", net.ErrClosed)
 	}
-	if !c.started.Load() {
-		if err := c.socket.SetWriteDeadline(t); err != nil {
-			return err
-		}
+	err := c.setDeadline(c.writer, t)
+	if err == nil && !c.started.Load() {
+		err = c.writeUntil(c.writer)
 	}
-	return c.setDeadline(c.writer, t)
+	return err
 }
 
 // usable says why w cannot go on.
@@ -237,16 +240,25 @@ func (c *Conn) fail(err error) error {
 	defer c.mu.Unlock()
 	if c.failure == nil {
 		c.failure = err
+		if isTimeout(err) {
+			c.failure = net.ErrClosed // for whoever comes later: it is of no use to try again
+		}
 		c.hasFailed.Store(true)
 		_ = c.socket.Close()
 		c.reader.tell()
 		c.writer.tell()
+		return err
 	}
 	return c.failure
 }
 
 // opError is how package net reports errors.
 func (c *Conn) opError(op string, err error) error {
+	if err != nil && c.isClosed.Load() {
+		err = net.ErrClosed // also if the server's answer to that came first
+	} else if errors.Is(err, net.ErrClosed) && c.hasFailed.Load() {
+		err = c.usable(c.reader) // the other side knows why
+	}
 	var already *net.OpError
 	if err == nil || err == io.EOF || errors.As(err, &already) {
 		return err

@@ -504,7 +504,7 @@ func TestStrictRefusalsAreErrorsOfTheRequestThatFound(t *testing.T) {
 // The two ends of a moved connection, both as Go's own: for tests that need no server.
 func newPipe(t testing.TB, ringBytes uint64) (net.Conn, net.Conn) {
 	c, p := newMoved(t, ringBytes)
-	other := &Conn{bell: newBell(p.UnixConn), out: p.out, in: p.in, greeted: len(okAnswer), descriptor: -1}
+	other := &Conn{bell: newBell(p.UnixConn), isUnix: true, out: p.out, in: p.in, greeted: len(okAnswer), descriptor: -1}
 	other.hear = other.hearSocket
 	other.move.stage = moved
 	other.answer = other.in.tail
@@ -565,4 +565,234 @@ func TestStreamsBothWaysAtOnceArriveWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// newRefused is a connection whose server has yet to refuse to enter, with a request in the ring.
+func newRefused(t *testing.T) (*Conn, *peer) {
+	t.Helper()
+	c, p := newPair(t, patient)
+	offered := make(chan struct{})
+	go func() {
+		defer close(offered)
+		p.offers(p.region(minRingBytes))
+		p.reads(startOfTests)
+	}()
+	writes(t, c, request1)
+	<-offered
+	return c, p
+}
+
+func TestARefusalAfterTheWriteDeadlineLosesNothing(t *testing.T) {
+	c, p := newRefused(t)
+	_ = c.SetWriteDeadline(time.Unix(1, 0))
+	go func() {
+		p.sends("-BUSY a script runs\r\n")
+		p.reads(request1)
+		p.sends("+PONG\r\n")
+	}()
+	reads(t, c, "+PONG\r\n")
+	if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+}
+
+func TestARefusalAtTheWriteDeadlineIsLeftToTheReader(t *testing.T) {
+	c, p := newRefused(t)
+	c.hear = func(w *waiter, target []byte) (int, error) {
+		n, err := c.hearSocket(w, target)
+		if c.backs.Load() {
+			c.writer.deadline.Store(1) // passes now
+		}
+		return n, err
+	}
+	long := strings.Repeat("x", 2*minRingBytes)
+	written := make(chan error)
+	go func() {
+		_, err := io.WriteString(c, long)
+		written <- err
+	}()
+	for !c.writer.waits.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		p.sends("-BUSY a script runs\r\n")
+		p.reads(request1 + long[:minRingBytes-len(request1)])
+		p.sends("+PONG\r\n")
+	}()
+	reads(t, c, "+PONG\r\n")
+	if err := <-written; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+}
+
+func TestARefusalThatIsHeardAtTheCloseTouchesNoMemory(t *testing.T) {
+	c, _ := newRefused(t)
+	c.Close()
+	c.backs.Store(true) // by a Read that has heard it before
+	if err := c.settle(c.reader); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestARefusalWhoseServerReadsNothingForAWhileLosesNothing(t *testing.T) {
+	c, p := newPair(t, patient)
+	go func() {
+		p.offers(p.region(1 << 20)) // more than the socket takes
+		p.reads(startOfTests)
+	}()
+	first := strings.Repeat(request1, 1<<20/len(request1))
+	writes(t, c, first)
+	p.sends("-BUSY a script runs\r\n")
+	_ = c.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if n, err := c.Write([]byte(request1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(n, err)
+	}
+	_ = c.SetDeadline(time.Time{})
+	go func() {
+		p.reads(first)
+		p.sends("+PONG\r\n")
+		p.reads(request1)
+		p.sends("+PONG\r\n")
+	}()
+	writes(t, c, request1)
+	reads(t, c, "+PONG\r\n+PONG\r\n")
+}
+
+func TestOfARefusalNoDescriptorIsLeft(t *testing.T) {
+	t.Run("a mailbox", func(t *testing.T) {
+		redistest.Watchdog(t)
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		go func() {
+			server, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer server.Close()
+			_, _ = bufio.NewReader(server).ReadString('\n')
+			_, _ = io.WriteString(server, "-ERR unknown command 'SHM.OPEN'\r\n")
+			_, _ = io.Copy(io.Discard, server)
+		}()
+		socket, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newConn(socket, patient)
+		defer c.Close()
+		writes(t, c, request1)
+		if c.mailbox != nil || !errors.Is(c.NotMoved(), ErrNoModule) {
+			t.Fatal(c.NotMoved())
+		}
+	})
+	t.Run("an offer that comes too late", func(t *testing.T) {
+		c, p := newPair(t, settings{patience: time.Millisecond})
+		subscribe := "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n"
+		writes(t, c, subscribe)
+		p.offers(p.region(minRingBytes))
+		p.reads(subscribe)
+		p.sends("+OK\r\n")
+		reads(t, c, "+OK\r\n")
+		if c.descriptor != -1 || !errors.Is(c.NotMoved(), ErrCannotFollow) {
+			t.Fatal(c.descriptor, c.NotMoved())
+		}
+	})
+}
+
+func TestANewDeadlineDoesNotLengthenTheWaitForAnOffer(t *testing.T) {
+	c, p := newPair(t, settings{patience: 200 * time.Millisecond})
+	written := make(chan error)
+	go func() {
+		_, err := io.WriteString(c, request1)
+		written <- err
+	}()
+	p.reads("SHM.OPEN 2\r\n")
+	for !c.writer.waits.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	_ = c.SetDeadline(time.Now().Add(time.Hour))
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	p.reads(request1)
+}
+
+func TestADeadlineThatPassesBeforeTheHandshakesFirstByteEndsNothing(t *testing.T) {
+	c, p := newPair(t, patient)
+	pass := func() { _ = c.socket.SetWriteDeadline(time.Unix(1, 0)) }
+	isLate := func() {
+		t.Helper()
+		if n, err := c.Write([]byte(request1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(n, err)
+		}
+		_ = c.SetWriteDeadline(time.Time{})
+	}
+	pass()
+	isLate() // before SHM.OPEN
+	file := p.region(minRingBytes)
+	offered := make(chan struct{})
+	go func() {
+		defer close(offered)
+		p.offers(file)
+	}()
+	c.hear = func(w *waiter, target []byte) (int, error) {
+		defer pass()
+		return c.hearSocket(w, target)
+	}
+	isLate() // before SHM.START
+	<-offered
+	c.hear = c.hearSocket
+	go func() {
+		p.enters()
+		p.says("+PONG\r\n")
+	}()
+	writes(t, c, request1)
+	reads(t, c, "+PONG\r\n")
+}
+
+func TestWhoeverWaitsIsToldWhyTheOtherSideEndedIt(t *testing.T) {
+	c, p := newMoved(t, minRingBytes)
+	read := make(chan error)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		read <- err
+	}()
+	for !c.reader.waits.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	p.in.head.store(1 << 50)
+	if _, err := c.Write(make([]byte, 2*minRingBytes)); !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+	if err := <-read; !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+}
+
+func TestTheServersLastWordsAreTheError(t *testing.T) {
+	c, p := newPair(t, patient)
+	p.sends("-ERR max number of clients reached\r\n")
+	_ = p.CloseWrite()
+	if _, err := c.Write([]byte(request1)); err == nil || !strings.Contains(err.Error(), "max number of clients") {
+		t.Fatal(err)
+	}
+}
+
+// The server ends its side as soon as it is told, and empties the memory.
+func TestWhoeverReadsWhileItIsClosedIsToldThat(t *testing.T) {
+	c, p := newMoved(t, minRingBytes)
+	p.says("+OK\r\n")
+	c.isClosed.Store(true)
+	if n, err := c.readRing(make([]byte, 10)); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Fatal(n, err)
+	}
+	if err := c.opError("read", io.EOF); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	c.isClosed.Store(false)
 }

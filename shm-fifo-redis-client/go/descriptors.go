@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"unsafe"
 )
 
 // maxDescriptors is how many a message may have here. The protocol has one; surplus ones
@@ -14,7 +15,8 @@ import (
 const maxDescriptors = 8
 
 // maxLetters is how many datagrams a mailbox is searched for. Anybody in this network
-// namespace may send some; what they carry is no harm, since the token is not known to them.
+// namespace may send some. What they carry has another token than the server's, and nothing
+// is written there before the server has accepted it.
 const maxLetters = 16
 
 // controlBytes is the room for the control data of one message.
@@ -104,6 +106,23 @@ func firstOf(descriptors []int, wanted bool) int {
 
 func (m *mailbox) close() {
 	_ = m.socket.Close()
+}
+
+// hasEnded says whether the peer has ended this socket, which may have bytes to read all the same.
+func hasEnded(fd uintptr) bool {
+	const (
+		pollErr   = 0x8
+		pollHup   = 0x10
+		pollRDHup = 0x2000
+	)
+	asked := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(fd), events: pollRDHup}
+	var atOnce syscall.Timespec
+	count, _, _ := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&asked)), 1,
+		uintptr(unsafe.Pointer(&atOnce)), 0, 0, 0)
+	return count == 1 && asked.revents&(pollErr|pollHup|pollRDHup) != 0
 }
 
 var doorbells = [1]byte{doorbell}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -218,6 +219,8 @@ func (m *move) answerPart(part []byte, ended bool) error {
 	answer := m.answer
 	m.answer, m.answerBytes = nil, 0
 	switch {
+	case strings.HasPrefix(string(answer), "-ERR max number of clients"):
+		return refusal(answer) // no answer at all, but the server's last words
 	case string(answer) != okAnswer:
 		m.refuse(refusal(answer))
 	case m.stage == starting:

@@ -13,17 +13,19 @@ import (
 // has entered: the rest is in the ring.
 func (c *Conn) readSocket(p []byte) (int, error) {
 	for {
+		// Before the look at what is pending: what came ahead of the doorbell is there then.
+		hasEntered := c.entered.Load()
 		if n := c.takePending(p); n > 0 {
 			return n, nil
 		}
-		if c.entered.Load() {
+		if hasEntered {
 			c.enter()
 			return 0, nil
 		}
-		n, err := c.listen(c.reader, p, time.Time{})
-		if err == nil {
-			err = c.settle()
+		if err := c.settle(c.reader); err != nil {
+			return 0, err
 		}
+		n, err := c.listen(c.reader, p, time.Time{})
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -87,8 +89,8 @@ func (c *Conn) ask() error {
 		c.mu.Unlock()
 		return nil
 	}
-	if _, err := io.WriteString(c.socket, command); err != nil {
-		return c.fail(err) // how much of it was sent is not known
+	if n, err := io.WriteString(c.socket, command); err != nil {
+		return c.notSent(n, err, onSocket)
 	}
 	var limit time.Time // none where nothing may go by the socket
 	if !c.settings.strict {
@@ -107,7 +109,7 @@ func (c *Conn) openCommand() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropOffer()
-	if _, isUnix := c.socket.(*net.UnixConn); isUnix {
+	if c.isUnix {
 		return openCommand(""), nil
 	}
 	var err error
@@ -123,13 +125,13 @@ func (c *Conn) isOpening() bool {
 	return c.move.stage == opening
 }
 
-// start sends SHM.START. From then on requests are written into the ring.
+// start sends SHM.START. Requests go into the ring from then on.
 func (c *Conn) start() error {
 	c.mu.Lock()
 	region := c.region
 	c.mu.Unlock()
-	if _, err := io.WriteString(c.socket, startCommand(region.token)); err != nil {
-		return c.fail(err)
+	if n, err := io.WriteString(c.socket, startCommand(region.token)); err != nil {
+		return c.notSent(n, err, offered)
 	}
 	out, in := region.attacher()
 	c.out, c.answer, c.spinOut.place = out, in.tail, ofWriter(out, in)
@@ -137,11 +139,23 @@ func (c *Conn) start() error {
 	return nil
 }
 
+// notSent is told that a command of the handshake was not sent, in the stage after this one. Where
+// its deadline passed before the first byte, a later request does.
+func (c *Conn) notSent(n int, err error, before stage) error {
+	if n > 0 || !isTimeout(err) {
+		return c.fail(err)
+	}
+	c.mu.Lock()
+	c.move.stage = before
+	c.mu.Unlock()
+	return err
+}
+
 // settle takes the ring back, if the server has refused to enter. Whoever has the writer's
 // lock does, and looks again when it was given back.
-func (c *Conn) settle() error {
+func (c *Conn) settle(w *waiter) error {
 	for c.backs.Load() && c.writing.TryLock() {
-		err := c.takeBack()
+		err := c.takeBack(w)
 		c.writing.Unlock()
 		if err != nil {
 			return err
@@ -150,27 +164,46 @@ func (c *Conn) settle() error {
 	return nil
 }
 
-// takeBack sends on the socket what is in the ring, which the server has not read.
-func (c *Conn) takeBack() error {
-	if !c.backs.Swap(false) {
-		return nil
+// takeBack sends on the socket what is in the ring, which the server has not read. It waits
+// until the deadline of w; what is left then somebody else has to send.
+func (c *Conn) takeBack(w *waiter) error {
+	if err := c.usable(w); err != nil || !c.backs.Load() {
+		return err
 	}
-	if c.answer.load() != 0 || c.out.position > c.out.ring.bytes {
+	if c.out != nil {
+		if err := c.emptyRing(); err != nil {
+			return err
+		}
+	}
+	_ = c.writeUntil(w)
+	n, err := c.socket.Write(c.held)
+	_ = c.writeUntil(c.writer)
+	c.held = c.held[n:]
+	switch {
+	case err == nil:
+		c.held = nil
+		c.backs.Store(false)
+	case !isTimeout(err):
+		err = c.fail(err)
+	}
+	return err
+}
+
+// emptyRing takes out what is to go to the socket, and ends the use of the memory.
+func (c *Conn) emptyRing() error {
+	if c.out.position > 0 && (c.answer.load() != 0 || c.out.position > c.out.ring.bytes) {
 		return c.fail(violation("a refusal after it had entered"))
 	}
-	held := make([]byte, c.out.position)
-	c.out.ring.copyOut(held, 0)
+	c.held = make([]byte, c.out.position)
+	c.out.ring.copyOut(c.held, 0)
 	c.out = nil
 	c.started.Store(false)
 	c.mu.Lock()
 	c.move.tookBack()
+	c.move.sent(c.held)
 	c.dropOffer()
 	c.mu.Unlock()
-	if err := c.socket.SetWriteDeadline(c.writer.until()); err != nil {
-		return err
-	}
-	_, err := c.writeSocket(held)
-	return err
+	return c.decided()
 }
 
 // dropOffer forgets the memory, and whatever it would have come by.
@@ -190,24 +223,33 @@ func (c *Conn) dropOffer() {
 }
 
 // hearSocket waits for what comes on the socket. What is the program's it leaves in target,
-// and says how much that is. Whoever calls it has the turn to listen.
-func (c *Conn) hearSocket(target []byte) (int, error) {
+// and says how much that is; what the writer hears it keeps for the reader. Whoever calls it has
+// the turn to listen.
+func (c *Conn) hearSocket(w *waiter, target []byte) (int, error) {
 	n, err := c.receive(target)
 	c.mu.Lock()
 	program, broken := c.move.received(target[:n])
+	if w == c.writer {
+		// While it has the turn: whatever the reader hears comes behind it.
+		c.pending = append(c.pending, target[:program]...)
+		program = 0
+	}
 	if c.move.stage == offered && c.region == nil {
 		c.acceptOffer()
 	}
 	stage := c.move.stage
+	switch stage {
+	case moved:
+		c.entered.Store(true)
+	case refused:
+		c.backs.Store(true)
+	case onSocket, staying:
+		c.dropOffer() // it was refused
+	}
 	c.mu.Unlock()
 
-	switch {
-	case broken != nil:
+	if broken != nil {
 		err = c.fail(broken)
-	case stage == moved:
-		c.entered.Store(true)
-	case stage == refused:
-		c.backs.Store(true)
 	}
 	if failed := c.decided(); failed != nil {
 		err = failed
@@ -228,8 +270,8 @@ func (c *Conn) hearSocket(target []byte) (int, error) {
 
 // receive waits for bytes on the socket, and keeps a descriptor that comes with them.
 func (c *Conn) receive(target []byte) (int, error) {
-	socket, isUnix := c.socket.(*net.UnixConn)
-	if !isUnix || !supported || c.entered.Load() {
+	socket, _ := c.socket.(*net.UnixConn)
+	if !c.isUnix || !supported || c.entered.Load() {
 		return c.socket.Read(target)
 	}
 	if c.control == nil {

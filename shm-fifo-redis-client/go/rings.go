@@ -2,6 +2,7 @@ package shmfifo
 
 import (
 	"io"
+	"net"
 	"syscall"
 	"time"
 )
@@ -14,7 +15,10 @@ func (c *Conn) readRing(p []byte) (int, error) {
 			target = c.heardIn[:len(okAnswer)-c.greeted]
 		}
 		n, err := c.in.read(target)
-		if err != nil {
+		switch {
+		case c.isClosed.Load():
+			return 0, net.ErrClosed // the server may have emptied the memory by now
+		case err != nil:
 			return 0, c.fail(err)
 		}
 		if n > 0 && c.in.takeSleeper() {
@@ -73,7 +77,13 @@ func (c *Conn) awaitData() error {
 func (c *Conn) writeRing(p []byte) (n int, err error) {
 	for n < len(p) {
 		if c.backs.Load() {
-			return n, c.takeBack()
+			return n, c.takeBack(c.writer)
+		}
+		if c.mustNotWriteYet() {
+			if err := c.awaitAnswer(); err != nil {
+				return n, err
+			}
+			continue
 		}
 		count, err := c.out.write(p[n:])
 		if err != nil {
@@ -87,6 +97,21 @@ func (c *Conn) writeRing(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// mustNotWriteYet says whether the memory may be somebody else's. What came beside a TCP connection
+// anybody in this network namespace may have sent. Only the server's answer says that the token
+// in it is the one that it has offered.
+func (c *Conn) mustNotWriteYet() bool {
+	return !c.isUnix && !c.entered.Load()
+}
+
+// awaitAnswer waits for news of the answer to SHM.START.
+func (c *Conn) awaitAnswer() error {
+	if err := c.usable(c.writer); err != nil {
+		return err
+	}
+	return c.listenForSpace(time.Time{})
 }
 
 // ringReader rings the server, if it sleeps for what was written.
@@ -120,13 +145,9 @@ func (c *Conn) awaitSpace() error {
 	return err
 }
 
-// listenForSpace listens for the writer. What is the program's on the socket it keeps for the
-// reader.
+// listenForSpace listens for the writer.
 func (c *Conn) listenForSpace(limit time.Time) error {
-	n, err := c.listen(c.writer, c.heardOut[:], limit)
-	c.mu.Lock()
-	c.pending = append(c.pending, c.heardOut[:n]...)
-	c.mu.Unlock()
+	_, err := c.listen(c.writer, c.heardOut[:], limit)
 	return err
 }
 

@@ -215,6 +215,30 @@ func TestGoRedisGoesOnAfterTheServerEndsItsConnections(t *testing.T) {
 	}
 }
 
+// As over a socket, none of those that the server has ended is used again.
+func TestGoRedisFindsItsIdleConnectionsEnded(t *testing.T) {
+	server := redistest.WithModule(t)
+	client := goRedis(t, redis.Options{Addr: server.Socket, PoolSize: 20, MaxRetries: -1})
+	ctx := context.Background()
+	var idle []*redis.Conn
+	for i := 0; i < 20; i++ {
+		connection := client.Conn()
+		must(t, connection.Ping(ctx).Err())
+		idle = append(idle, connection)
+	}
+	for _, connection := range idle {
+		must(t, connection.Close())
+	}
+	moved(t, server, 20)
+	if _, err := server.Ask("CLIENT KILL TYPE normal SKIPME yes"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Millisecond) // it is not looked each time, and they are idle
+	for i := 0; i < 40; i++ {
+		must(t, client.Ping(ctx).Err())
+	}
+}
+
 func TestGoRedisWithoutTheModule(t *testing.T) {
 	server := redistest.Start(t)
 	strict := goRedis(t, redis.Options{Addr: server.Socket})

@@ -1,0 +1,123 @@
+//go:build linux && (amd64 || arm64)
+
+package shmfifo
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/shm-fifo/shm-fifo/shm-fifo-redis-client/go/internal/redistest"
+)
+
+// tcpPeer plays the server on a TCP connection: the memory comes beside that.
+type tcpPeer struct {
+	*peer
+	socket net.Conn
+	bytes  *bufio.Reader
+}
+
+func newTCPPair(t *testing.T) (*Conn, *tcpPeer) {
+	t.Helper()
+	redistest.Watchdog(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConn(socket, patient)
+	t.Cleanup(func() {
+		accepted.Close()
+		c.Close()
+	})
+	return c, &tcpPeer{&peer{t: t}, accepted, bufio.NewReader(accepted)}
+}
+
+func (p *tcpPeer) reads(want string) {
+	p.t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(p.bytes, got); err != nil || string(got) != want {
+		p.t.Errorf("the server read %q, %v, instead of %q", got, err, want)
+	}
+}
+
+func (p *tcpPeer) sends(text string) {
+	if _, err := io.WriteString(p.socket, text); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// offers answers SHM.OPEN with new memory.
+func (p *tcpPeer) offers() {
+	p.t.Helper()
+	line, err := p.bytes.ReadString('\n')
+	name := strings.TrimSuffix(strings.TrimPrefix(line, "SHM.OPEN 2 FDSOCKET "), "\r\n")
+	to := &net.UnixAddr{Name: "@" + name, Net: "unixgram"}
+	sender, err2 := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
+	if err != nil || err2 != nil {
+		p.t.Fatal(err, err2)
+	}
+	defer sender.Close()
+	rights := syscall.UnixRights(int(p.region(minRingBytes).Fd()))
+	if _, _, err := sender.WriteMsgUnix([]byte{doorbell}, rights, to); err != nil {
+		p.t.Error(err)
+	}
+	p.sends("+OK\r\n")
+}
+
+// write sends a request, and says when it has gone.
+func write(c net.Conn, text string) chan error {
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, text)
+		written <- err
+	}()
+	return written
+}
+
+// Whoever is first with a datagram could have its memory used in place of the server's.
+func TestNoRequestIsWrittenIntoMemoryThatSomebodyElseHasSent(t *testing.T) {
+	c, p := newTCPPair(t)
+	written := write(c, request1)
+	p.offers()
+	p.reads(startOfTests)
+	p.out.tail.store(5)        // as if that were the server, and had answered
+	p.sends(">1\r\n+push\r\n") // it waits all the same
+	reads(t, c, ">1\r\n+push\r\n")
+	p.sends("-ERR SHM.START: not the token that was offered\r\n")
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	p.reads(request1)
+	if n := p.in.tail.load(); n != 0 {
+		t.Fatalf("%d bytes are in the ring", n)
+	}
+}
+
+func TestByTCPTheRequestFollowsTheAnswer(t *testing.T) {
+	c, p := newTCPPair(t)
+	written := write(c, request1)
+	p.offers()
+	p.reads(startOfTests)
+	_, _ = p.out.write([]byte("+OK\r\n"))
+	p.sends("\x00")
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	if got := p.hears(); got != request1 || c.Transport() != "shm" {
+		t.Fatalf("%q", got)
+	}
+	_, _ = p.out.write([]byte("+PONG\r\n"))
+	reads(t, c, "+PONG\r\n")
+}
