@@ -4,6 +4,7 @@ package shmfifo
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -58,8 +59,17 @@ func (p *tcpPeer) sends(text string) {
 	}
 }
 
+// proof is what the server says of the memory that the tests make.
+const proof = "000102030405060708090a0b0c0d0e0f"
+
 // offers answers SHM.OPEN with new memory.
 func (p *tcpPeer) offers() {
+	p.t.Helper()
+	p.offersAs(proof)
+}
+
+// offersAs does that, where the server's own memory has this token.
+func (p *tcpPeer) offersAs(proof string) {
 	p.t.Helper()
 	line, err := p.bytes.ReadString('\n')
 	name := strings.TrimSuffix(strings.TrimPrefix(line, "SHM.OPEN 2 FDSOCKET "), "\r\n")
@@ -73,7 +83,7 @@ func (p *tcpPeer) offers() {
 	if _, _, err := sender.WriteMsgUnix([]byte{doorbell}, rights, to); err != nil {
 		p.t.Error(err)
 	}
-	p.sends("+OK\r\n")
+	p.sends("+OK " + proof + "\r\n")
 }
 
 // write sends a request, and says when it has gone.
@@ -84,6 +94,20 @@ func write(c net.Conn, text string) chan error {
 		written <- err
 	}()
 	return written
+}
+
+// Whoever is first with a datagram does not know the token of the server's memory.
+func TestMemoryThatSomebodyElseHasSentIsNotUsed(t *testing.T) {
+	c, p := newTCPPair(t)
+	written := write(c, request1)
+	p.offersAs(strings.Repeat("0", len(proof)))
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	p.reads(request1)
+	if reason := c.NotMoved(); !errors.Is(reason, ErrNotAttached) {
+		t.Fatal(reason)
+	}
 }
 
 // Whoever is first with a datagram could have its memory used in place of the server's.

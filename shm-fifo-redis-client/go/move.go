@@ -52,6 +52,7 @@ type move struct {
 	askAfter    int  // requests until it is asked again
 	askBetween  int  // as many were between the last two
 	offeredAt   time.Time
+	proof       string // by TCP the token of the memory that is offered, in hexadecimal digits
 	kind        byte   // the first byte of the reply that comes
 	isAnswer    bool   // it is the handshake's
 	answer      []byte // its beginning
@@ -218,19 +219,30 @@ func (m *move) answerPart(part []byte, ended bool) error {
 	}
 	answer := m.answer
 	m.answer, m.answerBytes = nil, 0
+	proof := proofIn(string(answer))
+	isOffer := string(answer) == okAnswer || m.stage == opening && proof != ""
 	switch {
 	case strings.HasPrefix(string(answer), "-ERR max number of clients"):
 		return refusal(answer) // no answer at all, but the server's last words
-	case string(answer) != okAnswer:
+	case !isOffer:
 		m.refuse(refusal(answer))
 	case m.stage == starting:
 		return violation("+OK on the socket in answer to SHM.START")
 	case m.lost != nil:
 		m.refuse(m.lost)
 	default:
-		m.stage, m.offeredAt = offered, time.Now()
+		m.stage, m.offeredAt, m.proof = offered, time.Now(), proof
 	}
 	return nil
+}
+
+// proofIn is the token in the answer to SHM.OPEN by TCP, if that is what this is.
+func proofIn(answer string) string {
+	const before, after = "+OK ", "\r\n"
+	if !strings.HasPrefix(answer, before) || len(answer) != len(before)+2*tokenBytes+len(after) {
+		return ""
+	}
+	return answer[len(before) : len(answer)-len(after)]
 }
 
 // enter is told of a doorbell where a reply could begin.

@@ -1,6 +1,7 @@
 package shmfifo
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -307,6 +308,11 @@ func (c *Conn) acceptOffer() {
 		return
 	}
 	region, err := attach(c.descriptor)
+	// Anybody in this network namespace may have sent a descriptor to the mailbox.
+	if c.mailbox != nil && err == nil && hex.EncodeToString(region.token[:]) != c.move.proof {
+		region.unmap()
+		err = errors.New("it is not the server's")
+	}
 	c.dropOffer()
 	if err != nil {
 		c.move.refuse(fmt.Errorf("%w: %v", ErrNotAttached, err))

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 pub use command::{Command, PROTOCOL_VERSION, open_command};
 pub use fd_socket::FdSocket;
-pub use machine::{Event, Handshake, RingAnswer, Violation, attach};
+pub use machine::{Event, Handshake, RingAnswer, Violation};
 pub use moving::{Moving, Progress};
 pub use refusal::{MoveError, Refusal};
 

@@ -42,8 +42,8 @@ mod sys;
 #[doc(hidden)]
 pub mod wire {
     pub use crate::handshake::{
-        Command, Event, FdSocket, Handshake, PROTOCOL_VERSION, RingAnswer, Violation, attach,
-        open_command, words,
+        Command, Event, FdSocket, Handshake, PROTOCOL_VERSION, RingAnswer, Violation, open_command,
+        words,
     };
     pub use crate::reply::{ReplyScanner, Scanned};
 }

@@ -207,6 +207,22 @@ fn a_datagram_of_a_stranger_is_passed_over() {
     });
 }
 
+/// Whoever is there first with memory of its own does not know the token.
+#[test]
+fn memory_of_a_stranger_leaves_the_connection_on_its_socket() {
+    watched(|| {
+        let server = FakeServer::tcp(|mut peer| {
+            let open = peer.expect("SHM.OPEN");
+            let strangers = shm_fifo::Region::create(RING_BYTES).unwrap();
+            send_letter(&open[3], &[0], strangers.fd().unwrap());
+            let region = shm_fifo::Region::create(RING_BYTES).unwrap();
+            peer.deliver(&open, region.fd().unwrap());
+            answer_ping(peer);
+        });
+        assert!(matches!(stayed(&server), Refusal::NotTheServers));
+    });
+}
+
 #[test]
 fn a_refused_start_leaves_the_connection_on_its_socket() {
     watched(|| {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use shm_fifo::Region;
-use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, Violation, attach};
+use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, Violation};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -61,7 +61,7 @@ fn a_move_allocates_nothing() {
     let allocations = allocations_of(|| {
         let (mut handshake, _command) = Handshake::begin(None, ReplyScanner::default());
         receive(&mut handshake, b"*2\r\n%1\r\n+a\r\n*1\r\n:1\r\n$1\r\nx\r\n+OK\r\n").unwrap();
-        let (_command, _endpoint) = handshake.start(attach(Some(fd)).unwrap());
+        let (_command, _endpoint) = handshake.start(handshake.attach(Some(fd)).unwrap());
         receive(&mut handshake, b">2\r\n+invalidate\r\n_\r\n\0\0").unwrap();
     });
     assert_eq!(allocations, 0);

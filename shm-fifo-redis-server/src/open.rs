@@ -7,6 +7,7 @@ use crate::refusal::Refusal;
 use crate::{config, interpose, pool, postponed};
 use redis_module::{Context, RedisString};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
+use shm_fifo::region::TOKEN_BYTES;
 use shm_fifo::{Region, doorbell, vfd};
 use std::io;
 use std::os::fd::AsFd;
@@ -93,8 +94,9 @@ fn offer(client: &Client, fd_socket: FdSocket, region: io::Result<Region>) -> Re
     let sent = match fd_socket {
         // The whole answer and the descriptor go in one message.
         None => send_with_fd(client.socket(), ANSWER, region.as_fd()).map(|_| Way::Connection),
-        Some(address) => send_beside(address, &region)
-            .and_then(|socket| client.send(ANSWER).map(|()| Way::Beside(socket))),
+        Some(address) => send_beside(address, &region).and_then(|socket| {
+            client.send(answer_beside(token).as_bytes()).map(|()| Way::Beside(socket))
+        }),
     };
     match sent {
         Ok(way) => offers::make(client.id, client.fd, way, region, token),
@@ -150,6 +152,12 @@ fn check_limits(client_id: u64) -> Result<usize, Refusal> {
         return Err(Refusal::TooMuchMemory { limit: limits.max_memory_bytes });
     }
     Ok(used_bytes)
+}
+
+/// The answer where the descriptor goes another way, on which anybody may send one: it says
+/// which region is the server's.
+fn answer_beside(token: [u8; TOKEN_BYTES]) -> String {
+    format!("+OK {:032x}\r\n", u128::from_be_bytes(token))
 }
 
 /// Sends the descriptor to a datagram socket that the client has bound.

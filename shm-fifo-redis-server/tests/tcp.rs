@@ -88,7 +88,7 @@ fn a_full_mailbox_is_an_error_and_not_a_wait() {
 
     // Nobody reads: sooner or later the socket takes no more. Each of these is sent one.
     let mut replies = (0..10_000).map(|_| server.tcp().ask(&open));
-    let refused = replies.find(|reply| reply != "+OK\r\n").expect("it is full some time");
+    let refused = replies.find(|reply| !reply.starts_with("+OK ")).expect("it is full some time");
 
     assert!(refused.starts_with("-ERR SHM.OPEN: cannot send the file descriptor: "), "{refused}");
     drop(socket);

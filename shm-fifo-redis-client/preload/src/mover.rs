@@ -14,7 +14,7 @@ use crate::hidden::{Hidden, raised};
 use crate::sys;
 use shm_fifo::{Region, duplex::Duplex};
 use shm_fifo_redis_client::Refusal;
-use shm_fifo_redis_client::wire::{Event, FdSocket, Handshake, ReplyScanner, RingAnswer, attach};
+use shm_fifo_redis_client::wire::{Event, FdSocket, Handshake, ReplyScanner, RingAnswer};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
@@ -159,7 +159,7 @@ impl Mover {
             Some(fd_socket) => fd_socket.take_fd(),
             None => self.received_fd.take().and_then(Hidden::take),
         };
-        match attach(fd) {
+        match self.handshake.attach(fd) {
             Ok(region) => {
                 self.offered = Some(region);
                 Outcome::Offered

@@ -10,7 +10,8 @@ use std::os::unix::net::UnixDatagram;
 /// What comes with the descriptor.
 const LETTER: &[u8] = &[0];
 /// How many datagrams are looked at. Anybody in this network namespace may send
-/// some; what they carry cannot harm, because the token they cannot know.
+/// some; what they carry is not used, because the token that the server's answer names they
+/// cannot know.
 const MAX_DATAGRAMS: usize = 16;
 
 /// A datagram socket with a name that the kernel chose.

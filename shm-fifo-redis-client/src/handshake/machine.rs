@@ -14,6 +14,7 @@ use super::fd_socket::FdSocket;
 use super::refusal::Refusal;
 use crate::reply::{ReplyError, ReplyScanner, Scanned};
 use shm_fifo::doorbell::DOORBELL;
+use shm_fifo::region::TOKEN_BYTES;
 use shm_fifo::{Region, channel::Endpoint};
 use std::os::fd::OwnedFd;
 
@@ -29,7 +30,8 @@ pub enum Event<'b> {
     /// Whatever is none of the handshake's: pushes, and replies to the program's own
     /// requests. They are the next that the program reads, and may be part of a value.
     Program(&'b [u8]),
-    /// The server offers shared memory: [`attach`] has it, [`Handshake::start`] accepts.
+    /// The server offers shared memory: [`Handshake::attach`] has it, [`Handshake::start`]
+    /// accepts.
     Offered,
     /// The server has moved. Everything is in the ring from now on, its answer first,
     /// and the socket carries doorbells.
@@ -62,7 +64,13 @@ pub struct Handshake {
     /// Whose the value is that the scanner is in.
     owner: Owner,
     answer: Answer,
+    /// Whether the descriptor comes on a socket of its own, to which anybody may send one.
+    is_beside: bool,
+    /// Then the token of the memory that the server offers.
+    token: Option<Token>,
 }
+
+type Token = [u8; TOKEN_BYTES];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -81,15 +89,6 @@ enum Owner {
     Handshake,
 }
 
-/// The memory of an offer, by the descriptor that came with it: the last one that came
-/// beside the bytes, or over TCP the one on the [`FdSocket`].
-///
-/// # Errors
-/// If there is none, or it is not shared memory that can be used safely.
-pub fn attach(fd: Option<OwnedFd>) -> Result<Region, Refusal> {
-    Ok(Region::attach(fd.ok_or(Refusal::NoDescriptor)?)?)
-}
-
 impl Handshake {
     /// Begins with `SHM.OPEN`, whose bytes are to be sent while no reply is outstanding;
     /// over TCP it names the socket on which the descriptor is to come.
@@ -103,6 +102,8 @@ impl Handshake {
             scanner,
             owner: Owner::Program,
             answer: Answer::default(),
+            is_beside: fd_socket.is_some(),
+            token: None,
         };
         (handshake, open_command(fd_socket))
     }
@@ -144,6 +145,19 @@ impl Handshake {
         Ok(None)
     }
 
+    /// The memory of the offer, by the descriptor that came with it: the last one that came
+    /// beside the bytes, or over TCP the one on the [`FdSocket`].
+    ///
+    /// # Errors
+    /// If there is none, it is not shared memory that can be used safely, or not the server's.
+    pub fn attach(&self, fd: Option<OwnedFd>) -> Result<Region, Refusal> {
+        let region = Region::attach(fd.ok_or(Refusal::NoDescriptor)?)?;
+        if self.is_beside && self.token != Some(region.token()) {
+            return Err(Refusal::NotTheServers);
+        }
+        Ok(region)
+    }
+
     /// Accepts the offer of this memory: the bytes of `SHM.START`, which are to be sent,
     /// and this side of the memory.
     ///
@@ -174,7 +188,9 @@ impl Handshake {
     /// The answer has come whole.
     fn answered(&mut self) -> Result<Event<'static>, Violation> {
         let answer = self.answer.kept();
-        if answer != OK {
+        let names_token = self.stage == Stage::Opening && self.is_beside;
+        let token = if names_token { token_in(answer) } else { None };
+        if answer != OK && token.is_none() {
             self.stage = Stage::Refused;
             return Ok(Event::Refused(Refusal::in_answer(answer)));
         }
@@ -182,6 +198,7 @@ impl Handshake {
             return Err(Violation::Unexpected("+OK on the socket in answer to SHM.START"));
         }
         self.stage = Stage::Offered;
+        self.token = token;
         Ok(Event::Offered)
     }
 
@@ -194,6 +211,16 @@ impl Handshake {
         self.stage = Stage::Moved;
         Ok(Event::Moved(RingAnswer::default()))
     }
+}
+
+/// The token in the answer to `SHM.OPEN` over TCP, `+OK ` and 32 hexadecimal digits.
+fn token_in(answer: &[u8]) -> Option<Token> {
+    let digits = answer.strip_prefix(b"+OK ")?.strip_suffix(b"\r\n")?;
+    if digits.len() != 2 * TOKEN_BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let number = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    Some(number.to_be_bytes())
 }
 
 /// Takes all of `bytes`, which follow a doorbell.

@@ -3,7 +3,7 @@
 use super::Attempt;
 use super::command::Command;
 use super::fd_socket::FdSocket;
-use super::machine::{Event, Handshake, RingAnswer, attach};
+use super::machine::{Event, Handshake, RingAnswer};
 use super::refusal::{self, MoveError, Refusal};
 use crate::reply::ReplyScanner;
 use crate::stream::{Stream, Transport};
@@ -259,10 +259,13 @@ impl Conversation {
         while let Some(event) = self.handshake.next(&mut bytes)? {
             match event {
                 Event::Program(part) => self.keep(part, stream)?,
-                Event::Offered => match attach(self.take_fd()) {
-                    Ok(region) => self.offered = Some(region),
-                    Err(refusal) => decided = Some(Turn::Stayed(refusal)),
-                },
+                Event::Offered => {
+                    let fd = self.take_fd();
+                    match self.handshake.attach(fd) {
+                        Ok(region) => self.offered = Some(region),
+                        Err(refusal) => decided = Some(Turn::Stayed(refusal)),
+                    }
+                }
                 Event::Moved(answer) => {
                     decided = self.endpoint.take().map(|endpoint| Turn::Moved(endpoint, answer));
                 }

@@ -38,6 +38,13 @@ pub enum Refusal {
     /// What came is not shared memory that can be used safely.
     #[error("{NOT_ATTACHED}: {0}; use the same version of shm-fifo in server and client")]
     Attach(#[from] AttachError),
+    /// What came over TCP is not what the server offers. Anybody in the network namespace may
+    /// send something there.
+    #[error(
+        "the shared memory that arrived is not the server's: another program sent it, or the \
+         server's module is older than this; connect by unix socket"
+    )]
+    NotTheServers,
     /// The socket for the file descriptor could not be made.
     #[error("cannot make the socket on which shared memory arrives: {0}; connect by unix socket")]
     FdSocket(#[source] io::Error),

@@ -118,8 +118,11 @@ impl Peer {
             None => self.say_with_fd(b"+OK\r\n", fd),
             Some(option) => {
                 assert_eq!(option, b"FDSOCKET");
+                let region = Region::attach(fd.as_fd().try_clone_to_owned().unwrap());
                 send_letter(&open[3], &[0], fd);
-                self.say(b"+OK\r\n");
+                let token =
+                    u128::from_be_bytes(region.map(|region| region.token()).unwrap_or_default());
+                self.say(format!("+OK {token:032x}\r\n").as_bytes());
             }
         }
     }

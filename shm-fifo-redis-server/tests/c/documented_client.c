@@ -46,6 +46,7 @@ enum { TO_CREATOR_HEADER = 1024, TO_ATTACHER_HEADER = 1536, RINGS = 4096 };
 static uint8_t *region;
 static uint64_t ring_bytes; /* loaded once */
 static int sock;
+static char proof[33]; /* over TCP the token that the answer to SHM.OPEN names */
 
 /* Private copies of our own positions, and of the last that we saw of the server's. */
 static uint64_t my_tail, seen_head;
@@ -204,8 +205,11 @@ static int open_region(int is_unix) {
         snprintf(command, sizeof(command), "SHM.OPEN 2\r\n");
     }
     CHECK(send(sock, command, strlen(command), 0) == (ssize_t)strlen(command));
-    CHECK(receive(sock, bytes, sizeof(bytes), &fd) == 5 && memcmp(bytes, "+OK\r\n", 5) == 0);
-    if (!is_unix) {
+    if (is_unix) {
+        CHECK(receive(sock, bytes, sizeof(bytes), &fd) == 5 && memcmp(bytes, "+OK\r\n", 5) == 0);
+    } else {
+        CHECK(receive(sock, bytes, sizeof(bytes), &fd) == 38 && memcmp(bytes, "+OK ", 4) == 0);
+        memcpy(proof, bytes + 4, 32);
         CHECK(receive(fd_socket, bytes, sizeof(bytes), &fd) == 1 && bytes[0] == 0);
         close(fd_socket);
     }
@@ -239,6 +243,7 @@ static void start(void) {
     int i;
     for (i = 0; i < 16; i++)
         sprintf(command + strlen(command), "%02x", region[24 + i]);
+    CHECK(!*proof || strcmp(command + 10, proof) == 0); /* else stay on the socket */
     strcat(command, "\r\n");
     CHECK(send(sock, command, strlen(command), 0) == (ssize_t)strlen(command));
     /* A doorbell; an error would begin with '-'. */

@@ -30,7 +30,7 @@ pub(super) fn reason_of(refusal: &Refusal) -> Reason {
         Refusal::NoPermission => Reason::NoPermission,
         Refusal::NotLoggedIn => Reason::NotLoggedIn,
         Refusal::NoDescriptor => Reason::DescriptorStripped,
-        Refusal::Attach(_) => Reason::NotAttached,
+        Refusal::Attach(_) | Refusal::NotTheServers => Reason::NotAttached,
         _ => Reason::Refused,
     }
 }

@@ -76,7 +76,7 @@ fn starting() -> Handshake {
 fn a_connection_moves() {
     let (mut handshake, created) = (offered(), region());
     let token: String = created.token().iter().map(|byte| format!("{byte:02x}")).collect();
-    let attached = attach(Some(created.fd().unwrap())).unwrap();
+    let attached = handshake.attach(Some(created.fd().unwrap())).unwrap();
     let (command, endpoint) = handshake.start(attached);
     assert!(String::from_utf8_lossy(&command).contains(&token));
 
@@ -158,9 +158,39 @@ fn both_commands_are_refused_by_the_same_words() {
 
 #[test]
 fn what_is_no_region_is_refused() {
-    assert!(matches!(attach(None), Err(Refusal::NoDescriptor)));
-    let pipe = attach(Some(io::pipe().unwrap().0.into()));
+    let handshake = offered();
+    assert!(matches!(handshake.attach(None), Err(Refusal::NoDescriptor)));
+    let pipe = handshake.attach(Some(io::pipe().unwrap().0.into()));
     assert!(matches!(pipe, Err(Refusal::Attach(_))));
+}
+
+/// Over TCP anybody may send a descriptor: only the one whose token the server names will do.
+#[test]
+fn memory_that_another_program_sent_is_refused() {
+    let (servers, others) = (region(), region());
+    let token = u128::from_be_bytes(servers.token());
+    let attached_behind = |answer: &str, region: &Region| {
+        let fd_socket = FdSocket::bind().unwrap();
+        let (mut handshake, _) = Handshake::begin(Some(&fd_socket), ReplyScanner::default());
+        let seen = receive(&mut handshake, answer.as_bytes());
+        assert_eq!(seen, Ok(Seen::of("", &["offered"])));
+        handshake.attach(Some(region.fd().unwrap())).map(drop)
+    };
+
+    let answer = format!("+OK {token:032x}\r\n");
+    assert!(attached_behind(&answer, &servers).is_ok());
+    let refused = [attached_behind(&answer, &others), attached_behind("+OK\r\n", &servers)];
+    assert!(refused.iter().all(|attached| matches!(attached, Err(Refusal::NotTheServers))));
+}
+
+#[test]
+fn what_is_no_token_is_no_offer() {
+    for answer in ["+OK \r\n", "+OK +123456789abcdef0123456789abcdef\r\n", "+OKAY\r\n"] {
+        let fd_socket = FdSocket::bind().unwrap();
+        let (mut handshake, _) = Handshake::begin(Some(&fd_socket), ReplyScanner::default());
+        let seen = receive(&mut handshake, answer.as_bytes()).unwrap();
+        assert_ne!(seen, Seen::of("", &["offered"]), "{answer}");
+    }
 }
 
 #[test]
