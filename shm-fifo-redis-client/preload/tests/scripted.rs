@@ -112,7 +112,8 @@ fn pushes_come_without_end() {
                 let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
                 let offer = Offer::make();
                 peer.say(&PUSH.repeat(MANY));
-                peer.offer(&offer, name.as_deref(), b"", OK, 0);
+                let answer = offer.answer(name.as_deref());
+                peer.offer(&offer, name.as_deref(), b"", &answer, 0);
                 if peer.serve_to(b"SHM.START").is_none() {
                     return;
                 }
@@ -134,7 +135,8 @@ fn half_a_push_is_read_before_the_rest_comes() {
                 peer.say(half);
                 peer.request();
                 let offer = Offer::make();
-                peer.offer(&offer, name.as_deref(), rest, OK, 0);
+                let answer = offer.answer(name.as_deref());
+                peer.offer(&offer, name.as_deref(), rest, &answer, 0);
                 peer.say(PONG);
                 if peer.serve_to(b"SHM.START").is_some() {
                     this_run.moved.fetch_add(1, SeqCst);
@@ -155,7 +157,8 @@ fn answers_that_are_none() {
             scripted(kind, "ended", &[("TIMES", 4)], |peer, number, _| {
                 let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
                 let offer = Offer::make();
-                peer.offer(&offer, name.as_deref(), b"", OK, 0);
+                let answer = offer.answer(name.as_deref());
+                peer.offer(&offer, name.as_deref(), b"", &answer, 0);
                 if peer.serve_to(b"SHM.START").is_none() {
                     return;
                 }
@@ -203,7 +206,8 @@ fn reading_ends_while_the_server_is_asked() {
         let moved = scripted(Kind::Tcp, "reading_ended", &[], |peer, _, this_run| {
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
             let offer = Offer::make();
-            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            let answer = offer.answer(name.as_deref());
+            peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             peer.say(PUSH);
             if peer.serve_to(b"SHM.START").is_some() {
                 this_run.moved.fetch_add(1, SeqCst);
@@ -219,7 +223,8 @@ fn others_are_heard_while_the_server_is_told_to_start() {
         scripted(Kind::Tcp, "deaf", &[], |peer, _, this_run| {
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
             let offer = Offer::make();
-            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            let answer = offer.answer(name.as_deref());
+            peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             if peer.serve_to(b"SHM.START").is_some() {
                 this_run.moved.fetch_add(1, SeqCst);
                 peer.wait_for_end();
@@ -236,7 +241,8 @@ fn numbers_are_the_lowest() {
                 let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
                 let offer = Offer::make();
                 // All but its last bytes, at once, so that the descriptor is taken with the push.
-                let (begin, rest) = OK.split_at(2);
+                let answer = offer.answer(name.as_deref());
+                let (begin, rest) = answer.split_at(2);
                 peer.offer(&offer, name.as_deref(), b"", &[PUSH, begin].concat(), 0);
                 peer.request();
                 peer.request();
@@ -258,7 +264,8 @@ fn flags_are_the_programs_after_a_refusal() {
         scripted(Kind::Unix, "flags", &[], |peer, _, _| {
             while let Some(name) = peer.serve_to(b"SHM.OPEN") {
                 let offer = Offer::make();
-                peer.offer(&offer, name.as_deref(), b"", OK, 0);
+                let answer = offer.answer(name.as_deref());
+                peer.offer(&offer, name.as_deref(), b"", &answer, 0);
                 if peer.serve_to(b"SHM.START").is_some() {
                     peer.say(b"-ERR SHM.START: cannot move the connection\r\n");
                 }
@@ -290,7 +297,8 @@ fn a_refusal_with_much_behind_it() {
             }
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
             let offer = Offer::make();
-            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            let answer = offer.answer(name.as_deref());
+            peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             if peer.serve_to(b"SHM.START").is_none() {
                 return;
             }
@@ -312,7 +320,8 @@ fn a_refusal_beside_a_write() {
         scripted(Kind::Unix, "refused_beside", &[("TIMES", 400)], |peer, _, _| {
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
             let offer = Offer::make();
-            peer.offer(&offer, name.as_deref(), b"", OK, 0);
+            let answer = offer.answer(name.as_deref());
+            peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             if peer.serve_to(b"SHM.START").is_some() {
                 peer.say(b"-ERR SHM.START: cannot move the connection\r\n");
             }
@@ -327,7 +336,8 @@ fn a_refusal_beside_a_write() {
 fn moved(peer: &mut Peer, this_run: &Run) -> Option<()> {
     let name = peer.serve_to(b"SHM.OPEN")?;
     let offer = Offer::make();
-    peer.offer(&offer, name.as_deref(), b"", OK, 0);
+    let answer = offer.answer(name.as_deref());
+    peer.offer(&offer, name.as_deref(), b"", &answer, 0);
     peer.serve_to(b"SHM.START")?;
     this_run.moved.fetch_add(1, SeqCst);
     peer.enter(offer, OK);

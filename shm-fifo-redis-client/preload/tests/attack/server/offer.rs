@@ -30,6 +30,16 @@ fn unsealed() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
+/// What is said with it: where it goes beside the connection, which region is the server's.
+pub(super) fn answer(is_beside: bool, fd: &OwnedFd) -> Vec<u8> {
+    if !is_beside {
+        return b"+OK\r\n".to_vec();
+    }
+    let region = fd.try_clone().ok().and_then(|fd| Region::attach(fd).ok());
+    let token = region.map(|region| u128::from_be_bytes(region.token()));
+    format!("+OK {:032x}\r\n", token.unwrap_or_default()).into_bytes()
+}
+
 /// To the datagram socket that a client on TCP has bound.
 pub(super) fn send_beside(name: &[u8], fd: &OwnedFd) -> io::Result<()> {
     let address = AbstractAddress::from_digits(name).ok_or(io::ErrorKind::InvalidInput)?;

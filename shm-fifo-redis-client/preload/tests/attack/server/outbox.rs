@@ -147,8 +147,8 @@ impl Outbox {
         let Some(Item::Offer { fd, name, in_parts }) = self.pop() else {
             return Err(ErrorKind::InvalidData.into());
         };
-        let first = if in_parts { 1 } else { 5 };
-        let (first, rest) = b"+OK\r\n".split_at(first);
+        let answer = offer::answer(name.is_some(), &fd);
+        let (first, rest) = answer.split_at(if in_parts { 1 } else { answer.len() });
         // The socket is idle: so few bytes go.
         match &name {
             None => transport.send_with(first, &fd)?,
