@@ -121,11 +121,11 @@ fn so_it_is_over_tcp() {
         String::from_utf8_lossy(&reply[..count]).into_owned()
     };
 
-    assert_eq!(ask(), "+OK\r\n");
+    assert!(ask().starts_with("+OK "));
     let refused = ask();
     assert!(refused.contains("still unread"), "{refused}");
     assert!(fd_socket.take_fd().is_some());
-    assert_eq!(ask(), "+OK\r\n");
+    assert!(ask().starts_with("+OK "));
 }
 
 #[test]
