@@ -7,7 +7,7 @@ use crate::input::Input;
 use crate::process::open_fds;
 use crate::resp::{Split, split};
 use shm_fifo::Region;
-use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, RingAnswer, Violation, attach};
+use shm_fifo_redis_client::wire::{Event, Handshake, ReplyScanner, RingAnswer, Violation};
 
 /// What servers say, more or less.
 const PHRASES: [&[u8]; 20] = [
@@ -137,7 +137,8 @@ impl Trial {
             return;
         }
         let fd = self.region.fd().expect("a descriptor");
-        let (command, _) = self.handshake.start(attach(Some(fd)).expect("a region"));
+        let region = self.handshake.attach(Some(fd)).expect("a region");
+        let (command, _) = self.handshake.start(region);
         let token = self.region.token();
         let digits: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = format!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{digits}\r\n");
