@@ -85,6 +85,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no getrusage")]
     fn it_is_believed_for_a_while_without_another_look() {
         let mut crowd = Crowd { seen: None, until_ns: 60 * MS };
         assert!(crowd.is_there(59 * MS) && crowd.seen.is_none());
