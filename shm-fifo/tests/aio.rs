@@ -8,7 +8,6 @@ use futures_lite::future::{poll_once, yield_now, zip};
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm_fifo::aio::{AsyncChannel, Reactor, Tokio};
-use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::{is_pattern, pattern};
 use shm_fifo::{Channel, Region, SpinPolicy, WaitMode, doorbell::EventDoorbells};
 use std::cell::Cell;
@@ -24,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
-use support::process::{OtherProcess, roles};
+use support::process::{channel_over, channel_to_process, roles};
 use support::{Random, Watchdog};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
@@ -60,22 +59,6 @@ fn pair_with_events() -> (Channel, Channel) {
     let [here, there] = EventDoorbells::pair().unwrap();
     let here = Channel::with_events(created.into_endpoint(), here);
     (here, Channel::with_events(attached.into_endpoint(), there))
-}
-
-/// A channel to a process that plays `role`.
-fn channel_to_process(role: &str) -> (Channel, OtherProcess) {
-    let region = Region::create(RING_BYTES).unwrap();
-    let (here, there) = UnixStream::pair().unwrap();
-    send_with_fd(&here, &[0], region.fd().unwrap().as_fd()).unwrap();
-    let process = OtherProcess::play(role, there);
-    (Channel::new(region.into_endpoint(), here.into()), process)
-}
-
-/// The other end of [`channel_to_process`], within that process.
-fn channel_over(socket: UnixStream) -> Channel {
-    let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
-    let region = Region::attach(fd.expect("the region came")).unwrap();
-    Channel::new(region.into_endpoint(), socket.into())
 }
 
 /// Sends [`TOTAL_BYTES`] of the pattern in pieces of any size, then the end.
@@ -126,7 +109,7 @@ fn proc_streams_both_ways_are_exact() {
     let _watchdog = Watchdog::start();
     for policy in policies() {
         for runtime in runtimes() {
-            let (here, process) = channel_to_process("exchange_as_process");
+            let (here, process) = channel_to_process(RING_BYTES, "exchange_as_process");
             runtime.block_on(exchange(here, policy.clone(), [1, 2]));
             process.assert_success();
         }
@@ -369,7 +352,7 @@ fn proc_what_a_killed_peer_wrote_is_read_and_then_the_end() {
     let _watchdog = Watchdog::start();
     for policy in policies() {
         for runtime in runtimes() {
-            let (here, mut process) = channel_to_process("write_and_wait");
+            let (here, mut process) = channel_to_process(RING_BYTES, "write_and_wait");
             runtime.block_on(async {
                 let mut channel = AsyncChannel::tokio(here).unwrap();
                 channel.set_policy(policy.clone());
@@ -388,7 +371,7 @@ fn proc_what_a_killed_peer_wrote_is_read_and_then_the_end() {
 #[test]
 fn proc_a_writer_without_space_hears_that_its_peer_was_killed() {
     let _watchdog = Watchdog::start();
-    let (here, mut process) = channel_to_process("write_and_wait");
+    let (here, mut process) = channel_to_process(RING_BYTES, "write_and_wait");
     let [one_thread, _] = runtimes();
     one_thread.block_on(async {
         let mut channel = AsyncChannel::tokio(here).unwrap();

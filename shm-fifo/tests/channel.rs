@@ -7,18 +7,16 @@ mod support;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
 use shm_fifo::testing::pattern;
 use shm_fifo::{Channel, Interest, Region, SpinPolicy, WaitMode};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::process::{OtherProcess, roles};
+use support::process::{channel_over, channel_to_process, roles};
 use support::{Random, Watchdog};
 
 roles! { echo_as_process, write_and_wait }
@@ -31,22 +29,6 @@ fn park_only() -> SpinPolicy {
 
 fn is_would_block<T>(result: &io::Result<T>) -> bool {
     matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
-}
-
-/// A channel to a process that plays `role`.
-fn channel_to_process(role: &str) -> (Channel, OtherProcess) {
-    let region = Region::create(RING_BYTES).unwrap();
-    let (here, there) = UnixStream::pair().unwrap();
-    send_with_fd(&here, &[0], region.fd().unwrap().as_fd()).unwrap();
-    let process = OtherProcess::play(role, there);
-    (Channel::new(region.into_endpoint(), here.into()), process)
-}
-
-/// The other end of [`channel_to_process`], within that process.
-fn channel_over(socket: UnixStream) -> Channel {
-    let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
-    let region = Region::attach(fd.expect("the region came")).unwrap();
-    Channel::new(region.into_endpoint(), socket.into())
 }
 
 /// Sends back what comes until the end of the stream.
@@ -93,7 +75,7 @@ fn echo_as_process(socket: UnixStream) {
 #[test]
 fn proc_random_messages_are_echoed_between_processes() {
     let _watchdog = Watchdog::start();
-    let (mut here, process) = channel_to_process("echo_as_process");
+    let (mut here, process) = channel_to_process(RING_BYTES, "echo_as_process");
     assert_echoes(&mut here, 20_000);
     drop(here);
     process.assert_success();
@@ -108,7 +90,7 @@ fn write_and_wait(socket: UnixStream) {
 #[test]
 fn proc_what_a_killed_process_published_is_read_before_the_end() {
     let _watchdog = Watchdog::start();
-    let (mut here, mut process) = channel_to_process("write_and_wait");
+    let (mut here, mut process) = channel_to_process(RING_BYTES, "write_and_wait");
     here.wait(Interest::READABLE, None).unwrap();
 
     process.kill();
@@ -122,7 +104,7 @@ fn proc_what_a_killed_process_published_is_read_before_the_end() {
 #[test]
 fn proc_a_writer_blocked_on_a_full_ring_learns_that_its_reader_was_killed() {
     let _watchdog = Watchdog::start();
-    let (mut here, mut process) = channel_to_process("write_and_wait");
+    let (mut here, mut process) = channel_to_process(RING_BYTES, "write_and_wait");
     here.wait(Interest::READABLE, None).unwrap();
     while here.try_write(&[0; RING_BYTES]).is_ok() {}
 

@@ -3,7 +3,9 @@
 //! A role runs before `main`, where the test harness begins. So it is no test,
 //! and the harness neither counts nor ignores it.
 
-use std::os::fd::OwnedFd;
+use shm_fifo::fd_passing::{recv_with_fd, send_with_fd};
+use shm_fifo::{Channel, Region};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
@@ -87,4 +89,20 @@ impl Drop for OtherProcess {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+/// A channel, with rings of so many bytes, to a process that plays `role`.
+pub(crate) fn channel_to_process(ring_bytes: usize, role: &str) -> (Channel, OtherProcess) {
+    let region = Region::create(ring_bytes).unwrap();
+    let (here, there) = UnixStream::pair().unwrap();
+    send_with_fd(&here, &[0], region.fd().unwrap().as_fd()).unwrap();
+    let process = OtherProcess::play(role, there);
+    (Channel::new(region.into_endpoint(), here.into()), process)
+}
+
+/// The other end of [`channel_to_process`], within that process.
+pub(crate) fn channel_over(socket: UnixStream) -> Channel {
+    let (_, fd) = recv_with_fd(&socket, &mut [0], 0).unwrap();
+    let region = Region::attach(fd.expect("the region came")).unwrap();
+    Channel::new(region.into_endpoint(), socket.into())
 }
