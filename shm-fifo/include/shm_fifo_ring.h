@@ -49,7 +49,8 @@ typedef struct shm_fifo_header {
     uint64_t inline_words[SHM_FIFO_INLINE_BYTES / 8];
     uint64_t tail;
     uint32_t producer_closed;
-    uint32_t reserved_for_producer[15];
+    uint32_t producer_leaves;
+    uint32_t reserved_for_producer[14];
     uint64_t head;
     uint32_t consumer_closed;
     uint32_t reserved_for_consumer[29];

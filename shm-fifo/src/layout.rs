@@ -43,7 +43,9 @@ pub(crate) struct TailLine {
     pub(crate) tail: AtomicU64,
     /// Not 0 once the producer has ended.
     pub(crate) closed: AtomicU32,
-    reserved: Reserved<15>,
+    /// Not 0 once the producer leaves the rings for the socket.
+    pub(crate) leaves: AtomicU32,
+    reserved: Reserved<14>,
 }
 
 /// What the consumer writes with every read.
@@ -97,6 +99,7 @@ impl FifoHeader {
                 inline_words: Default::default(),
                 tail: AtomicU64::new(position),
                 closed: AtomicU32::new(0),
+                leaves: AtomicU32::new(0),
                 reserved: reserved(),
             },
             consumer: HeadLine {
@@ -141,6 +144,7 @@ mod assertions {
     const_assert_eq!(offset_of!(TailLine, inline_words), 8);
     const_assert_eq!(offset_of!(TailLine, tail), 56);
     const_assert_eq!(offset_of!(TailLine, closed), 64);
+    const_assert_eq!(offset_of!(TailLine, leaves), 68);
     const_assert_eq!(offset_of!(HeadLine, head), 0);
     const_assert_eq!(offset_of!(HeadLine, closed), 8);
     const_assert_eq!(offset_of!(WaitLine, parked), 0);

@@ -120,6 +120,13 @@ impl<'m> DataWatch<'m> {
         self.header.producer.closed.load(Acquire) != 0
     }
 
+    /// Whether the producer leaves the rings: its byte is on the socket, or will be.
+    #[cfg(all(feature = "virtual-fd", not(loom)))]
+    pub(crate) fn producer_leaves(&self) -> bool {
+        // ORDERING, Relaxed: see `Producer::announce_leave`.
+        self.header.producer.leaves.load(Relaxed) != 0
+    }
+
     /// Announces that the consumer at `head` sleeps until it is rung.
     ///
     /// Returns whether it may: `false`, awake again, if there is something.

@@ -281,6 +281,15 @@ impl<'m> Producer<'m> {
         self.header.producer.closed.store(1, Release);
     }
 
+    /// Says that this end leaves the rings for the socket, or stays after all, to whoever
+    /// hears of its socket and may leave unread there what the ring explains.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn announce_leave(&self, leaves: bool) {
+        // ORDERING, Relaxed: the byte follows by the kernel, whose lock of the socket orders
+        // this before whoever is told of it looks.
+        self.header.producer.leaves.store(leaves.into(), Relaxed);
+    }
+
     /// Copies bytes that were published and are still in the ring, from `position` on.
     ///
     /// # Panics

@@ -76,6 +76,7 @@ fn every_word_of_the_fifo_header_is_where_the_document_says() {
         ("inline_key", Word::InlineKey),
         ("tail", Word::Tail),
         ("producer_closed", Word::ProducerClosed),
+        ("producer_leaves", Word::ProducerLeaves),
         ("head", Word::Head),
         ("consumer_closed", Word::ConsumerClosed),
         ("consumer_parked", Word::ConsumerParked),

@@ -19,6 +19,7 @@ pub(crate) mod words {
 
     pub(crate) const TAIL: usize = 56;
     pub(crate) const PRODUCER_CLOSED: usize = 64;
+    pub(crate) const PRODUCER_LEAVES: usize = 68;
     pub(crate) const HEAD: usize = 128;
     pub(crate) const CONSUMER_CLOSED: usize = 136;
     pub(crate) const CONSUMER_PARKED: usize = 256;
@@ -193,6 +194,7 @@ impl HandMade {
     /// Leaves the rings. Returns the socket, once the server has, too.
     #[track_caller]
     pub(crate) fn come_back(mut self) -> UnixStream {
+        self.flag(words::REQUESTS + words::PRODUCER_LEAVES).store(1, SeqCst);
         self.socket.write_all(&[1]).unwrap();
         let mut byte = [0];
         while byte == [0] {

@@ -58,10 +58,12 @@ pub(crate) fn wait(socket: RawFd) -> Heard {
     hear(socket, 0)
 }
 
-/// Whether something waits on `socket` to be heard: a doorbell, or the end.
+/// How many bytes wait on `socket` to be heard, as far as one look takes them; its end
+/// is one, where nothing comes before it.
 #[cfg(feature = "virtual-fd")]
-pub(crate) fn is_ringing(socket: RawFd) -> bool {
-    sys::recv(socket, &mut [0], libc::MSG_DONTWAIT | libc::MSG_PEEK).is_ok()
+pub(crate) fn pending(socket: RawFd) -> usize {
+    let peeked = sys::recv(socket, &mut [0; LOOK_BYTES], libc::MSG_DONTWAIT | libc::MSG_PEEK);
+    peeked.map_or(0, |count| count.max(1))
 }
 
 fn hear(socket: RawFd, flags: libc::c_int) -> Heard {

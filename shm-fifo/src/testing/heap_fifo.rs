@@ -28,6 +28,8 @@ pub enum Word {
     Tail,
     /// Whether the producer has ended.
     ProducerClosed,
+    /// Whether the producer leaves the rings.
+    ProducerLeaves,
     /// The consumer's position.
     Head,
     /// Whether the consumer has ended.
@@ -44,7 +46,7 @@ pub enum Word {
 
 impl Word {
     /// All words of the header.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InlineKey,
         Self::InlineWord(0),
         Self::InlineWord(1),
@@ -54,6 +56,7 @@ impl Word {
         Self::InlineWord(5),
         Self::Tail,
         Self::ProducerClosed,
+        Self::ProducerLeaves,
         Self::Head,
         Self::ConsumerClosed,
         Self::ConsumerParked,
@@ -143,6 +146,7 @@ impl HeapFifo {
             Word::InlineWord(index) => AnyWord::Wide(&header.producer.inline_words[index]),
             Word::Tail => AnyWord::Wide(&header.producer.tail),
             Word::ProducerClosed => AnyWord::Narrow(&header.producer.closed),
+            Word::ProducerLeaves => AnyWord::Narrow(&header.producer.leaves),
             Word::Head => AnyWord::Wide(&header.consumer.head),
             Word::ConsumerClosed => AnyWord::Narrow(&header.consumer.closed),
             Word::ConsumerParked => AnyWord::Narrow(&header.consumer_wait.parked),

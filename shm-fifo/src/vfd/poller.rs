@@ -1,9 +1,9 @@
 //! The engine's part of one epoll instance: who is watched there, and that a sleeper hears
 //! of changes. What its `epoll_wait` does is in `wait.rs`.
 //!
-//! While a session lives its real socket is registered for `EPOLLIN` alone (it
-//! is always writable) with a tag of ours in place of the program's data; on its way back to
-//! the socket for what the program waits for.
+//! While a session lives its real socket is registered for its [`DOORBELLS`], with a tag of
+//! ours in place of the program's data; on its way back to the socket for what the program
+//! waits for.
 
 use super::crowd::Crowd;
 use super::deferred::Deferred;
@@ -11,7 +11,6 @@ use super::member::Member;
 use super::members::Members;
 use super::session::Session;
 use super::settings::Packed;
-use super::stats::COUNTERS;
 use super::table::{self, Registration};
 use super::tag::tag_of;
 use super::wake::{self, wake_fd};
@@ -24,7 +23,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) const EPOLLIN: u32 = bits(libc::EPOLLIN);
 pub(super) const EPOLLOUT: u32 = bits(libc::EPOLLOUT);
-pub(super) const EPOLLET: u32 = bits(libc::EPOLLET);
+const EPOLLET: u32 = bits(libc::EPOLLET);
+/// Each doorbell is told once, when it comes, whether or not those before it were taken off the
+/// socket; so is the end.
+pub(super) const DOORBELLS: u32 = EPOLLIN | bits(libc::EPOLLRDHUP) | EPOLLET;
+/// The end of a socket, as the kernel tells it.
+pub(super) const ENDS: u32 = bits(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
 /// What changes when and to whom readiness is told. Rings tell it as long as it lasts, to
 /// whoever waits.
 const NOT_SERVED: u32 = EPOLLET | bits(libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE);
@@ -55,6 +59,8 @@ pub(super) struct State {
     pub(super) settings: Packed,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
+    /// The kernel has told something of one that is not a member, or not yet.
+    pub(super) told_of_stranger: bool,
     /// Those whose peers have left the rings since the last turn.
     pub(super) leaving: Vec<&'static Session>,
 }
@@ -108,6 +114,7 @@ impl Poller {
             settings,
             kernel_polled_ns: 0,
             kernel_had_events: false,
+            told_of_stranger: false,
             leaving: Vec::new(),
         };
         Self { epfd, deferred: Deferred::new(), state: YieldingMutex::new(state) }
@@ -160,13 +167,23 @@ impl Poller {
                 state.members.take(session).unwrap_or_else(|| Member::new(session, watch));
             member.interest = wanted.mask;
             member.data = wanted.data;
-            member.hangup_seen = false;
             member.forget_report();
             member.active_ns = sys::monotonic_ns();
             state.members.add_hot(member);
+            if std::mem::take(&mut state.told_of_stranger) {
+                // Perhaps of this one, between its registration and now: once more.
+                self.tell_again(session);
+            }
             // A change is a reason to look: the sleeper cannot know of it.
             state.wake_sleeper();
         })
+    }
+
+    /// Has the kernel tell what there is on the socket of `session`, which it has told before.
+    pub(super) fn tell_again(&self, session: &Session) {
+        // It may have been closed behind our back; nobody is to be told then.
+        let event = session.tagged(0);
+        sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, session.fd(), Some(event)).ok();
     }
 
     /// Forgets `session`. Its memory is not looked at afterwards.
@@ -180,7 +197,6 @@ impl Poller {
         let Some(mut state) = self.state.try_lock() else { return };
         let sleeping = state.sleeping;
         let missed = state.members.sweep(sleeping, sys::monotonic_ns());
-        COUNTERS.missed_doorbells.add(missed as u64);
         if missed > 0 {
             state.wake_sleeper();
         }
@@ -259,5 +275,43 @@ mod tests {
 
         session.end();
         assert!(was_greeted);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn an_end_that_the_kernel_tells_of_one_that_is_no_member_yet_is_told_again() {
+        let (socket, there) = UnixStream::pair().expect("a socket pair");
+        // SAFETY: no pointer; the result is a new descriptor that nobody else has.
+        let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
+        let epfd = epoll.as_raw_fd();
+        let region = Region::create(4096).expect("memory");
+        let poller = Poller::of(epfd).expect("a poller");
+        let session = table::slot_or_insert(socket.as_raw_fd())
+            .expect("a file descriptor")
+            .session_or_insert(socket.as_raw_fd())
+            .expect("this process's");
+        session.begin(region.into_endpoint(), 0).expect("its first");
+        drop(there);
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 4];
+
+        // As long as this is held, it is registered and no member.
+        let mut waiting = poller.state.lock();
+        std::thread::scope(|scope| {
+            let wanted = Registration { epfd, mask: EPOLLIN, data: 1 };
+            scope.spawn(move || poller.admit(libc::EPOLL_CTL_ADD, session, wanted, b""));
+            let deadline = Instant::now() + PATIENCE;
+            while !waiting.told_of_stranger && Instant::now() < deadline {
+                let told = sys::epoll_wait(epfd, &mut events, 1).expect("no signal comes");
+                assert_eq!(poller.translate(&mut waiting, &mut events, told, 0), 0);
+            }
+            assert!(waiting.told_of_stranger);
+            drop(waiting);
+        });
+        let timeout_ms = 20_000;
+        let found = poller.wait(&mut events, timeout_ms).expect("no signal comes");
+
+        let is_gone = session.peer_is_gone();
+        session.end();
+        assert!(found == 1 && is_gone);
     }
 }

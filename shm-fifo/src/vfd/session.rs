@@ -11,6 +11,7 @@ use super::poller::Poller;
 use super::stats::COUNTERS;
 use super::unread;
 use super::usage;
+use crate::os::doorbell;
 use crate::os::endpoint::Endpoint;
 use crate::os::halves::{Halves, Held};
 use crate::os::sys;
@@ -118,6 +119,10 @@ impl Session {
     pub(super) fn end(&self) {
         let Some(ended) = self.take() else { return };
         ended.close();
+        // Closed with doorbells unread, the socket would end by an error at the peer's side.
+        if !self.is_leaving() {
+            let _ = doorbell::listen(self.fd);
+        }
         // The peer wakes by the socket's end, even if a forked child keeps a copy.
         sys::shutdown(self.fd);
         // A peer may keep the region for as long as it likes; what it may still read, our

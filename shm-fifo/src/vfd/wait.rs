@@ -1,13 +1,14 @@
 //! An event loop's waiting: what `epoll_wait(2)` does where rings are watched beside what
 //! the kernel watches.
 
-use super::poller::{EPOLLET, EPOLLIN, EPOLLOUT, Poller, State};
+use super::poller::{ENDS, EPOLLIN, EPOLLOUT, Poller, State};
 use super::settings::Packed;
 use super::stats::COUNTERS;
 use super::table::{self, Slot};
-use super::tag::{fd_of_tag, tag_of};
+use super::tag::fd_of_tag;
 use super::wake::wake_fd;
 use crate::interposer::pace;
+use crate::os::doorbell::{Heard, LOOK_BYTES};
 use crate::os::sys;
 use crate::os::wait::SpinEnd;
 use std::io;
@@ -164,7 +165,7 @@ impl Poller {
 
     /// Keeps the program's own events, in front, and acts on ours: a doorbell
     /// makes its member hot. Returns how many were kept.
-    fn translate(
+    pub(super) fn translate(
         &self,
         state: &mut State,
         events: &mut [libc::epoll_event],
@@ -190,22 +191,27 @@ impl Poller {
     fn hear(&self, state: &mut State, fd: RawFd, events: u32, now_ns: u64) {
         let Some(session) = table::slot(fd).and_then(Slot::live_session) else { return };
         state.policy.woken(now_ns);
-        let Some(member) = state.members.activate(session, now_ns) else { return };
+        let Some(member) = state.members.activate(session, now_ns) else {
+            state.told_of_stranger = true;
+            return;
+        };
         if session.is_leaving() {
             let has_ended = events & !(EPOLLIN | EPOLLOUT) != 0;
             member.on_socket = if has_ended { EPOLLIN | EPOLLOUT } else { events };
             state.leaving.push(session);
             return;
         }
-        let is_gone = session.listen();
+        let has_ended = events & ENDS != 0;
+        if !has_ended && member.leaves_doorbell_unread() {
+            COUNTERS.doorbells_received.add(1);
+            return;
+        }
+        let heard = session.listen(member.take_unread_doorbells());
         if session.is_leaving() {
             state.leaving.push(session);
-        } else if is_gone && !member.hangup_seen {
-            // The end of a socket is reported for ever; having heard it is enough.
-            // To say so again would make the kernel report it again.
-            member.hangup_seen = true;
-            let silent = libc::epoll_event { events: EPOLLET, u64: tag_of(fd) };
-            sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, fd, Some(silent)).ok();
+        } else if matches!(heard, Heard::Rung(count) if has_ended || count == LOOK_BYTES) {
+            // Behind them are more, or the end.
+            self.tell_again(session);
         }
     }
 }

@@ -7,6 +7,7 @@
 mod support;
 
 mod bytes;
+mod doorbells;
 mod lives;
 mod program;
 mod registering;

@@ -26,13 +26,16 @@ impl Duplex {
         };
         // Whoever rings the peer has one of the two locks: no doorbell follows.
         let left = own.halves.reading(|_reader| {
-            own.writing(|_writer| {
+            own.writing(|writer| {
                 if has_ended() || !own.has_entered() || own.has_left() {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
-                sys::send(socket, &[LEAVE], libc::MSG_DONTWAIT)?;
-                own.left.store(true, Relaxed);
-                Ok(())
+                // Before the byte: a peer may leave that unread as long as it has requests.
+                writer.announce_leave(true);
+                let sent = sys::send(socket, &[LEAVE], libc::MSG_DONTWAIT);
+                writer.announce_leave(sent.is_ok());
+                own.left.store(sent.is_ok(), Relaxed);
+                sent.map(drop)
             })
         });
         left.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))

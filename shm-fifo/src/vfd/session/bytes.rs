@@ -164,36 +164,31 @@ impl Session {
         if !sys::wait_readable(self.fd, sys::timeout(self.fd, timeout))? {
             return Err(AGAIN);
         }
-        self.listen();
+        self.listen(0);
         self.see_off();
         Ok(())
     }
 
-    /// Takes doorbells off the socket. Returns whether the peer's end was heard.
-    pub(in super::super) fn listen(&self) -> bool {
+    /// Takes doorbells off the socket, `known` of which were counted when they came.
+    pub(in super::super) fn listen(&self, known: usize) -> Heard {
         // With the reader locked, and only if there is one: behind a leave that another thread
         // takes off the socket comes the stream itself.
-        let is_heard = self.halves.reading(|_own| {
-            let carries_doorbells = !self.is_leaving();
-            if carries_doorbells {
-                self.hear();
-            }
-            carries_doorbells
-        });
-        is_heard == Some(true) && self.peer_is_gone()
+        let hear = |_own: &mut _| if self.is_leaving() { Heard::Nothing } else { self.hear(known) };
+        self.halves.reading(hear).unwrap_or(Heard::Nothing)
     }
 
     /// Takes what there is off the socket, with the reader locked.
-    fn hear(&self) {
+    fn hear(&self, known: usize) -> Heard {
         let heard = doorbell::listen(self.fd);
         match heard {
-            Heard::Leave => return self.note_leave(),
-            Heard::Rung(count) => COUNTERS.doorbells_received.add(count as u64),
+            Heard::Leave => self.note_leave(),
+            Heard::Rung(count) => {
+                COUNTERS.doorbells_received.add(count.saturating_sub(known) as u64);
+            }
+            _ if self.halves.peer.note(heard) => self.end_broken(),
             _ => {}
         }
-        if self.halves.peer.note(heard) {
-            self.end_broken();
-        }
+        heard
     }
 
     /// Wakes the peer if it sleeps: `at_once`, or at the event loop's next wait.

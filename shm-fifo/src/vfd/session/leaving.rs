@@ -8,7 +8,7 @@
 //! before.
 
 use super::super::Errno;
-use super::super::poller::{EPOLLIN, EPOLLOUT, Poller, State};
+use super::super::poller::{DOORBELLS, EPOLLIN, EPOLLOUT, Poller, State};
 use super::super::stats::COUNTERS;
 use super::super::tag::tag_of;
 use super::super::usage;
@@ -122,7 +122,7 @@ impl Session {
 
     /// How the socket is registered, where the program asks for `interest`.
     pub(in super::super) fn tagged(&self, interest: u32) -> libc::epoll_event {
-        let events = if self.is_leaving() { self.awaited(interest) } else { EPOLLIN };
+        let events = if self.is_leaving() { self.awaited(interest) } else { DOORBELLS };
         libc::epoll_event { events, u64: tag_of(self.fd) }
     }
 

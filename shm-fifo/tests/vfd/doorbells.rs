@@ -1,0 +1,106 @@
+//! Doorbells that are told once and may stay on the socket: what comes behind them is heard.
+
+use crate::program::{DATA, Epoll, IN, Moved, watched_connection};
+use crate::support::Watchdog;
+use shm_fifo::{Channel, vfd};
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+
+/// So many may be unread at a time: what fills the smallest buffer is far more.
+const MOST_UNREAD: usize = 16;
+
+/// Waits until the connection is parked: its next message comes with a doorbell.
+fn park(epoll: &Epoll, moved: &Moved) {
+    while vfd::sessions().iter().any(|session| session.fd == moved.fd() && session.hot) {
+        assert_eq!(epoll.wait(5), []);
+    }
+}
+
+/// How many bytes are on the socket.
+fn unread(moved: &Moved) -> usize {
+    let mut bytes = [0_u8; 4 * MOST_UNREAD];
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: room for that many bytes.
+    let count =
+        unsafe { libc::recv(moved.0.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(count).unwrap_or(0)
+}
+
+/// The client's end of the socket.
+fn socket_of(client: &Channel) -> UnixStream {
+    client.as_fd().try_clone_to_owned().unwrap().into()
+}
+
+/// A connection with a doorbell unread on its socket, and nothing in its rings.
+fn with_one_unread(epoll: &Epoll) -> (Moved, Channel) {
+    let (moved, mut client) = watched_connection(epoll);
+    park(epoll, &moved);
+    client.write_all(b"x").unwrap();
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(8).unwrap(), b"x");
+    assert_eq!(unread(&moved), 1);
+    (moved, client)
+}
+
+#[test]
+fn a_doorbell_that_says_no_more_than_the_ring_is_left_there_with_some_others_at_most() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = with_one_unread(&epoll);
+    let mut were_taken = false;
+    for _ in 0..2 * MOST_UNREAD {
+        let before = unread(&moved);
+        park(&epoll, &moved);
+        client.write_all(b"x").unwrap();
+        assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+        assert_eq!(moved.read(8).unwrap(), b"x");
+        were_taken |= unread(&moved) < before;
+        assert!(unread(&moved) <= MOST_UNREAD);
+    }
+    assert!(were_taken);
+    assert_eq!(vfd::stats().missed_doorbells, 0);
+}
+
+#[test]
+fn the_end_behind_them_is_heard() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, client) = with_one_unread(&epoll);
+
+    // Of the socket alone: the words in the rings do not say it.
+    socket_of(&client).shutdown(Shutdown::Write).unwrap();
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(8).unwrap(), b"");
+}
+
+#[test]
+fn a_byte_that_is_none_is_found_behind_any_number_of_them() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, client) = with_one_unread(&epoll);
+
+    let mut flood = vec![0; 3000];
+    flood.push(b'x');
+    socket_of(&client).write_all(&flood).unwrap();
+
+    assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+    assert_eq!(moved.read(8).unwrap(), b"");
+}
+
+#[test]
+fn who_closes_with_doorbells_unread_ends_the_socket_without_an_error() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, client) = with_one_unread(&epoll);
+    let socket = socket_of(&client);
+
+    drop(moved);
+
+    let mut bytes = [0; 8];
+    let read = std::io::Read::read(&mut &socket, &mut bytes).unwrap();
+    assert!(bytes[..read].iter().all(|&byte| byte == 0), "doorbells, and then the end");
+    while std::io::Read::read(&mut &socket, &mut bytes).unwrap() > 0 {}
+}
