@@ -57,6 +57,11 @@ impl Args {
         Duration::from_millis(if self.quick { 1 } else { 20 })
     }
 
+    /// How long the ruler is laid on between two measurements.
+    pub fn ruler_time(&self) -> Duration {
+        self.rtt_time() / 10
+    }
+
     /// Bytes that one contender carries in one round: a multiple of every burst.
     pub fn stream_bytes(&self, message_bytes: usize) -> u64 {
         let mebibytes = match message_bytes {

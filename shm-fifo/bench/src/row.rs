@@ -12,6 +12,9 @@ pub enum Row {
         message_bytes: usize,
         p50_ns: f64,
         p99_ns: f64,
+        /// `p50_ns`, by what a cache line took there and back just before and after.
+        by_line: f64,
+        line_ns: f64,
     },
     Stream {
         #[serde(rename = "impl")]
@@ -19,6 +22,7 @@ pub enum Row {
         message_bytes: usize,
         messages_per_s: f64,
         gb_per_s: f64,
+        line_ns: f64,
     },
 }
 
@@ -29,6 +33,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Row {
+    /// What a cache line took there and back meanwhile.
+    pub fn line_ns(&self) -> f64 {
+        let (Self::Rtt { line_ns, .. } | Self::Stream { line_ns, .. }) = self;
+        *line_ns
+    }
+
     pub fn is_of(&self, contender: &str, length: usize) -> bool {
         let (Self::Rtt { name, message_bytes, .. } | Self::Stream { name, message_bytes, .. }) =
             self;

@@ -71,6 +71,11 @@ pub fn contenders() -> Vec<Contender> {
     ]
 }
 
+/// What a cache line takes there and back at the moment, in ns.
+pub fn line_ns(cpus: [usize; 2], time: Duration) -> Result<f64> {
+    Ok(round_trips::<LinePingPong, 40>(cpus, time)?.p50_ns)
+}
+
 fn both<T: ForAll>(name: &'static str) -> Contender {
     Contender { name, round_trips: Some(round_trips_of::<T>), stream: Some(stream_of::<T>) }
 }
