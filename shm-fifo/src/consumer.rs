@@ -1,5 +1,7 @@
 //! The reading end of a FIFO.
 
+mod grant;
+
 use crate::error::{Corrupt, SharedWord};
 use crate::layout::{FifoHeader, INLINE_BYTES, INLINE_WORDS, inline_key};
 use crate::memory::{RingBytes, total_bytes};
@@ -9,10 +11,15 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::fence;
 use core::ops::DerefMut;
 
+pub use grant::ReadGrant;
+
 /// From here on a read fetches the ring's lines ahead of its copy. (loom's rings are tiny.)
 const LONG_BYTES: usize = if cfg!(loom) { 2 } else { 8 * 1024 };
 
 /// The reading end of a FIFO. One thread at a time uses it.
+///
+/// [`Consumer::read`] copies bytes out; [`Consumer::grant`] leaves them where they are until
+/// they are consumed.
 #[derive(Debug)]
 pub struct Consumer<'m> {
     header: &'m FifoHeader,

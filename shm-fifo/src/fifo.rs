@@ -2,6 +2,7 @@
 //! goes with it: its layout, and what its ends say.
 #![allow(unsafe_code)]
 
+pub use crate::consumer::ReadGrant;
 pub use crate::error::{CapacityError, Corrupt, SharedWord};
 pub use crate::layout::{FIFO_HEADER_BYTES, FifoHeader, INLINE_BYTES};
 pub use crate::producer::WriteGrant;

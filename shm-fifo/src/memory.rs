@@ -2,7 +2,8 @@
 //!
 //! Invariants kept here, which no safe caller can break:
 //! * no reference (`&[u8]`, `&mut [u8]`) to shared payload ever exists, only
-//!   raw pointers; a copy of a byte is taken once and the copy is used;
+//!   raw pointers; a copy of a byte is taken once and the copy is used. (Who trusts
+//!   the peer makes slices of the parts of a grant, by code that is `unsafe` itself);
 //! * every address is `base + (position & mask)` with a private mask, and a
 //!   span never crosses the end of the ring.
 //!
@@ -34,9 +35,11 @@
 mod copies;
 
 use crate::position::{Position, advance, span};
-use copies::{copy_in, copy_out, prefetch_to_read};
+use copies::{copy_between, copy_in, copy_out, prefetch_to_read};
 use core::marker::PhantomData;
-use core::ops::Deref;
+use core::ops::{Deref, Range};
+#[cfg(not(loom))]
+use core::ptr;
 
 pub(crate) use copies::{Byte, prefetch_to_write};
 
@@ -138,12 +141,61 @@ impl RingBytes<'_> {
         }
     }
 
+    /// Copies `length` bytes of `source`, starting at `from`, to `position` on. Where both are
+    /// the same memory and overlap, as ends do that a peer has lied to, the bytes are arbitrary.
+    ///
+    /// # Panics
+    /// If `length` is more than either ring has.
+    pub(crate) fn copy_from(
+        &self,
+        position: u64,
+        source: &RingBytes<'_>,
+        from: u64,
+        length: usize,
+    ) {
+        let mut done = 0;
+        while done < length {
+            let (index, fits) = self.first_span(advance(position, done), length - done);
+            let (source_index, piece) = source.first_span(advance(from, done), fits);
+            // SAFETY: `piece` bytes from either index on lie in its ring, by `first_span`.
+            unsafe { copy_between(self.base.add(index), source.base.add(source_index), piece) };
+            done += piece;
+        }
+    }
+
+    /// Where `length` bytes from `position` on lie: up to the ring's end, and from its start.
+    ///
+    /// # Panics
+    /// If `length` is more than the ring has.
+    #[cfg(not(loom))]
+    pub(crate) fn parts(&self, position: u64, length: usize) -> [*mut [u8]; 2] {
+        let (index, first) = self.first_span(position, length);
+        let base = self.base.cast_mut().cast::<u8>();
+        [
+            ptr::slice_from_raw_parts_mut(base.wrapping_add(index), first),
+            ptr::slice_from_raw_parts_mut(base, length - first),
+        ]
+    }
+
     /// Index of `position`, and how many of `length` bytes fit before the end.
     #[inline]
     fn first_span(&self, position: u64, length: usize) -> (usize, usize) {
         assert!(length <= self.capacity(), "a span is never longer than its ring");
         span(position, length, self.mask)
     }
+}
+
+/// Panics unless `length` bytes at `offset` are some of those granted.
+pub(crate) fn assert_granted(granted: usize, offset: usize, length: usize) {
+    let fits = offset <= granted && length <= granted - offset;
+    assert!(fits, "{length} bytes at {offset} leave a grant of {granted}");
+}
+
+/// Bytes of a `range` of a grant.
+pub(crate) fn range_length(range: &Range<usize>) -> usize {
+    let Range { start, end } = *range;
+    assert!(start <= end, "a range of bytes that ends before it begins: {start}..{end}");
+    end - start
 }
 
 /// Bytes of all `pieces` together.
@@ -173,6 +225,42 @@ mod tests {
                 let untouched = memory.iter().filter(|&&byte| byte == 0xEE).count();
                 assert_eq!(untouched, CAPACITY - length, "start {start}, length {length}");
             }
+        }
+    }
+
+    #[test]
+    fn every_way_from_ring_to_ring_is_exact_and_nothing_beside_it() {
+        const SMALL: usize = 8;
+        const LARGE: usize = 16;
+        let places = (0..LARGE * SMALL).map(|both| ((both / SMALL) as u64, (both % SMALL) as u64));
+        for (from, to) in places {
+            for length in 0..=SMALL {
+                let (mut near, mut far) = ([0xEE_u8; SMALL], [0x55_u8; LARGE]);
+                // SAFETY: the array outlives the ring and is reached through it only.
+                let near_ring = unsafe { RingBytes::new(near.as_mut_ptr(), SMALL) };
+                // SAFETY: as above.
+                let far_ring = unsafe { RingBytes::new(far.as_mut_ptr(), LARGE) };
+                let message = &[1, 2, 3, 4, 5, 6, 7, 8][..length];
+                far_ring.copy_in(from, message);
+                near_ring.copy_from(to, &far_ring, from, length);
+                let mut target = [0; SMALL];
+                near_ring.copy_out(to, &mut target[..length]);
+                assert_eq!(&target[..length], message, "{from} to {to}");
+                let untouched = near.iter().filter(|&&byte| byte == 0xEE).count();
+                assert_eq!(untouched, SMALL - length, "{from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_is_copied_onto_itself_stays_within_its_memory() {
+        const CAPACITY: usize = 128;
+        for distance in [0, 1, 7, 63, 64, 127] {
+            let mut memory = [7_u8; CAPACITY];
+            // SAFETY: the array outlives the ring and is reached through it only.
+            let ring = unsafe { RingBytes::new(memory.as_mut_ptr(), CAPACITY) };
+            ring.copy_from(distance, &ring, 0, CAPACITY);
+            assert_eq!(memory, [7; CAPACITY]);
         }
     }
 

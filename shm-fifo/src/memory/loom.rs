@@ -45,6 +45,20 @@ pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
     }
 }
 
+/// Copies `length` cells from one ring to another.
+///
+/// # Safety
+/// There are `length` cells at `source` and at `target`.
+pub(super) unsafe fn copy_between(target: *const Byte, source: *const Byte, length: usize) {
+    for offset in 0..length {
+        let mut byte = [0];
+        // SAFETY: below the length, in the caller's range.
+        unsafe { copy_out(&mut byte, source.add(offset)) };
+        // SAFETY: as above.
+        unsafe { copy_in(target.add(offset), &byte) };
+    }
+}
+
 /// A hint that changes nothing: see `x86_64.rs`.
 pub(crate) const fn prefetch_to_write<T>(_word: &T) {}
 

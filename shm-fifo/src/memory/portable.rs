@@ -31,6 +31,19 @@ pub(super) unsafe fn copy_out(target: &mut [u8], ring: *const Byte) {
     }
 }
 
+/// Copies `length` bytes from one ring to another.
+///
+/// # Safety
+/// `source` is valid for reads and `target` for writes of `length` bytes.
+pub(super) unsafe fn copy_between(target: *const Byte, source: *const Byte, length: usize) {
+    for offset in 0..length {
+        // SAFETY: below the length, in the caller's ranges.
+        let (target, source) = unsafe { (&*target.add(offset), &*source.add(offset)) };
+        // ORDERING E1, Relaxed: as in `copy_out` and `copy_in`.
+        target.store(source.load(Relaxed), Relaxed);
+    }
+}
+
 /// A hint that changes nothing: see `x86_64.rs`.
 pub(crate) const fn prefetch_to_write<T>(_word: &T) {}
 

@@ -17,12 +17,25 @@ pub(crate) type Byte = AtomicU8;
 /// `source`.
 #[inline]
 pub(super) unsafe fn copy_in(ring: *const Byte, source: &[u8]) {
-    /// Later than when reading: the lines have to come from the consumer's CPU, and for
-    /// those of 1 KiB single stores ask sooner.
-    const REP_MOVSB_FROM_BYTES: usize = 2048;
     // SAFETY: the caller's contract; `source` is valid for reads.
-    unsafe { copy::<REP_MOVSB_FROM_BYTES>(ring.cast_mut().cast(), source.as_ptr(), source.len()) };
+    unsafe {
+        copy::<REP_MOVSB_IN_FROM_BYTES>(ring.cast_mut().cast(), source.as_ptr(), source.len())
+    };
 }
+
+/// Copies `length` bytes from one ring to another. If they overlap, the bytes are arbitrary.
+///
+/// # Safety
+/// `source` is valid for reads and `target` for writes of `length` bytes.
+#[inline]
+pub(super) unsafe fn copy_between(target: *const Byte, source: *const Byte, length: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { copy::<REP_MOVSB_IN_FROM_BYTES>(target.cast_mut().cast(), source.cast(), length) };
+}
+
+/// Later than when reading: the lines have to come from the consumer's CPU, and for
+/// those of 1 KiB single stores ask sooner.
+const REP_MOVSB_IN_FROM_BYTES: usize = 2048;
 
 /// Copies `ring` and the bytes behind it to `target`.
 ///
@@ -63,8 +76,8 @@ pub(super) fn prefetch_to_read(byte: *const Byte) {
 /// From `REP_MOVSB_FROM_BYTES` on by the microcoded copy, whose start-up loses below it.
 ///
 /// # Safety
-/// `target` is valid for writes and `source` for reads of `length` bytes, and
-/// the two do not overlap.
+/// `target` is valid for writes and `source` for reads of `length` bytes. (If they overlap,
+/// it is not said which of the bytes are copied twice.)
 #[inline]
 unsafe fn copy<const REP_MOVSB_FROM_BYTES: usize>(
     target: *mut u8,

@@ -3,6 +3,7 @@
 
 mod event_loop;
 mod frames;
+mod in_place;
 mod waiting;
 
 use super::doorbell::Heard;

@@ -9,6 +9,7 @@ pub(crate) mod endpoint;
 pub mod fd_passing;
 pub(crate) mod fork;
 pub(crate) mod halves;
+mod in_place;
 pub(crate) mod listener;
 pub(crate) mod mapping;
 pub(crate) mod notifier;

@@ -1,8 +1,13 @@
-//! Space reserved for a message that is not written front to back.
+//! Space reserved for a message that is not written front to back, or not by a copy.
 
 use super::Producer;
+use crate::consumer::ReadGrant;
 use crate::error::Corrupt;
+use crate::memory::{assert_granted, range_length};
 use crate::position::advance;
+#[cfg(not(loom))]
+use core::mem::MaybeUninit;
+use core::ops::Range;
 
 impl<'m> Producer<'m> {
     /// Reserves `length` bytes of space, or nothing if there is less: `None`.
@@ -52,6 +57,15 @@ impl<'m> Producer<'m> {
         let fits = self.free_for(length)? >= length;
         Ok(fits.then_some(WriteGrant { producer: self, length }))
     }
+
+    /// As [`Producer::grant`], of what there is of `length` bytes of space: perhaps none.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the consumer's position is impossible.
+    pub fn grant_up_to(&mut self, length: usize) -> Result<WriteGrant<'_, 'm>, Corrupt> {
+        let length = self.free_for(length)?.min(length);
+        Ok(WriteGrant { producer: self, length })
+    }
 }
 
 /// An exclusive loan of free bytes; see [`Producer::grant`].
@@ -75,10 +89,71 @@ impl WriteGrant<'_, '_> {
     /// # Panics
     /// If `source` does not fit between `offset` and the end of the grant.
     pub fn write_at(&mut self, offset: usize, source: &[u8]) {
-        let fits = offset <= self.length && source.len() <= self.length - offset;
-        assert!(fits, "{} bytes at {offset} leave a grant of {}", source.len(), self.length);
+        assert_granted(self.length, offset, source.len());
         let start = self.producer.position();
         self.producer.bytes.copy_in(advance(start, offset), source);
+    }
+
+    /// Copies these bytes of `source`, which are to be read from another FIFO, to the granted
+    /// ones from `offset` on: once, from ring to ring.
+    ///
+    /// # Panics
+    /// If they do not fit between `offset` and the end of the grant, or `source` has not so
+    /// many.
+    ///
+    /// # Examples
+    ///
+    /// What comes from one peer goes to another, as much as there is space for:
+    ///
+    /// ```
+    /// use shm_fifo::{Consumer, Producer, fifo::Corrupt};
+    ///
+    /// fn forward(from: &mut Consumer<'_>, to: &mut Producer<'_>) -> Result<usize, Corrupt> {
+    ///     let arrived = from.grant()?;
+    ///     let mut space = to.grant_up_to(arrived.length())?;
+    ///     let length = space.length();
+    ///     space.copy_from(0, &arrived, 0..length);
+    ///     space.commit(length);
+    ///     arrived.consume(length);
+    ///     Ok(length)
+    /// }
+    /// ```
+    pub fn copy_from(&mut self, offset: usize, source: &ReadGrant<'_, '_>, range: Range<usize>) {
+        let length = range_length(&range);
+        let (ring, from) = source.place(range.start, length);
+        assert_granted(self.length, offset, length);
+        let start = self.producer.position();
+        self.producer.bytes.copy_from(advance(start, offset), ring, from, length);
+    }
+
+    /// The granted bytes, where they lie: those up to the ring's end, and those from its start.
+    ///
+    /// # Safety
+    /// While the slices live nobody reads or writes these bytes. The crate's own consumers and
+    /// `shm_fifo.h` do not; a peer that is broken or hostile can. So this is for peers that are
+    /// trusted as a thread of this process is.
+    #[cfg(not(loom))]
+    #[must_use]
+    #[allow(unsafe_code)]
+    pub unsafe fn as_mut_slices(&mut self) -> (&mut [MaybeUninit<u8>], &mut [MaybeUninit<u8>]) {
+        let [first, second] = self.parts(0..self.length);
+        // SAFETY:
+        // * the part lies in the ring, which is readable and writable for longer than the grant
+        //   lives; any bytes are valid for the type;
+        // * nobody else accesses it: the peer by the caller's contract, this process because the
+        //   grant, which is borrowed, has the producer. The two parts are apart.
+        let first = unsafe { &mut *(first as *mut [MaybeUninit<u8>]) };
+        // SAFETY: as above.
+        (first, unsafe { &mut *(second as *mut [MaybeUninit<u8>]) })
+    }
+
+    /// Where these of the granted bytes lie.
+    #[cfg(not(loom))]
+    pub(crate) fn parts(&mut self, range: Range<usize>) -> [*mut [u8]; 2] {
+        let length = range_length(&range);
+        assert_granted(self.length, range.start, length);
+        let start = advance(self.producer.position(), range.start);
+        self.producer.bytes.parts(start, length)
     }
 
     /// Publishes the first `length` bytes, behind whatever was staged before, and

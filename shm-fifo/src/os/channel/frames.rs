@@ -252,7 +252,7 @@ impl Channel {
 }
 
 /// Bytes between two positions, one of which was reached from the other.
-fn length_between(before: u64, after: u64) -> usize {
+pub(super) fn length_between(before: u64, after: u64) -> usize {
     usize::try_from(after.wrapping_sub(before)).unwrap_or(usize::MAX)
 }
 

@@ -67,7 +67,7 @@ impl Channel {
     }
 
     /// When a call that begins now is to end.
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let of_this_call = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         of_this_call.into_iter().chain(self.deadline).min()
     }
