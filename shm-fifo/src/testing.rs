@@ -12,6 +12,7 @@ mod heap_fifo;
 mod hostile;
 mod pattern;
 mod random;
+mod slices;
 
 use crate::producer::PUBLISH_EVERY_BYTES;
 use crate::{Consumer, Corrupt, Producer};
@@ -36,6 +37,10 @@ pub enum Op {
     WriteVectoredWhole(Pieces),
     /// [`Producer::grant`]; so much of it is committed, or it is dropped.
     Grant(usize, Option<usize>),
+    /// [`Producer::grant_up_to`]; so much of it is committed, if it is that much.
+    GrantUpTo(Pieces),
+    /// As [`Op::GrantUpTo`], by slices.
+    GrantSlices(Pieces),
     /// [`Producer::stage`].
     Stage(usize),
     /// [`Producer::publish`].
@@ -54,6 +59,12 @@ pub enum Op {
     Read(usize),
     /// [`Consumer::read_vectored`].
     ReadVectored(Pieces),
+    /// [`Consumer::grant`]; so much of it is looked at, and the first piece of that consumed.
+    ReadInPlace(Pieces),
+    /// As [`Op::ReadInPlace`], by slices.
+    ReadSlices(Pieces),
+    /// As [`Op::Read`], by way of another ring.
+    Forward(usize),
     /// [`Consumer::available_bytes`].
     AvailableBytes,
     /// [`Consumer::needs_notify`].
@@ -99,14 +110,19 @@ impl Op {
             3 => Self::WriteVectored(pieces),
             4 => Self::WriteVectoredWhole(pieces),
             5 => Self::WriteWhole(length),
-            6..=7 => Self::Grant(length, if sevenths == 0 { None } else { Some(pieces.first) }),
+            6 => Self::Grant(length, if sevenths == 0 { None } else { Some(pieces.first) }),
+            7 if sevenths % 2 == 0 => Self::GrantUpTo(pieces),
+            7 => Self::GrantSlices(pieces),
             8..=9 => Self::Stage(length),
             10..=11 => Self::Publish,
             12 => Self::FreeBytes,
             13..=14 => Self::RingConsumer,
             15..=16 => Self::ParkProducer,
             17 => Self::UnparkProducer,
-            18..=23 => Self::Read(length),
+            18..=21 => Self::Read(length),
+            22 if sevenths % 2 == 0 => Self::ReadInPlace(pieces),
+            22 => Self::ReadSlices(pieces),
+            23 => Self::Forward(length),
             24 => Self::ReadVectored(pieces),
             25 => Self::AvailableBytes,
             26 => Self::RingProducer,
@@ -211,6 +227,13 @@ impl Oracle {
         granted
     }
 
+    /// Returns how much is granted.
+    fn grant_up_to(&mut self, pieces: Pieces) -> usize {
+        let granted = pieces.total.min(self.free_bytes());
+        self.grant(granted, Some(pieces.first.min(granted)));
+        granted
+    }
+
     fn read(&mut self, length: usize) -> usize {
         let length = length.min(self.available_bytes());
         self.head = self.head.wrapping_add(length as u64);
@@ -254,9 +277,12 @@ fn bytes_between(behind: u64, ahead: u64) -> usize {
 /// Where the two differ, and if `capacity` is none that a FIFO can have.
 pub fn run(ops: &[Op], capacity: usize, start_position: u64) {
     let memory = HeapFifo::new(capacity, start_position);
+    // It begins elsewhere, so that the two wrap at different bytes.
+    let beside = HeapFifo::new(capacity, !start_position);
     let mut pair = Pair {
         producer: memory.producer(),
         consumer: memory.consumer(),
+        beside: (beside.producer(), beside.consumer()),
         oracle: Oracle::new(capacity, start_position),
         buffer: Vec::new(),
     };
@@ -273,6 +299,8 @@ pub fn run(ops: &[Op], capacity: usize, start_position: u64) {
 struct Pair<'m> {
     producer: Producer<'m>,
     consumer: Consumer<'m>,
+    /// Another ring, empty between two steps.
+    beside: (Producer<'m>, Consumer<'m>),
     oracle: Oracle,
     /// What is written from and read to; kept, because this runs often.
     buffer: Vec<u8>,
@@ -280,7 +308,7 @@ struct Pair<'m> {
 
 impl Pair<'_> {
     fn step(&mut self, step: usize, op: Op) {
-        let Self { producer, consumer, oracle, buffer } = self;
+        let Self { producer, consumer, beside, oracle, buffer } = self;
         match op {
             Op::Write(length) => {
                 fill_with_pattern(buffer, oracle.tail, length);
@@ -305,6 +333,12 @@ impl Pair<'_> {
                 fill_with_pattern(buffer, oracle.tail, length);
                 let granted = grant(producer, buffer, committed);
                 assert_eq!(granted, Ok(oracle.grant(length, committed)), "{step}: {op:?}");
+            }
+            Op::GrantUpTo(pieces) | Op::GrantSlices(pieces) => {
+                fill_with_pattern(buffer, oracle.tail, pieces.total);
+                let by_slices = matches!(op, Op::GrantSlices(_));
+                let granted = grant_up_to(producer, buffer, pieces.first, by_slices);
+                assert_eq!(granted, Ok(oracle.grant_up_to(pieces)), "{step}: {op:?}");
             }
             Op::Stage(length) => {
                 fill_with_pattern(buffer, oracle.tail, length);
@@ -354,6 +388,20 @@ impl Pair<'_> {
                 assert_eq!(guard, [0xEE], "{step}: {op:?}");
                 let read = read.unwrap_or(0);
                 assert!(is_pattern(position, &buffer[..read]), "{step}: {op:?}");
+            }
+            Op::ReadInPlace(pieces) | Op::ReadSlices(pieces) => {
+                let (position, available) = (oracle.head, oracle.available_bytes());
+                let by_slices = matches!(op, Op::ReadSlices(_));
+                let granted = read_in_place(consumer, buffer, pieces, by_slices);
+                assert_eq!(granted, Ok(available), "{step}: {op:?}");
+                assert!(is_pattern(position, buffer), "{step}: {op:?}");
+                oracle.read(pieces.first);
+            }
+            Op::Forward(length) => {
+                let position = oracle.head;
+                let forwarded = forward(consumer, beside, buffer, length);
+                assert_eq!(forwarded, Ok(oracle.read(length)), "{step}: {op:?}");
+                assert!(is_pattern(position, buffer), "{step}: {op:?}");
             }
             Op::AvailableBytes => {
                 let expected = Ok(oracle.available_bytes());
@@ -405,4 +453,72 @@ fn grant(
         grant.commit(committed);
     }
     Ok(true)
+}
+
+/// Writes the beginning of `message`, as much as is granted, its last half first, and commits
+/// so much of it. Returns how much was granted.
+fn grant_up_to(
+    producer: &mut Producer<'_>,
+    message: &[u8],
+    committed: usize,
+    by_slices: bool,
+) -> Result<usize, Corrupt> {
+    let mut grant = producer.grant_up_to(message.len())?;
+    let granted = grant.length();
+    let message = &message[..granted];
+    if by_slices {
+        slices::fill(&mut grant, message);
+    } else {
+        let (front, back) = message.split_at(granted / 2);
+        grant.write_at(front.len(), back);
+        grant.write_at(0, front);
+    }
+    grant.commit(committed.min(granted));
+    Ok(granted)
+}
+
+/// Replaces `buffer` by granted bytes, at most so many, looked at from the last half on, and
+/// consumes the first of them. Returns how many were granted.
+fn read_in_place(
+    consumer: &mut Consumer<'_>,
+    buffer: &mut Vec<u8>,
+    pieces: Pieces,
+    by_slices: bool,
+) -> Result<usize, Corrupt> {
+    let grant = consumer.grant()?;
+    let granted = grant.length();
+    buffer.clear();
+    buffer.resize(pieces.total.min(granted), 0xEE);
+    if by_slices {
+        slices::copy(&grant, buffer);
+    } else {
+        let (front, back) = buffer.split_at_mut(pieces.total.min(granted) / 2);
+        grant.read_at(front.len(), back);
+        grant.read_at(0, front);
+    }
+    grant.consume(pieces.first.min(granted));
+    Ok(granted)
+}
+
+/// Replaces `buffer` by what can be read, at most `length` bytes, which pass `beside`, in two
+/// parts. Returns how many that were.
+fn forward(
+    consumer: &mut Consumer<'_>,
+    (producer_beside, consumer_beside): &mut (Producer<'_>, Consumer<'_>),
+    buffer: &mut Vec<u8>,
+    length: usize,
+) -> Result<usize, Corrupt> {
+    let arrived = consumer.grant()?;
+    let length = length.min(arrived.length());
+    let mut space = producer_beside.grant_up_to(length)?;
+    assert_eq!(space.length(), length, "nothing was left there");
+    let half = length / 2;
+    space.copy_from(half, &arrived, half..length);
+    space.copy_from(0, &arrived, 0..half);
+    space.commit(length);
+    arrived.consume(length);
+    buffer.clear();
+    buffer.resize(length, 0xEE);
+    assert_eq!(consumer_beside.read(buffer), Ok(length));
+    Ok(length)
 }

@@ -99,19 +99,22 @@ proptest! {
 
 /// A life of both ends, as [`Scribble::kind`] and [`Scribble::length`]: every way to
 /// write, to grant and to read, full and empty rings, long and short messages.
-const LIFE: [(u8, usize); 14] = [
+const LIFE: [(u8, usize); 17] = [
     (0, 48),
     (2, 30),
     (3, 40),
     (4, 20),
     (5, 48),
     (1, 49),
+    (9, CAPACITY),
     (0, CAPACITY),
-    (0, CAPACITY),
-    (6, 7),
+    (8, 7),
+    (6, 50),
+    (7, 64),
     (5, 64),
-    (3, 2 * CAPACITY),
-    (7, 1),
+    (12, 2 * CAPACITY),
+    (25, CAPACITY),
+    (17, 1),
     (2, CAPACITY),
     (250, 10),
 ];
@@ -129,7 +132,7 @@ fn hostile_values_in_each_word_at_each_step_end_in_ok_or_corrupt() {
         // Miri takes a second for a life.
         for value in values.step_by(if cfg!(miri) { 4 } else { 1 }) {
             for word in Word::ALL {
-                for step in (0..LIFE.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
+                for step in (0..LIFE.len()).step_by(if cfg!(miri) { 8 } else { 1 }) {
                     let mut steps = untouched;
                     (steps[step].word, steps[step].value) = (word, value);
                     run_hostile(&steps, CAPACITY, start);
@@ -235,6 +238,69 @@ fn hostile_scribbles_do_not_move_a_grant_that_is_out() {
             assert_eq!(producer.position(), 1060);
         }
     }
+}
+
+#[test]
+fn hostile_scribbles_do_not_move_what_is_granted_to_read() {
+    for word in Word::ALL {
+        for value in [0, 1, 60, 1000, 1 << 63, u64::MAX] {
+            let memory = HeapFifo::new(CAPACITY, 1000);
+            let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+            let message = pattern(1000, 60);
+            producer.write(&message).unwrap();
+            let grant = consumer.grant().unwrap();
+            memory.scribble(word, value);
+
+            let mut target = [0; 60];
+            grant.read_at(30, &mut target[30..]);
+            memory.scribble(word, value.wrapping_mul(3));
+            grant.read_at(0, &mut target[..30]);
+            grant.consume(40);
+
+            assert_eq!(target[..], message, "{word:?} {value}");
+            assert_eq!(consumer.position(), 1040, "{word:?} {value}");
+        }
+    }
+}
+
+#[test]
+fn a_tail_that_is_taken_back_under_a_grant_is_corrupt_the_next_time() {
+    let memory = HeapFifo::new(CAPACITY, 1000);
+    let mut consumer = memory.consumer();
+    memory.scribble(Word::Tail, 1060);
+    let grant = consumer.grant().unwrap();
+    memory.scribble(Word::Tail, 1010);
+    grant.consume(20);
+
+    let corrupt = Corrupt { word: SharedWord::Tail, value: 1010, own: 1020 };
+    assert_eq!(consumer.grant().map(|grant| grant.length()), Err(corrupt));
+    assert_eq!(consumer.position(), 1020);
+}
+
+#[test]
+fn no_more_is_granted_to_read_than_a_ring() {
+    for ahead in [CAPACITY as u64 + 1, 1 << 63, u64::MAX] {
+        let memory = HeapFifo::new(CAPACITY, 1000);
+        let mut consumer = memory.consumer();
+        memory.scribble(Word::Tail, 1000_u64.wrapping_add(ahead));
+        assert!(consumer.grant().is_err(), "{ahead}");
+    }
+}
+
+#[test]
+fn ends_that_were_lied_to_copy_a_ring_onto_itself_and_nothing_else() {
+    let memory = HeapFifo::new(CAPACITY, 1000);
+    let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+    // One is told that all is full of bytes, the other that all is free.
+    memory.scribble(Word::Tail, 1000 + CAPACITY as u64);
+    let arrived = consumer.grant().unwrap();
+    let mut space = producer.grant(CAPACITY).unwrap().unwrap();
+    space.copy_from(0, &arrived, 0..CAPACITY);
+    space.copy_from(5, &arrived, 0..CAPACITY - 5);
+    space.commit(CAPACITY);
+    arrived.consume(CAPACITY);
+    assert_eq!(producer.position(), 1000 + CAPACITY as u64);
+    assert_eq!(consumer.position(), 1000 + CAPACITY as u64);
 }
 
 #[test]

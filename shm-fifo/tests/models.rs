@@ -209,6 +209,21 @@ impl Received {
         self.take(&target[..read]);
     }
 
+    /// Looks at all there is where it lies, from the last byte to the first, and consumes the
+    /// first ones, at most so many.
+    fn read_in_place(&mut self, consumer: &mut Consumer<'_>, most: usize) {
+        let grant = consumer.grant().unwrap();
+        let length = grant.length();
+        let mut target = vec![0xEE; length];
+        for offset in (0..length).rev() {
+            grant.read_at(offset, &mut target[offset..=offset]);
+        }
+        assert_eq!(target, pattern(START.wrapping_add(self.bytes.len() as u64), length));
+        let consumed = length.min(most);
+        grant.consume(consumed);
+        self.take(&target[..consumed]);
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         assert_eq!(self.bytes, pattern(START, self.bytes.len()));
@@ -225,6 +240,20 @@ fn granted(producer: &mut Producer<'_>, length: usize, committed: usize) -> usiz
     grant.write_at(0, front);
     grant.commit(committed);
     committed
+}
+
+/// Copies what has arrived from one ring to the other, at most so much, its last byte first, as
+/// much as there is space for. Returns how many bytes that were.
+fn forward(from: &mut Consumer<'_>, to: &mut Producer<'_>, most: usize) -> usize {
+    let arrived = from.grant().unwrap();
+    let mut space = to.grant_up_to(arrived.length().min(most)).unwrap();
+    let length = space.length();
+    for offset in (0..length).rev() {
+        space.copy_from(offset, &arrived, offset..offset + 1);
+    }
+    space.commit(length);
+    arrived.consume(length);
+    length
 }
 
 /// Writes messages of these lengths, as much of each as there is space for.
@@ -302,6 +331,48 @@ fn bytes_of_a_grant_pass_when_it_is_committed() {
         let written = writing.join().unwrap();
         received.read(&mut consumer, 2 * UNIT);
         assert_eq!(received.bytes.len(), written, "nothing is left behind");
+    });
+}
+
+#[test]
+fn bytes_are_looked_at_in_place_and_their_space_is_used_again_once_they_are_consumed() {
+    explore(|| {
+        let link = Link::new(2 * UNIT);
+        let sender = Arc::clone(&link);
+        let writing = thread::spawn(move || {
+            write_all(&mut sender.fifo.producer(), &[2 * UNIT, UNIT, 2 * UNIT])
+        });
+        let mut consumer = link.fifo.consumer();
+        let mut received = Received::new();
+        for _ in 0..3 {
+            received.read_in_place(&mut consumer, UNIT);
+        }
+        let written = writing.join().unwrap();
+        received.read_in_place(&mut consumer, 2 * UNIT);
+        assert_eq!(received.bytes.len(), written, "nothing is left behind");
+    });
+}
+
+#[test]
+fn bytes_pass_from_ring_to_ring() {
+    explore(|| {
+        let link = Link::new(2 * UNIT);
+        let onward = Arc::new(HeapFifo::new(2 * UNIT, START));
+        let (arriving, leaving) = (Arc::clone(&link), Arc::clone(&onward));
+        let forwarding = thread::spawn(move || {
+            let (mut from, mut to) = (arriving.fifo.consumer(), leaving.producer());
+            (0..2).map(|_| forward(&mut from, &mut to, 2 * UNIT)).sum::<usize>()
+        });
+        let (mut producer, mut consumer) = (link.fifo.producer(), onward.consumer());
+        let mut received = Received::new();
+        for length in [2 * UNIT, UNIT] {
+            write_all(&mut producer, &[length]);
+            received.read(&mut consumer, UNIT);
+        }
+        let forwarded = forwarding.join().unwrap();
+        received.read(&mut consumer, 2 * UNIT);
+        received.read(&mut consumer, 2 * UNIT);
+        assert_eq!(received.bytes.len(), forwarded, "nothing is left behind");
     });
 }
 

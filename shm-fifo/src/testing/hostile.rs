@@ -1,6 +1,6 @@
 //! Both ends of a FIFO while somebody overwrites its header.
 
-use super::{HeapFifo, Pieces, Word, grant, pattern};
+use super::{HeapFifo, Pieces, Word, forward, grant, grant_up_to, pattern, read_in_place};
 use crate::{Consumer, Producer, SharedWord};
 
 /// One step of an attack: a word is overwritten, an end is used, the word is
@@ -25,12 +25,14 @@ pub struct Scribble {
 /// or if its own position changes by anything but what it transferred.
 pub fn run_hostile(steps: &[Scribble], capacity: usize, start_position: u64) {
     let memory = HeapFifo::new(capacity, start_position);
+    let beside = HeapFifo::new(capacity, start_position / 2);
     let (mut producer, mut consumer) = (memory.producer(), memory.consumer());
+    let mut beside = (beside.producer(), beside.consumer());
     for step in steps {
         memory.scribble(step.word, step.value);
         use_producer(&mut producer, step.kind, step.length);
         memory.scribble(step.word, step.value);
-        use_consumer(&mut consumer, step.kind, step.length);
+        use_consumer(&mut consumer, &mut beside, step.kind, step.length);
     }
 }
 
@@ -40,13 +42,14 @@ fn use_producer(producer: &mut Producer<'_>, kind: u8, length: usize) {
     let source = pattern(before, length);
     let pieces = Pieces { first: length / 3, total: length };
     let all_or_nothing = |whole| if whole { length } else { 0 };
-    let written = match kind % 7 {
+    let written = match kind % 9 {
         0 => producer.write(&source),
         1 => producer.write_whole(&source).map(all_or_nothing),
         2 => producer.stage(&source),
         3 => producer.write_vectored(&pieces.of(&source)),
         4 => producer.write_vectored_whole(&pieces.of(&source)).map(all_or_nothing),
         5 => grant(producer, &source, Some(length)).map(all_or_nothing),
+        by @ (6 | 7) => grant_up_to(producer, &source, length, by == 7),
         _ => producer.free_bytes().map(|free| {
             assert!(free <= capacity);
             0
@@ -70,16 +73,28 @@ fn use_producer(producer: &mut Producer<'_>, kind: u8, length: usize) {
     }
 }
 
-fn use_consumer(consumer: &mut Consumer<'_>, kind: u8, length: usize) {
+fn use_consumer<'m>(
+    consumer: &mut Consumer<'m>,
+    beside: &mut (Producer<'m>, Consumer<'m>),
+    kind: u8,
+    length: usize,
+) {
     let before = consumer.position();
     let capacity = consumer.capacity();
     let mut target = vec![0xEE; length + 1];
-    let read = match kind % 4 {
+    let mut copied = Vec::new();
+    let read = match kind % 7 {
         0 | 1 => consumer.read(&mut target[..length]),
         2 => {
             let (first, last) = target[..length].split_at_mut(length / 3);
             consumer.read_vectored(&mut [first, last])
         }
+        by @ (3 | 4) => {
+            let pieces = Pieces { first: length, total: length };
+            let granted = read_in_place(consumer, &mut copied, pieces, by == 4);
+            granted.map(|granted| granted.min(length))
+        }
+        5 => forward(consumer, beside, &mut copied, length),
         _ => consumer.available_bytes().map(|available| {
             assert!(available <= capacity);
             0

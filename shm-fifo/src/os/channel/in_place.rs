@@ -213,8 +213,8 @@ impl Channel {
         let result = self.try_read_by(true, |consumer, _| {
             let before = consumer.position();
             let grant = consumer.grant()?;
-            if grant.length() >= at_least.max(1) {
-                outcome = read.take().map(|read| read(grant));
+            if let Some(read) = read.take_if(|_| grant.length() >= at_least.max(1)) {
+                outcome = Some(read(grant));
             }
             Ok(length_between(before, consumer.position()))
         });
