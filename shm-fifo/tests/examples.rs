@@ -46,6 +46,22 @@ fn proc_a_server_answers_requests() {
 }
 
 #[test]
+fn proc_a_file_goes_to_a_child_by_copies_and_without() {
+    let _watchdog = Watchdog::start();
+    let directory = std::env::temp_dir().join(format!("pour-test-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let [from, to] = ["from", "to"].map(|name| directory.join(name));
+    let bytes = shm_fifo::testing::pattern(0, 1_000_000);
+    std::fs::write(&from, &bytes).unwrap();
+    let said = run("pour", &[from.to_str().unwrap(), to.to_str().unwrap()]);
+    let copy = std::fs::read(&to).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(copy == bytes);
+    assert!(said.starts_with("copied: 1000000 bytes, "), "{said}");
+    assert!(said.contains("\nspliced: 1000000 bytes, "), "{said}");
+}
+
+#[test]
 fn round_trips_are_measured_for_each_way_to_wait() {
     let _watchdog = Watchdog::start();
     let said = run("ping_pong", &["40", "200", "0", "0"]);

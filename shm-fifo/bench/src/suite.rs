@@ -10,7 +10,7 @@ use crate::transports::{
     limit::{LinePingPong, TwoCoreCopy},
     photon::PhotonRing,
     rings::{Ringbuf, Rtrb},
-    shm::{ShmChannel, ShmFifo},
+    shm::{ShmChannel, ShmFifo, ShmFifoInPlace},
     sockets::{Pipe, UnixSocket},
 };
 use anyhow::{Result, bail};
@@ -54,6 +54,7 @@ pub fn contenders() -> Vec<Contender> {
         },
         both::<ShmFifo<false>>("shm-fifo"),
         each::<ShmFifo<true>>("shm-fifo-each"),
+        both::<ShmFifoInPlace>("shm-fifo-in-place"),
         both::<ShmChannel>("shm-fifo-channel"),
         both::<Rtrb<false>>("rtrb"),
         each::<Rtrb<true>>("rtrb-each"),

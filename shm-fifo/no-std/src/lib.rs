@@ -47,7 +47,21 @@ fn pass(header: &FifoHeader, ring: &mut [u8]) -> Option<usize> {
     grant.commit(8);
 
     let (mut first, mut second, mut rest) = ([0; 10], [0; 10], [0; 256]);
-    let mut bytes = consumer.peek(&mut first).ok()?;
+
+    let grant = consumer.grant().ok()?;
+    let mut onward = [0_u8; 256];
+    let (onward_header, onward) = (FifoHeader::new(), onward.as_mut_ptr());
+    // SAFETY: the one end of this FIFO alone reaches its ring, which outlives it.
+    let fifo = unsafe { Fifo::from_raw_parts(&onward_header, onward, capacity) }.ok()?;
+    let mut onward = fifo.into_producer(0);
+    let mut space = onward.grant_up_to(grant.length()).ok()?;
+    let length = space.length();
+    space.copy_from(0, &grant, 0..length);
+    space.commit(1);
+    grant.read_at(1, &mut first);
+    grant.consume(1);
+
+    let mut bytes = 1 + consumer.peek(&mut first).ok()?;
     bytes += consumer.read_vectored(&mut [&mut first[..], &mut second[..]]).ok()?;
     bytes += consumer.read(&mut rest).ok()?;
 
