@@ -38,6 +38,9 @@
 //! * A process and its child: [`Channel::for_child`].
 //! * Bytes instead of messages: a [`Channel`] is [`Read`](std::io::Read) and
 //!   [`Write`](std::io::Write).
+//! * Without copies of one's own: [`Channel::read_in_place`], [`Channel::write_in_place`]; whole
+//!   streams between a channel and a file, pipe or socket: [`Channel::splice_to`],
+//!   [`Channel::splice_from`].
 //! * Asynchronous tasks, on tokio or elsewhere: [`aio`].
 //! * An event loop: [`Channel::park`], [`Listener::try_accept`].
 //! * How to wait: [`SpinPolicy`]; what came of it: [`channel::ChannelStats`].
