@@ -171,11 +171,12 @@ fn fds_behind(header: &libc::cmsghdr) -> impl Iterator<Item = OwnedFd> {
         true => fds_in(header.cmsg_len),
         false => 0,
     };
-    (0..count).map(move |index| {
+    (0..count).filter_map(move |index| {
         // SAFETY: the kernel wrote `count` descriptors there.
         let fd = unsafe { data.add(index).read_unaligned() };
+        // In place of a `SCM_PIDFD` that could not be made there is why, less than 0.
         // SAFETY: the kernel just made it for this process; nobody else owns it.
-        unsafe { OwnedFd::from_raw_fd(fd) }
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     })
 }
 
@@ -206,4 +207,37 @@ fn control_length(fds: usize) -> ControlLength {
 /// How many descriptors a control message of this length has.
 fn fds_in(length: ControlLength) -> usize {
     (1..).take_while(|&fds| control_length(fds) <= length).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::IntoRawFd;
+
+    /// How many descriptors a control message of this kind has, if it holds `fd`.
+    fn count_behind(kind: libc::c_int, fd: RawFd) -> usize {
+        let mut control = ControlBuffer([0; CONTROL_BYTES]);
+        // SAFETY: the buffer is aligned for a header, has room for it, and zeros are one.
+        let header = unsafe { &mut *(&raw mut control).cast::<libc::cmsghdr>() };
+        header.cmsg_level = libc::SOL_SOCKET;
+        header.cmsg_type = kind;
+        header.cmsg_len = control_length(1);
+        // SAFETY: the data follows the header, inside the buffer.
+        let data = unsafe { libc::CMSG_DATA(&raw const *header) }.cast::<RawFd>();
+        // SAFETY: room for one descriptor.
+        unsafe { data.write_unaligned(fd) };
+        // SAFETY: as in the first block; nobody writes to it any more.
+        fds_behind(unsafe { &*(&raw const control).cast() }).count()
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "the buffer is more than the header that a reference names")]
+    fn what_is_in_place_of_a_descriptor_that_could_not_be_made_is_none() {
+        let fd = || File::open("/dev/null").expect("a descriptor").into_raw_fd();
+        assert_eq!(count_behind(SCM_PIDFD, fd()), 1);
+        assert_eq!(count_behind(libc::SCM_RIGHTS, fd()), 1);
+        assert_eq!(count_behind(SCM_PIDFD, -libc::EMFILE), 0);
+        assert_eq!(count_behind(libc::SCM_CREDENTIALS, 0), 0);
+    }
 }
