@@ -172,9 +172,23 @@ static inline uint64_t shm_fifo_detail_region_bytes(uint64_t ring_bytes) {
     return SHM_FIFO_DETAIL_REGION_HEADER_BYTES + 2 * ring_bytes;
 }
 
+/* Allocates the memory of a file, in parts: a signal makes the kernel take back the part that it
+ * is at, and signals may come faster than a large one is done. */
+static inline int shm_fifo_detail_allocate(int file, off_t length) {
+    const off_t part = 1 << 20;
+    for (off_t start = 0; start < length;) {
+        off_t rest = length - start;
+        if (fallocate(file, 0, start, rest < part ? rest : part) == 0)
+            start += part;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return 0;
+}
+
 /* A file of `length` bytes of memory that is allocated and can neither shrink nor grow. */
 static inline int shm_fifo_detail_seal_file(int file, off_t length) {
-    if (ftruncate(file, length) != 0 || fallocate(file, 0, 0, length) != 0 ||
+    if (ftruncate(file, length) != 0 || shm_fifo_detail_allocate(file, length) != 0 ||
         fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
         return -errno;
     return 0;

@@ -17,12 +17,32 @@ pub(super) fn create(length: usize, allocated: usize) -> io::Result<OwnedFd> {
     let offset = |bytes| libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput);
     // SAFETY: takes no pointer.
     check(unsafe { libc::ftruncate(file.as_raw_fd(), offset(length)?) })?;
-    // SAFETY: takes no pointer.
-    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, offset(allocated)?) })?;
+    in_parts(offset(allocated)?, |start, part| {
+        // SAFETY: takes no pointer.
+        check(unsafe { libc::fallocate(file.as_raw_fd(), 0, start, part) }).map(drop)
+    })?;
     let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: takes no pointer.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
     Ok(file)
+}
+
+/// Allocates the first `bytes` by `allocate`, in parts: where a signal interrupts it the kernel takes
+/// back the part that it is at, and signals may come faster than a large one is done.
+fn in_parts(
+    bytes: libc::off_t,
+    mut allocate: impl FnMut(libc::off_t, libc::off_t) -> io::Result<()>,
+) -> io::Result<()> {
+    const PART_BYTES: libc::off_t = 1 << 20;
+    let mut start = 0;
+    while start < bytes {
+        let part = PART_BYTES.min(bytes - start);
+        match allocate(start, part) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => start += result.map(|()| part)?,
+        }
+    }
+    Ok(())
 }
 
 fn memfd_create(extra_flags: libc::c_uint) -> io::Result<OwnedFd> {
@@ -57,4 +77,29 @@ pub(super) fn cannot_shrink(file: &impl AsFd) -> io::Result<bool> {
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_do_not_keep_memory_from_being_allocated() {
+        const BYTES: libc::off_t = (3 << 20) + 4096;
+        let (mut calls, mut allocated) = (0, 0);
+        let result = in_parts(BYTES, |start, part| {
+            calls += 1;
+            if calls % 3 != 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            assert_eq!(start, allocated);
+            allocated += part;
+            Ok(())
+        });
+        assert!(result.is_ok());
+        assert_eq!((calls, allocated), (12, BYTES));
+
+        let result = in_parts(BYTES, |_, _| Err(io::ErrorKind::StorageFull.into()));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
 }
