@@ -242,6 +242,25 @@ fn a_frame_is_sent_whole_or_not_at_all_and_the_channel_says_when() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has neither memfd_create nor shared mappings")]
+fn a_limit_that_is_lowered_is_for_frames_that_begin_later() {
+    let (mut writer, mut reader) = pair();
+    let long = frame(1, RING_BYTES);
+    let mut received = Vec::new();
+    writer.write_all(&u32::try_from(RING_BYTES).unwrap().to_le_bytes()).unwrap();
+    writer.write_all(&long[..100]).unwrap();
+    assert_kind(reader.try_recv_into(&mut received), ErrorKind::WouldBlock);
+
+    reader.set_max_frame_bytes(10);
+
+    writer.write_all(&long[100..]).unwrap();
+    assert_eq!(reader.recv_into(&mut received).unwrap(), Some(RING_BYTES));
+    assert!(received == long);
+    writer.send(&[1; 11]).unwrap();
+    assert_kind(reader.recv_into(&mut received), ErrorKind::InvalidData);
+}
+
+#[test]
 fn a_frame_that_comes_in_pieces_takes_no_more_memory_than_it_is_long() {
     let _watchdog = Watchdog::start();
     const LENGTH: usize = 5000;

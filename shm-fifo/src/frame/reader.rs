@@ -64,8 +64,7 @@ impl FrameReader {
         consumer: &mut Consumer<'_>,
         target: &mut [u8],
     ) -> Result<Option<usize>, FrameError> {
-        let max_bytes = self.max_bytes.min(target.len());
-        let Some(span) = self.look(consumer, max_bytes)? else { return Ok(None) };
+        let Some(span) = self.look(consumer, target.len())? else { return Ok(None) };
         self.take(consumer, span, &mut target[span.from..span.to])?;
         Ok(span.is_last().then_some(span.length))
     }
@@ -85,16 +84,16 @@ impl FrameReader {
         if is_cut { Err(FrameError::Cut) } else { Ok(()) }
     }
 
-    /// What there is of the next frame, of at most `max_bytes` bytes; to be taken by
+    /// What there is of the next frame, for which there is `room` in bytes; to be taken by
     /// `take`. `None` if there is nothing, or too little of it.
     pub(crate) fn look(
         &mut self,
         consumer: &mut Consumer<'_>,
-        max_bytes: usize,
+        room: usize,
     ) -> Result<Option<Span>, FrameError> {
         self.wanted = 1;
         if self.begun.is_some() {
-            return self.look_on(consumer, max_bytes);
+            return self.look_on(consumer, room);
         }
         self.start_bytes = consumer.peek(&mut self.start)?;
         let Some((length, _)) = self.start[..self.start_bytes].split_first_chunk() else {
@@ -103,11 +102,11 @@ impl FrameReader {
         };
         // Checked in this copy: the peer may change the ring at any time.
         let length = u32::from_le_bytes(*length) as usize;
-        check_length(length, max_bytes)?;
+        check_length(length, self.max_bytes.min(room))?;
         if !passes_whole(length, consumer.capacity()) {
             consumer.release(LENGTH_BYTES);
             self.begun = Some(Begun { length, received: 0 });
-            return self.look_on(consumer, max_bytes);
+            return self.look_on(consumer, room);
         }
         let whole = LENGTH_BYTES + length;
         if self.start_bytes < whole && !consumer.has(whole)? {
@@ -117,14 +116,15 @@ impl FrameReader {
         Ok(Some(Span { from: 0, to: length, length }))
     }
 
-    /// As [`FrameReader::look`], of a frame that streams through the ring.
+    /// As [`FrameReader::look`], of a frame that streams through the ring. It was within the limit
+    /// when it began.
     fn look_on(
         &self,
         consumer: &mut Consumer<'_>,
-        max_bytes: usize,
+        room: usize,
     ) -> Result<Option<Span>, FrameError> {
         let Some(Begun { length, received: from }) = self.begun else { return Ok(None) };
-        check_length(length, max_bytes)?;
+        check_length(length, room)?;
         let available = consumer.available_bytes()?.min(length - from);
         Ok((available > 0).then_some(Span { from, to: from + available, length }))
     }

@@ -33,9 +33,7 @@ impl Frames {
         consumer: &mut Consumer<'_>,
         frame: &mut Vec<u8>,
     ) -> Result<bool, FrameError> {
-        let Some(span) = self.reader.look(consumer, self.reader.max_bytes)? else {
-            return Ok(false);
-        };
+        let Some(span) = self.reader.look(consumer, usize::MAX)? else { return Ok(false) };
         let is_whole = span.from == 0 && span.is_last();
         // It grows by what has come, not by what was claimed.
         let target = if is_whole { &mut *frame } else { &mut self.partial };
@@ -77,7 +75,7 @@ fn make_room(target: &mut Vec<u8>, bytes: usize, length: usize) {
 impl Channel {
     /// Sets the longest frame, in bytes, that is sent or received:
     /// [`DEFAULT_MAX_FRAME_BYTES`] at first. At most that much memory is taken for a frame
-    /// that the peer sends, as it comes.
+    /// that the peer sends, as it comes. One that has begun to come is received as it began.
     pub fn set_max_frame_bytes(&mut self, bytes: usize) {
         self.frames.reader.max_bytes = bytes;
         self.frames.writer.max_bytes = bytes;
