@@ -185,6 +185,21 @@ fn an_event_loop_watches_a_listener() {
 // The path.
 
 #[test]
+fn a_path_where_nobody_can_listen_is_named() {
+    let directory = Directory::new();
+    let names = |path: PathBuf, kind| {
+        let error = Listener::bind(&path).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    };
+    names(directory.0.join("missing").join("socket"), ErrorKind::NotFound);
+    names(directory.0.join("x".repeat(120)), ErrorKind::InvalidFilename);
+    File::create(directory.socket()).unwrap();
+    names(directory.socket(), ErrorKind::AlreadyExists);
+    names(directory.socket().join("socket"), ErrorKind::NotADirectory);
+}
+
+#[test]
 fn a_path_belongs_to_one_listener_and_goes_with_it() {
     let _watchdog = Watchdog::start();
     let directory = Directory::new();

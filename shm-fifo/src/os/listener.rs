@@ -70,7 +70,8 @@ impl Listener {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind_with_mode(path: impl AsRef<Path>, mode: u32) -> io::Result<Self> {
-        let (socket, place) = Place::bind(path.as_ref(), mode)?;
+        let path = path.as_ref();
+        let (socket, place) = Place::bind(path, mode).map_err(|error| at(path, error))?;
         Ok(Self { _place: Some(place), ..Self::from_socket(socket.into())? })
     }
 
@@ -126,6 +127,14 @@ impl Listener {
             }
         }
         Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+/// What the kernel says of `path`, with its name; our own words have it.
+fn at(path: &Path, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+        None => error,
     }
 }
 
