@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => demonstrate(),
-        ["serve", path] => Ok(serve(&Listener::bind(path)?)?),
+        ["serve", path] => serve(&Listener::bind(path)?),
         ["call", path, function, texts @ ..] => Ok(call(path, function, texts)?),
         _ => Err("usage: request_response [serve PATH | call PATH FUNCTION TEXT...]".into()),
     }
@@ -34,19 +34,27 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     let path = std::env::temp_dir().join(format!("request_response-{}", std::process::id()));
     let listener = Listener::bind(&path)?;
     let client = thread::scope(|scope| {
-        let client = Command::new(std::env::current_exe()?)
+        let mut client = Command::new(std::env::current_exe()?)
             .args(["call".as_ref(), path.as_os_str()])
             .args(["reverse", "a man", "a plan", "a canal"])
-            .spawn();
+            .spawn()?;
         scope.spawn(|| answer(listener.accept()?));
-        client?.wait()
+        client.wait()
     })?;
     if client.success() { Ok(()) } else { Err("the client failed".into()) }
 }
 
-fn serve(listener: &Listener) -> io::Result<()> {
+fn serve(listener: &Listener) -> ! {
     loop {
-        let channel = listener.accept()?;
+        let channel = match listener.accept() {
+            Ok(channel) => channel,
+            Err(error) => {
+                // No descriptor, no memory: until a client has gone.
+                eprintln!("a client has to wait: {error}");
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
         // What goes wrong with one client is no other's business.
         thread::spawn(move || {
             if let Err(error) = answer(channel) {

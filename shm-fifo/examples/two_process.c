@@ -58,6 +58,8 @@ int main(void) {
     if (region < 0)
         fail("create", region);
     pid_t child = fork();
+    if (child < 0)
+        fail("fork", -errno);
     if (child == 0) {
         /* The parent's channel is not inherited, its copy of the socket must not stay open. */
         close(sockets[0]);
