@@ -132,7 +132,7 @@ fn hostile_values_in_each_word_at_each_step_end_in_ok_or_corrupt() {
         // Miri takes a second for a life.
         for value in values.step_by(if cfg!(miri) { 4 } else { 1 }) {
             for word in Word::ALL {
-                for step in (0..LIFE.len()).step_by(if cfg!(miri) { 8 } else { 1 }) {
+                for step in (0..LIFE.len()).step_by(if cfg!(miri) { 9 } else { 1 }) {
                     let mut steps = untouched;
                     (steps[step].word, steps[step].value) = (word, value);
                     run_hostile(&steps, CAPACITY, start);
