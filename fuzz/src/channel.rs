@@ -171,6 +171,7 @@ fn read_in_place(
         consumed
     });
     let expected = match available {
+        _ if at_least > RING_BYTES => Err(ErrorKind::InvalidInput),
         _ if own.broken => Err(ErrorKind::InvalidData),
         0 if peer.is_done() => Ok(None),
         available if available >= at_least.max(1) || peer.is_done() => {
@@ -180,7 +181,9 @@ fn read_in_place(
     };
     let result = result.map_err(|error| error.kind());
     assert_eq!(result, expected);
-    own.wanted = if matches!(result, Ok(Some(_))) { 1 } else { at_least };
+    if result != Err(ErrorKind::InvalidInput) {
+        own.wanted = if matches!(result, Ok(Some(_))) { 1 } else { at_least };
+    }
     own.received += result.ok().flatten().unwrap_or(0) as u64;
 }
 

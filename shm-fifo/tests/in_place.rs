@@ -206,6 +206,7 @@ fn pair() -> (Channel, Channel) {
 fn what_is_left_at_the_end_of_the_stream_is_shown_though_it_is_less_than_was_wanted() {
     let (mut here, mut there) = pair();
     here.write_all(b"seven b").unwrap();
+    assert_eq!(kind(there.read_in_place(RING_BYTES + 1, |_| ())), ErrorKind::InvalidInput);
     assert_eq!(kind(there.try_read_in_place(8, |_| ())), ErrorKind::WouldBlock);
     assert!(!there.is_ready(Interest::READABLE), "not for less than what is wanted");
     assert_eq!(there.try_read_in_place(7, |grant| grant.length()).unwrap(), Some(7));

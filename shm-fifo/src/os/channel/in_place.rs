@@ -20,7 +20,7 @@ impl Channel {
     /// of the ring may never be there at once.
     ///
     /// # Errors
-    /// As [`Read`](io::Read).
+    /// `InvalidInput` if `at_least` is more than a ring has; otherwise as [`Read`](io::Read).
     ///
     /// # Examples
     ///
@@ -67,7 +67,8 @@ impl Channel {
     ///
     /// # Errors
     /// `WouldBlock` if there are not so many bytes yet: until there are, the channel is not
-    /// [readable](Interest::READABLE). Otherwise as [`Channel::try_read`].
+    /// [readable](Interest::READABLE). `InvalidInput` if `at_least` is more than a ring has;
+    /// otherwise as [`Channel::try_read`].
     pub fn try_read_in_place<T>(
         &mut self,
         at_least: usize,
@@ -209,6 +210,7 @@ impl Channel {
     where
         F: FnOnce(ReadGrant<'_, '_>) -> T,
     {
+        self.refuse_beyond_ring(at_least)?;
         let mut outcome = None;
         let result = self.try_read_by(true, |consumer, _| {
             let before = consumer.position();
@@ -232,9 +234,7 @@ impl Channel {
     where
         F: FnOnce(WriteGrant<'_, '_>) -> T,
     {
-        if length > own(&mut self.endpoint)?.producer.capacity() {
-            return Err(ErrorKind::InvalidInput.into());
-        }
+        self.refuse_beyond_ring(length)?;
         let mut outcome = None;
         let result = self.try_write_by(true, |producer, _| {
             let before = producer.position();
@@ -245,5 +245,15 @@ impl Channel {
         });
         own(&mut self.endpoint)?.wanted.space_bytes = outcome.is_none().then_some(length);
         outcome.ok_or_else(|| result.err().unwrap_or(ErrorKind::WouldBlock.into()))
+    }
+
+    /// So much is never there at once: nobody is to wait for it.
+    fn refuse_beyond_ring(&mut self, bytes: usize) -> io::Result<()> {
+        let capacity = own(&mut self.endpoint)?.producer.capacity();
+        if bytes <= capacity {
+            return Ok(());
+        }
+        let message = format!("{bytes} bytes in place are more than a ring of {capacity}");
+        Err(io::Error::new(ErrorKind::InvalidInput, message))
     }
 }
