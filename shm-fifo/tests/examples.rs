@@ -4,14 +4,21 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use support::Watchdog;
+
+/// The example that was built beside this test.
+fn program(example: &str) -> PathBuf {
+    let directory = std::env::current_exe().unwrap();
+    directory.parent().unwrap().join("../examples").join(example)
+}
 
 /// Runs the example that was built beside this test.
 fn run(example: &str, arguments: &[&str]) -> String {
-    let directory = std::env::current_exe().unwrap();
-    let program: PathBuf = directory.parent().unwrap().join("../examples").join(example);
+    let program = program(example);
     let Output { status, stdout, stderr } =
         Command::new(&program).args(arguments).output().unwrap_or_else(|error| {
             panic!("{}: {error}; `cargo build --examples` makes it", program.display())
@@ -43,6 +50,46 @@ fn proc_a_server_answers_requests() {
     let _watchdog = Watchdog::start();
     let said = run("request_response", &[]);
     assert_eq!(said, "a man -> nam a\na plan -> nalp a\na canal -> lanac a\n");
+}
+
+/// Killed when dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn proc_a_server_without_descriptors_goes_on_once_clients_have_gone() {
+    let _watchdog = Watchdog::start();
+    let path = std::env::temp_dir().join(format!("few-descriptors-{}", std::process::id()));
+    let mut server = Command::new("sh")
+        .args(["-c", "ulimit -n 8 && exec \"$0\" serve \"$1\""])
+        .args([program("request_response"), path.clone()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .map(Server)
+        .unwrap();
+    let mut said = BufReader::new(server.0.stderr.take().unwrap()).lines();
+    let mut clients = Vec::new();
+    // Until it listens, and then until it is out of descriptors, however many are queued.
+    while clients.len() < 20 {
+        clients.extend(UnixStream::connect(&path));
+    }
+    let first = said.next().unwrap().unwrap();
+    assert!(first.starts_with("a client has to wait: "), "{first}");
+
+    drop(clients);
+
+    let said = run("request_response", &["call", path.to_str().unwrap(), "shout", "still here"]);
+    assert_eq!(said, "still here -> STILL HERE\n");
+    drop(server);
+    for left in [path.with_extension("lock"), path] {
+        drop(std::fs::remove_file(left));
+    }
 }
 
 #[test]
