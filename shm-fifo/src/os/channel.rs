@@ -4,6 +4,7 @@
 mod event_loop;
 mod frames;
 mod in_place;
+mod splice;
 mod waiting;
 
 use super::doorbell::Heard;

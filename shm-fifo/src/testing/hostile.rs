@@ -1,6 +1,7 @@
 //! Both ends of a FIFO while somebody overwrites its header.
 
-use super::{HeapFifo, Pieces, Word, forward, grant, grant_up_to, pattern, read_in_place};
+use super::in_place::{forward, grant, grant_up_to, read_in_place};
+use super::{HeapFifo, Pieces, Word, pattern};
 use crate::{Consumer, Producer, SharedWord};
 
 /// One step of an attack: a word is overwritten, an end is used, the word is
