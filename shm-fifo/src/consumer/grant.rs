@@ -102,9 +102,11 @@ impl ReadGrant<'_, '_> {
     /// The granted bytes, where they lie: those up to the ring's end, and those from its start.
     ///
     /// # Safety
-    /// While the slices live nobody writes these bytes. The crate's own producers and
-    /// `shm_fifo.h` do not; a peer that is broken or hostile can. So this is for peers that are
-    /// trusted as a thread of this process is: their memory errors become this process's.
+    /// While the slices live nobody writes these bytes, or gives their memory back. The crate's
+    /// own producers and `shm_fifo.h` do not. Whoever discards a region does (`Endpoint::discard`,
+    /// and a virtual descriptor that is closed), and a peer that is broken or hostile can. So this
+    /// is for peers that are trusted as a thread of this process is: their memory errors become
+    /// this process's.
     ///
     /// What was read from the slices is no more to be believed than any message.
     #[cfg(not(loom))]

@@ -129,9 +129,10 @@ impl WriteGrant<'_, '_> {
     /// The granted bytes, where they lie: those up to the ring's end, and those from its start.
     ///
     /// # Safety
-    /// While the slices live nobody reads or writes these bytes. The crate's own consumers and
-    /// `shm_fifo.h` do not; a peer that is broken or hostile can. So this is for peers that are
-    /// trusted as a thread of this process is.
+    /// While the slices live nobody reads or writes these bytes, or gives their memory back. The
+    /// crate's own consumers and `shm_fifo.h` do not. Whoever discards a region does
+    /// (`Endpoint::discard`, and a virtual descriptor that is closed), and a peer that is broken or
+    /// hostile can. So this is for peers that are trusted as a thread of this process is.
     #[cfg(not(loom))]
     #[must_use]
     #[allow(unsafe_code)]
