@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
             assert_eq!(region.ring_bytes(), ring_bytes);
             let mut token = [0; 16];
             file.read_exact_at(&mut token, 24).expect("within the header");
-            assert_eq!(region.token(), token);
+            assert_eq!(region.token().to_bytes(), token);
             use_it(region, &file, &mut input);
         }
         (Err(error), Err(expected)) => assert_eq!(name(&error), expected),

@@ -140,8 +140,7 @@ impl Trial {
         let region = self.handshake.attach(Some(fd)).expect("a region");
         let (command, _) = self.handshake.start(region);
         let token = self.region.token();
-        let digits: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
-        let expected = format!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{digits}\r\n");
+        let expected = format!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{token}\r\n");
         assert_eq!(String::from_utf8_lossy(&command), expected);
         self.started_at = Some(self.said.len());
     }

@@ -8,7 +8,7 @@
 //! on its connection's file descriptor, which ends with that; whoever comes here next finds
 //! that it is gone.
 
-use shm_fifo::{Region, channel::Endpoint, region::TOKEN_BYTES, vfd};
+use shm_fifo::{Region, channel::Endpoint, region::Token, vfd};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixDatagram;
@@ -34,7 +34,7 @@ struct Offer {
     mark: u64,
     way: Way,
     endpoint: Endpoint,
-    token: [u8; TOKEN_BYTES],
+    token: Token,
     made: Instant,
     /// Its `SHM.START` has come: it stays until that is answered.
     is_claimed: bool,
@@ -81,7 +81,7 @@ pub(crate) fn list() -> Vec<(u64, usize)> {
 }
 
 /// Keeps an offer until its client starts it; it replaces an earlier one.
-pub(crate) fn make(client_id: u64, fd: RawFd, way: Way, region: Region, token: [u8; TOKEN_BYTES]) {
+pub(crate) fn make(client_id: u64, fd: RawFd, way: Way, region: Region, token: Token) {
     let endpoint = region.into_endpoint();
     let mut offers = lock();
     offers.last_mark += 1;
@@ -135,10 +135,10 @@ pub(crate) enum Claim {
 
 /// Has the offer of `client_id` wait for [`take`] if `token` is that of the region. One that
 /// is late, but still there, is as good as any: its client may have written into the ring.
-pub(crate) fn claim(client_id: u64, token: &[u8; TOKEN_BYTES]) -> Claim {
+pub(crate) fn claim(client_id: u64, token: Token) -> Claim {
     let mut offers = lock();
     let Some(offer) = offers.by_client.get_mut(&client_id) else { return Claim::NoOffer };
-    if offer.token != *token {
+    if offer.token != token {
         return Claim::WrongToken;
     }
     offer.is_claimed = true;

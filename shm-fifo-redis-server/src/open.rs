@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 use crate::{config, interpose, pool, postponed};
 use redis_module::{Context, RedisString};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
-use shm_fifo::region::TOKEN_BYTES;
+use shm_fifo::region::Token;
 use shm_fifo::{Region, doorbell, vfd};
 use std::io;
 use std::os::fd::AsFd;
@@ -156,8 +156,8 @@ fn check_limits(client_id: u64) -> Result<usize, Refusal> {
 
 /// The answer where the descriptor goes another way, on which anybody may send one: it says
 /// which region is the server's.
-fn answer_beside(token: [u8; TOKEN_BYTES]) -> String {
-    format!("+OK {:032x}\r\n", u128::from_be_bytes(token))
+fn answer_beside(token: Token) -> String {
+    format!("+OK {token}\r\n")
 }
 
 /// Sends the descriptor to a datagram socket that the client has bound.

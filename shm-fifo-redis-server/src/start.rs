@@ -7,14 +7,14 @@ use crate::postponed;
 use crate::refusal::Refusal;
 use crate::server;
 use redis_module::{Context, RedisString};
-use shm_fifo::{region::TOKEN_BYTES, vfd};
+use shm_fifo::{region::Token, vfd};
 use std::os::fd::RawFd;
 
 pub(crate) fn start(context: &Context, args: &[RedisString]) -> Result<(), Refusal> {
     let [_, token] = args else { return Err(Refusal::StartArguments) };
-    let token = parse_token(token.as_slice()).ok_or(Refusal::TokenFormat)?;
+    let token = Token::from_digits(token.as_slice()).ok_or(Refusal::TokenFormat)?;
     let client_id = client::calling_id(context)?;
-    let fd = match offers::claim(client_id, &token) {
+    let fd = match offers::claim(client_id, token) {
         Claim::Granted(fd) => fd,
         Claim::WrongToken => return Err(Refusal::WrongToken),
         Claim::NoOffer if has_moved(client_id) => return Err(Refusal::AlreadyStarted),
@@ -63,35 +63,4 @@ fn enter(client_id: u64, fd: RawFd) -> Result<(), Refusal> {
     let endpoint = offers::take(client_id).ok_or(Refusal::NoOffer)?;
     // The answer is in the ring before anybody looks at what the client has written there.
     vfd::start(fd, endpoint, client_id, ANSWER).map_err(Refusal::Start)
-}
-
-fn parse_token(digits: &[u8]) -> Option<[u8; TOKEN_BYTES]> {
-    let (pairs, rest) = digits.as_chunks::<2>();
-    let mut token = [0; TOKEN_BYTES];
-    if pairs.len() != TOKEN_BYTES || !rest.is_empty() {
-        return None;
-    }
-    for (byte, pair) in token.iter_mut().zip(pairs) {
-        let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-        *byte = u8::try_from(high? << 4 | low?).ok()?;
-    }
-    Some(token)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_exactly_its_hexadecimal_digits() {
-        let token = parse_token(b"000102030405060708090a0b0c0d0eFF").expect("a token");
-        assert_eq!(token, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
-    }
-
-    #[test]
-    fn anything_else_is_no_token() {
-        for digits in [&b""[..], b"00", b"0g0102030405060708090a0b0c0d0e0f", &[b'0'; 33]] {
-            assert_eq!(parse_token(digits), None);
-        }
-    }
 }

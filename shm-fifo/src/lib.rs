@@ -113,7 +113,8 @@ pub mod channel {
 /// What goes with a [`Region`]: its sizes, making it ahead, and why one is refused.
 #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
 pub mod region {
-    pub use crate::os::region::{AttachError, RING_BYTES_RANGE, TOKEN_BYTES, UnmappedRegion};
+    pub use crate::os::region::{AttachError, RING_BYTES_RANGE, UnmappedRegion};
+    pub use crate::os::token::{TOKEN_BYTES, Token};
 }
 
 /// A channel for several threads, behind a socket that is somebody else's: for interposers.

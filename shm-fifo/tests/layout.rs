@@ -122,7 +122,7 @@ fn the_region_begins_as_the_document_says() {
     assert_eq!(u64_at(&file, region_row("layout_version").offset), 2);
     assert_eq!(u64_at(&file, region_row("ring_bytes").offset), RING_BYTES as u64);
     let token = region_row("token");
-    assert_eq!(bytes_at(&file, token.offset, token.bytes), region.token());
+    assert_eq!(bytes_at(&file, token.offset, token.bytes), region.token().to_bytes());
     let last = region_row("to_attacher_ring");
     assert_eq!(file.metadata().unwrap().len(), (last.offset + last.bytes) as u64);
     assert_eq!(region_row("to_creator_header").bytes, FIFO_HEADER_BYTES);

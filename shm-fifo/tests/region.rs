@@ -170,7 +170,7 @@ fn no_two_regions_have_the_same_token() {
     let one = Region::create(RING_BYTES).unwrap();
     let other = Region::create(RING_BYTES).unwrap();
     assert_ne!(one.token(), other.token());
-    assert_ne!(one.token(), [0; 16]);
+    assert_ne!(one.token().to_bytes(), [0; 16]);
 }
 
 #[test]

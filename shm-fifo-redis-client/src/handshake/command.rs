@@ -1,7 +1,7 @@
 //! The two commands that move a connection.
 
 use super::fd_socket::FdSocket;
-use shm_fifo::region::TOKEN_BYTES;
+use shm_fifo::region::Token;
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Deref;
@@ -51,9 +51,8 @@ pub fn open_command(fd_socket: Option<&FdSocket>) -> Command {
 }
 
 /// The bytes of `SHM.START`.
-pub(super) fn start_command(token: [u8; TOKEN_BYTES]) -> Command {
-    let token = u128::from_be_bytes(token);
-    Command::of(format_args!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{token:032x}\r\n"))
+pub(super) fn start_command(token: Token) -> Command {
+    Command::of(format_args!("*2\r\n$9\r\nSHM.START\r\n$32\r\n{token}\r\n"))
 }
 
 #[cfg(test)]
@@ -62,10 +61,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_sends_the_token_as_32_lower_case_digits_in_memory_order() {
-        let mut token = [0; TOKEN_BYTES];
-        (token[0], token[15]) = (0xab, 0x01);
-        let expected = b"*2\r\n$9\r\nSHM.START\r\n$32\r\nab000000000000000000000000000001\r\n";
+    fn start_sends_the_token() {
+        let token = Token::from_bytes([0xab; 16]);
+        let expected = b"*2\r\n$9\r\nSHM.START\r\n$32\r\nabababababababababababababababab\r\n";
         assert_eq!(*start_command(token), *expected);
     }
 

@@ -14,7 +14,7 @@ use super::fd_socket::FdSocket;
 use super::refusal::Refusal;
 use crate::reply::{ReplyError, ReplyScanner, Scanned};
 use shm_fifo::doorbell::DOORBELL;
-use shm_fifo::region::TOKEN_BYTES;
+use shm_fifo::region::Token;
 use shm_fifo::{Region, channel::Endpoint};
 use std::os::fd::OwnedFd;
 
@@ -69,8 +69,6 @@ pub struct Handshake {
     /// Then the token of the memory that the server offers.
     token: Option<Token>,
 }
-
-type Token = [u8; TOKEN_BYTES];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -215,12 +213,7 @@ impl Handshake {
 
 /// The token in the answer to `SHM.OPEN` over TCP, `+OK ` and 32 hexadecimal digits.
 fn token_in(answer: &[u8]) -> Option<Token> {
-    let digits = answer.strip_prefix(b"+OK ")?.strip_suffix(b"\r\n")?;
-    if digits.len() != 2 * TOKEN_BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let number = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    Some(number.to_be_bytes())
+    Token::from_digits(answer.strip_prefix(b"+OK ")?.strip_suffix(b"\r\n")?)
 }
 
 /// Takes all of `bytes`, which follow a doorbell.

@@ -1,7 +1,7 @@
 //! A server of one connection, played by a closure.
 
 use shm_fifo::fd_passing::{self, AbstractAddress};
-use shm_fifo::{Channel, Region};
+use shm_fifo::{Channel, Region, region::Token};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -120,9 +120,8 @@ impl Peer {
                 assert_eq!(option, b"FDSOCKET");
                 let region = Region::attach(fd.as_fd().try_clone_to_owned().unwrap());
                 send_letter(&open[3], &[0], fd);
-                let token =
-                    u128::from_be_bytes(region.map(|region| region.token()).unwrap_or_default());
-                self.say(format!("+OK {token:032x}\r\n").as_bytes());
+                let token = region.map_or(Token::from_bytes([0; 16]), |region| region.token());
+                self.say(format!("+OK {token}\r\n").as_bytes());
             }
         }
     }
@@ -136,7 +135,7 @@ impl Peer {
     }
 
     pub(crate) fn expect_start(&mut self, region: &Region) {
-        let token: String = region.token().iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = region.token().to_string();
         assert_eq!(self.expect("SHM.START")[1], token.as_bytes());
     }
 

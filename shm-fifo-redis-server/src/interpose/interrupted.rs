@@ -5,7 +5,7 @@
 use super::hooks;
 use crate::offers::{self, Claim, Way};
 use libc::c_int;
-use shm_fifo::{Region, region::TOKEN_BYTES, vfd};
+use shm_fifo::{Region, region::Token, vfd};
 use std::arch::asm;
 use std::ffi::c_void;
 use std::io::IoSlice;
@@ -79,7 +79,7 @@ fn connect_move_and_close(epfd: RawFd) {
     // Another one in its place.
     let token = make_offer(1, fd);
     assert!(!offers::is_unread(1));
-    assert!(matches!(offers::claim(1, &token), Claim::Granted(claimed) if claimed == fd));
+    assert!(matches!(offers::claim(1, token), Claim::Granted(claimed) if claimed == fd));
     assert!(vfd::is_between_writes(fd));
     vfd::start(fd, offers::take(1).unwrap(), 1, b"+OK\r\n").unwrap();
     vfd::write(fd, &[IoSlice::new(b"hello")]).unwrap().unwrap();
@@ -89,7 +89,7 @@ fn connect_move_and_close(epfd: RawFd) {
     drop(here);
 }
 
-fn make_offer(client_id: u64, fd: RawFd) -> [u8; TOKEN_BYTES] {
+fn make_offer(client_id: u64, fd: RawFd) -> Token {
     let region = Region::create(4096).unwrap();
     let token = region.token();
     offers::make(client_id, fd, Way::Connection, region, token);

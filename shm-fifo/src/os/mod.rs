@@ -19,4 +19,5 @@ pub(crate) mod published;
 pub(crate) mod region;
 mod sealed_file;
 pub(crate) mod sys;
+pub(crate) mod token;
 pub(crate) mod wait;

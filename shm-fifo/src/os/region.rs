@@ -8,6 +8,7 @@
 
 use super::endpoint::Endpoint;
 use super::mapping::{HEADER_BYTES, Mapping, Side, region_bytes};
+use super::token::{TOKEN_BYTES, Token};
 use super::{overcommit, sealed_file};
 use crate::fifo::Fifo;
 use crate::layout::{FIFO_HEADER_BYTES, FifoHeader};
@@ -21,9 +22,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The sizes, in bytes, that each of a region's two rings may have: powers of
 /// two in this range.
 pub const RING_BYTES_RANGE: RangeInclusive<usize> = 4096..=1 << 30;
-
-/// Bytes of a region's random token.
-pub const TOKEN_BYTES: usize = 16;
 
 /// Where both rings' positions begin.
 pub(crate) const FIRST_POSITION: u64 = 0;
@@ -281,12 +279,12 @@ impl Region {
 
     /// The random bytes that only somebody who maps the region can know.
     #[must_use]
-    pub fn token(&self) -> [u8; TOKEN_BYTES] {
-        let mut token = [0; TOKEN_BYTES];
-        for (chunk, word) in token.chunks_exact_mut(8).zip(&self.header().token) {
+    pub fn token(&self) -> Token {
+        let mut bytes = [0; TOKEN_BYTES];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&self.header().token) {
             chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes());
         }
-        token
+        Token::from_bytes(bytes)
     }
 
     /// Announces both directions' ends as asleep, so that the first byte to

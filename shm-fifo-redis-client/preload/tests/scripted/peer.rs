@@ -34,10 +34,9 @@ impl Offer {
 
     /// What the server says with it: where the descriptor goes beside the connection, whose it is.
     pub(crate) fn answer(&self, name: Option<&[u8]>) -> Vec<u8> {
-        let token = u128::from_be_bytes(self.region.token());
         match name {
             None => OK.to_vec(),
-            Some(_) => format!("+OK {token:032x}\r\n").into_bytes(),
+            Some(_) => format!("+OK {}\r\n", self.region.token()).into_bytes(),
         }
     }
 }

@@ -284,9 +284,7 @@ impl Connection {
         let Phase::Offered(region) = &self.phase else {
             return Err(format!("{self} starts what was not offered"));
         };
-        let digits =
-            |token: [u8; 16]| token.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        if request.words.get(1) != Some(&digits(region.token()).into_bytes()) {
+        if request.words.get(1) != Some(&region.token().to_string().into_bytes()) {
             return Err(format!("{self} has the wrong token: {request}"));
         }
         self.starting = true;

@@ -3,7 +3,7 @@
 use super::script::Another;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use shm_fifo::fd_passing::{AbstractAddress, send_with_fd_to};
-use shm_fifo::{Region, doorbell::DOORBELL};
+use shm_fifo::{Region, doorbell::DOORBELL, region::Token};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -36,8 +36,8 @@ pub(super) fn answer(is_beside: bool, fd: &OwnedFd) -> Vec<u8> {
         return b"+OK\r\n".to_vec();
     }
     let region = fd.try_clone().ok().and_then(|fd| Region::attach(fd).ok());
-    let token = region.map(|region| u128::from_be_bytes(region.token()));
-    format!("+OK {:032x}\r\n", token.unwrap_or_default()).into_bytes()
+    let token = region.map_or(Token::from_bytes([0; 16]), |region| region.token());
+    format!("+OK {token}\r\n").into_bytes()
 }
 
 /// To the datagram socket that a client on TCP has bound.
