@@ -15,8 +15,7 @@ import (
 const maxDescriptors = 8
 
 // maxLetters is how many datagrams a mailbox is searched for. Anybody in this network
-// namespace may send some. What they carry has another token than the server's, and nothing
-// is written there before the server has accepted it.
+// namespace may send some. What they carry has another token than the server's, and is not used.
 const maxLetters = 16
 
 // controlBytes is the room for the control data of one message.

@@ -110,38 +110,22 @@ func TestMemoryThatSomebodyElseHasSentIsNotUsed(t *testing.T) {
 	}
 }
 
-// Whoever is first with a datagram could have its memory used in place of the server's.
-func TestNoRequestIsWrittenIntoMemoryThatSomebodyElseHasSent(t *testing.T) {
+// The answer to SHM.OPEN came on the connection, and named the memory: it is the server's.
+func TestByTCPARequestIsInTheRingBeforeTheServerAnswersToo(t *testing.T) {
 	c, p := newTCPPair(t)
 	written := write(c, request1)
 	p.offers()
 	p.reads(startOfTests)
-	p.out.tail.store(5)        // as if that were the server, and had answered
-	p.sends(">1\r\n+push\r\n") // it waits all the same
-	reads(t, c, ">1\r\n+push\r\n")
-	p.sends("-ERR SHM.START: not the token that was offered\r\n")
 	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
-	p.reads(request1)
-	if n := p.in.tail.load(); n != 0 {
-		t.Fatalf("%d bytes are in the ring", n)
+	if got := p.hears(); got != request1 || c.Transport() != "tcp" {
+		t.Fatalf("%q is in the ring of a connection by %s", got, c.Transport())
 	}
-}
-
-func TestByTCPTheRequestFollowsTheAnswer(t *testing.T) {
-	c, p := newTCPPair(t)
-	written := write(c, request1)
-	p.offers()
-	p.reads(startOfTests)
-	_, _ = p.out.write([]byte("+OK\r\n"))
+	_, _ = p.out.write([]byte("+OK\r\n+PONG\r\n"))
 	p.sends("\x00")
-	if err := <-written; err != nil {
-		t.Fatal(err)
-	}
-	if got := p.hears(); got != request1 || c.Transport() != "shm" {
-		t.Fatalf("%q", got)
-	}
-	_, _ = p.out.write([]byte("+PONG\r\n"))
 	reads(t, c, "+PONG\r\n")
+	if c.Transport() != "shm" {
+		t.Fatal(c.NotMoved())
+	}
 }

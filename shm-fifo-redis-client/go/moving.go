@@ -192,7 +192,7 @@ func (c *Conn) takeBack(w *waiter) error {
 
 // emptyRing takes out what is to go to the socket, and ends the use of the memory.
 func (c *Conn) emptyRing() error {
-	if c.out.position > 0 && (c.answer.load() != 0 || c.out.position > c.out.ring.bytes) {
+	if c.answer.load() != 0 || c.out.position > c.out.ring.bytes {
 		return c.fail(violation("a refusal after it had entered"))
 	}
 	c.held = make([]byte, c.out.position)

@@ -79,12 +79,6 @@ func (c *Conn) writeRing(p []byte) (n int, err error) {
 		if c.backs.Load() {
 			return n, c.takeBack(c.writer)
 		}
-		if c.mustNotWriteYet() {
-			if err := c.awaitAnswer(); err != nil {
-				return n, err
-			}
-			continue
-		}
 		count, err := c.out.write(p[n:])
 		if err != nil {
 			return n, c.fail(err)
@@ -97,21 +91,6 @@ func (c *Conn) writeRing(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
-}
-
-// mustNotWriteYet says whether the memory may be somebody else's. What came beside a TCP connection
-// anybody in this network namespace may have sent. Only the server's answer says that the token
-// in it is the one that it has offered.
-func (c *Conn) mustNotWriteYet() bool {
-	return !c.isUnix && !c.entered.Load()
-}
-
-// awaitAnswer waits for news of the answer to SHM.START.
-func (c *Conn) awaitAnswer() error {
-	if err := c.usable(c.writer); err != nil {
-		return err
-	}
-	return c.listenForSpace(time.Time{})
 }
 
 // ringReader rings the server, if it sleeps for what was written.
