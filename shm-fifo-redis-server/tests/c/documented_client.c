@@ -4,8 +4,10 @@
  *
  *     documented_client unix PATH
  *     documented_client tcp PORT
+ *     redis-shm conformance -- documented_client
  *
- * It stores no message inline, as the layout allows.
+ * It stores no message inline, as the layout allows, and writes nothing into the ring before
+ * SHM.START is answered. An error of the server ends it; a refusal does not.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,12 +43,31 @@ enum {
 };
 
 /* "The region": offsets. */
-enum { TO_CREATOR_HEADER = 1024, TO_ATTACHER_HEADER = 1536, RINGS = 4096 };
+enum {
+    MAGIC_AT = 0,
+    LAYOUT_VERSION_AT = 8,
+    RING_BYTES_AT = 16,
+    TOKEN_AT = 24,
+    TO_CREATOR_HEADER = 1024,
+    TO_ATTACHER_HEADER = 1536,
+    RINGS = 4096
+};
+
+/* "Numbers". */
+#define MAGIC UINT64_C(0x004F4649464D4853)
+enum {
+    LAYOUT_VERSION = 2,
+    PROTOCOL_VERSION = 2,
+    RING_BYTES_MIN = 4096,
+    RING_BYTES_MAX = 1 << 30,
+    TOKEN_DIGITS = 32,
+    DOORBELL = 0
+};
 
 static uint8_t *region;
 static uint64_t ring_bytes; /* loaded once */
 static int sock;
-static char proof[33]; /* over TCP the token that the answer to SHM.OPEN names */
+static char proof[TOKEN_DIGITS + 1]; /* over TCP the token that the answer to SHM.OPEN names */
 
 /* Private copies of our own positions, and of the last that we saw of the server's. */
 static uint64_t my_tail, seen_head;
@@ -60,7 +81,10 @@ static uint32_t *word32(size_t header, size_t offset) {
     return (uint32_t *)(region + header + offset);
 }
 
-static void ring_doorbell(void) { send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT); }
+static void ring_doorbell(void) {
+    const char byte = DOORBELL;
+    send(sock, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
 /* Whether the server ended while we slept. */
 static int sleep_on_socket(void) {
@@ -68,7 +92,7 @@ static int sleep_on_socket(void) {
     ssize_t i, count = recv(sock, bytes, sizeof(bytes), 0);
     CHECK(count >= 0);
     for (i = 0; i < count; i++)
-        CHECK(bytes[i] == 0);
+        CHECK(bytes[i] == DOORBELL);
     return count == 0;
 }
 
@@ -154,11 +178,35 @@ static size_t read_ring(char *target, size_t room) {
     return count;
 }
 
-static void expect_in_ring(const char *expected, size_t count) {
+/* Whether the connection has moved. */
+static int moved;
+
+static void write_all(const char *bytes, size_t count) {
+    ssize_t part;
+    if (moved) {
+        write_ring(bytes, count);
+        return;
+    }
+    for (; count > 0; bytes += part, count -= (size_t)part) {
+        part = send(sock, bytes, count, MSG_NOSIGNAL);
+        CHECK(part > 0);
+    }
+}
+
+static void read_all(char *target, size_t count) {
+    while (count > 0) {
+        ssize_t part = moved ? (ssize_t)read_ring(target, count) : recv(sock, target, count, 0);
+        CHECK(part > 0);
+        target += part;
+        count -= (size_t)part;
+    }
+}
+
+static void expect(const char *expected, size_t count) {
     static char bytes[1 << 16];
     while (count > 0) {
-        size_t part = read_ring(bytes, count < sizeof(bytes) ? count : sizeof(bytes));
-        CHECK(part > 0);
+        size_t part = count < sizeof(bytes) ? count : sizeof(bytes);
+        read_all(bytes, part);
         CHECK(memcmp(bytes, expected, part) == 0);
         expected += part;
         count -= part;
@@ -166,12 +214,12 @@ static void expect_in_ring(const char *expected, size_t count) {
 }
 
 static void ask(const char *command, const char *reply) {
-    write_ring(command, strlen(command));
-    expect_in_ring(reply, strlen(reply));
+    write_all(command, strlen(command));
+    expect(reply, strlen(reply));
 }
 
 /* Receives one datagram or what a stream has, and a descriptor if one comes. */
-static ssize_t receive(int from, char *bytes, size_t room, int *fd) {
+static ssize_t receive(int from, char *bytes, size_t room, int *fd, int flags) {
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -181,74 +229,110 @@ static ssize_t receive(int from, char *bytes, size_t room, int *fd) {
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes)};
-    ssize_t count = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
+    ssize_t count = recvmsg(from, &message, flags | MSG_CMSG_CLOEXEC);
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (count >= 0 && header != NULL && header->cmsg_type == SCM_RIGHTS)
         memcpy(fd, CMSG_DATA(header), sizeof(int));
     return count;
 }
 
-/* SHM.OPEN: returns the region's descriptor. */
-static int open_region(int is_unix) {
-    char bytes[64], name[6] = "", command[128];
-    int fd = -1, fd_socket = -1;
-    if (!is_unix) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        socklen_t length = sizeof(address);
-        fd_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        CHECK(bind(fd_socket, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0);
-        CHECK(getsockname(fd_socket, (struct sockaddr *)&address, &length) == 0);
-        CHECK(address.sun_path[0] == 0);
-        memcpy(name, address.sun_path + 1, 5);
-        snprintf(command, sizeof(command), "SHM.OPEN 2 FDSOCKET %s\r\n", name);
-    } else {
-        snprintf(command, sizeof(command), "SHM.OPEN 2\r\n");
-    }
-    CHECK(send(sock, command, strlen(command), 0) == (ssize_t)strlen(command));
-    if (is_unix) {
-        CHECK(receive(sock, bytes, sizeof(bytes), &fd) == 5 && memcmp(bytes, "+OK\r\n", 5) == 0);
-    } else {
-        CHECK(receive(sock, bytes, sizeof(bytes), &fd) == 38 && memcmp(bytes, "+OK ", 4) == 0);
-        memcpy(proof, bytes + 4, 32);
-        CHECK(receive(fd_socket, bytes, sizeof(bytes), &fd) == 1 && bytes[0] == 0);
-        close(fd_socket);
-    }
-    CHECK(fd >= 0);
-    return fd;
+/* A line that the server says on the socket, and a descriptor if one comes with it. */
+static void receive_line(char *line, size_t room, int *fd) {
+    size_t length = 0;
+    do {
+        CHECK(length + 1 < room);
+        CHECK(receive(sock, line + length, 1, fd, 0) == 1);
+    } while (line[length++] != '\n');
+    line[length] = 0;
 }
 
-/* "Attaching". */
-static void attach(int fd) {
+/* The socket for the descriptor, over TCP: its name is five digits. */
+static int bind_fd_socket(char name[6]) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof(address);
+    int fd_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(fd_socket, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0);
+    CHECK(getsockname(fd_socket, (struct sockaddr *)&address, &length) == 0);
+    CHECK(address.sun_path[0] == 0);
+    memcpy(name, address.sun_path + 1, 5);
+    name[5] = 0;
+    return fd_socket;
+}
+
+/* SHM.OPEN: returns the region's descriptor, or -1: stay on the socket. */
+static int open_region(int is_unix) {
+    char line[1024], name[6], command[128], letter[2];
+    int fd = -1, fd_socket = -1;
+    if (is_unix) {
+        snprintf(command, sizeof(command), "SHM.OPEN %d\r\n", PROTOCOL_VERSION);
+    } else {
+        fd_socket = bind_fd_socket(name);
+        snprintf(command, sizeof(command), "SHM.OPEN %d FDSOCKET %s\r\n", PROTOCOL_VERSION, name);
+    }
+    write_all(command, strlen(command));
+    receive_line(line, sizeof(line), &fd);
+    if (!is_unix) {
+        if (strlen(line) == 4 + TOKEN_DIGITS + 2 && strncmp(line, "+OK ", 4) == 0)
+            memcpy(proof, line + 4, TOKEN_DIGITS);
+        if (receive(fd_socket, letter, sizeof(letter), &fd, MSG_DONTWAIT) == 1)
+            CHECK(letter[0] == DOORBELL);
+        close(fd_socket);
+    }
+    return strncmp(line, "+OK", 3) == 0 ? fd : -1;
+}
+
+/* "Attaching": whether that is a region. */
+static int attach(int fd) {
     struct stat status;
+    uint64_t magic, version;
     int seals = fcntl(fd, F_GET_SEALS);
-    CHECK(seals >= 0 && (seals & F_SEAL_SHRINK));
-    CHECK(fstat(fd, &status) == 0 && status.st_size >= RINGS);
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &status) != 0 || status.st_size < RINGS)
+        return 0;
     region = mmap(NULL, RINGS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(region != MAP_FAILED);
-    CHECK(memcmp(region, "SHMFIFO", 8) == 0);
-    CHECK(__atomic_load_n(word64(0, 8), __ATOMIC_RELAXED) == 2);
-    ring_bytes = __atomic_load_n(word64(0, 16), __ATOMIC_RELAXED);
-    CHECK(ring_bytes >= 4096 && ring_bytes <= 1 << 30 && (ring_bytes & (ring_bytes - 1)) == 0);
-    CHECK((uint64_t)status.st_size == RINGS + 2 * ring_bytes);
+    magic = __atomic_load_n(word64(0, MAGIC_AT), __ATOMIC_RELAXED);
+    version = __atomic_load_n(word64(0, LAYOUT_VERSION_AT), __ATOMIC_RELAXED);
+    ring_bytes = __atomic_load_n(word64(0, RING_BYTES_AT), __ATOMIC_RELAXED);
     munmap(region, RINGS);
+    if (magic != MAGIC || version != LAYOUT_VERSION || ring_bytes < RING_BYTES_MIN ||
+        ring_bytes > RING_BYTES_MAX || (ring_bytes & (ring_bytes - 1)) != 0 ||
+        (uint64_t)status.st_size != RINGS + 2 * ring_bytes)
+        return 0;
     region = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(region != MAP_FAILED);
     CHECK(madvise(region, (size_t)status.st_size, MADV_DONTFORK) == 0);
     CHECK(madvise(region, (size_t)status.st_size, MADV_DONTDUMP) == 0);
-    close(fd);
+    return 1;
 }
 
-static void start(void) {
-    char command[64] = "SHM.START ", byte;
-    int i;
-    for (i = 0; i < 16; i++)
-        sprintf(command + strlen(command), "%02x", region[24 + i]);
-    CHECK(!*proof || strcmp(command + 10, proof) == 0); /* else stay on the socket */
+/* SHM.START: whether the server has entered, too. */
+static int start(int is_unix) {
+    char command[64] = "SHM.START ", line[1024], byte;
+    int i, fd = -1;
+    for (i = 0; i < TOKEN_DIGITS / 2; i++)
+        sprintf(command + strlen(command), "%02x", region[TOKEN_AT + i]);
+    if (!is_unix && strcmp(command + 10, proof) != 0)
+        return 0;
     strcat(command, "\r\n");
-    CHECK(send(sock, command, strlen(command), 0) == (ssize_t)strlen(command));
-    /* A doorbell; an error would begin with '-'. */
-    CHECK(recv(sock, &byte, 1, 0) == 1 && byte == 0);
-    expect_in_ring("+OK\r\n", 5);
+    write_all(command, strlen(command));
+    CHECK(recv(sock, &byte, 1, MSG_PEEK) == 1);
+    if (byte == '-') {
+        receive_line(line, sizeof(line), &fd);
+        return 0;
+    }
+    CHECK(recv(sock, &byte, 1, 0) == 1 && byte == DOORBELL);
+    return 1;
+}
+
+/* Moves, or stays on the socket. */
+static void move_to_shared_memory(int is_unix) {
+    int fd = open_region(is_unix);
+    if (fd < 0)
+        return;
+    moved = attach(fd) && start(is_unix);
+    close(fd);
+    if (moved)
+        expect("+OK\r\n", 5);
 }
 
 static void connect_to(int is_unix, const char *where) {
@@ -277,23 +361,53 @@ static void exchange_large(void) {
         value[i] = (char)(i * 31 + i / 257);
     memcpy(value + length, "\r\n", 2);
     snprintf(head, sizeof(head), "*2\r\n$4\r\nECHO\r\n$%zu\r\n", length);
-    write_ring(head, strlen(head));
-    write_ring(value, length + 2);
+    write_all(head, strlen(head));
+    write_all(value, length + 2);
     snprintf(head, sizeof(head), "$%zu\r\n", length);
-    expect_in_ring(head, strlen(head));
-    expect_in_ring(value, length + 2);
+    expect(head, strlen(head));
+    expect(value, length + 2);
     free(value);
 }
 
-int main(int count, char **arguments) {
+/* The value of GET next; NULL if it is nil. */
+static char *get_next(size_t *length) {
+    char head[32] = "", *value;
+    size_t i = 0;
+    write_all("GET next\r\n", 10);
+    do {
+        CHECK(i + 1 < sizeof(head));
+        read_all(head + i, 1);
+    } while (head[i++] != '\n');
+    CHECK(head[0] == '$');
+    if (head[1] == '-')
+        return NULL;
+    *length = (size_t)atoll(head + 1);
+    value = malloc(*length + 2);
+    CHECK(value != NULL);
+    read_all(value, *length + 2);
+    return value;
+}
+
+/* "Writing a client in another language" in conformance.md: sends back whatever it is given. */
+static void send_back_all(void) {
+    char head[64], *value;
+    size_t length;
+    while ((value = get_next(&length)) != NULL) {
+        snprintf(head, sizeof(head), "*2\r\n$4\r\nECHO\r\n$%zu\r\n", length);
+        write_all(head, strlen(head));
+        write_all(value, length + 2);
+        snprintf(head, sizeof(head), "$%zu\r\n", length);
+        expect(head, strlen(head));
+        expect(value, length + 2);
+        free(value);
+    }
+}
+
+/* All of a connection to a Redis, from its beginning to QUIT. */
+static void exchange_and_quit(void) {
     char byte;
-    int i, is_unix;
-    CHECK(count == 3);
-    alarm(60);
-    is_unix = strcmp(arguments[1], "unix") == 0;
-    connect_to(is_unix, arguments[2]);
-    attach(open_region(is_unix));
-    start();
+    int i;
+    CHECK(moved);
     for (i = 0; i < 10000; i++)
         ask("PING\r\n", "+PONG\r\n");
     ask("SET documented 1\r\n", "+OK\r\n");
@@ -302,9 +416,32 @@ int main(int count, char **arguments) {
     ask("BLPOP nothing 0.01\r\n", "*-1\r\n");
     ask("QUIT\r\n", "+OK\r\n");
     CHECK(read_ring(&byte, 1) == 0);
-    __atomic_store_n(word32(TO_CREATOR_HEADER, PRODUCER_CLOSED), 1, __ATOMIC_RELEASE);
-    __atomic_store_n(word32(TO_ATTACHER_HEADER, CONSUMER_CLOSED), 1, __ATOMIC_RELEASE);
+}
+
+static void end(void) {
+    if (moved) {
+        __atomic_store_n(word32(TO_CREATOR_HEADER, PRODUCER_CLOSED), 1, __ATOMIC_RELEASE);
+        __atomic_store_n(word32(TO_ATTACHER_HEADER, CONSUMER_CLOSED), 1, __ATOMIC_RELEASE);
+    }
     close(sock);
+}
+
+int main(int count, char **arguments) {
+    const char *place = getenv("SHM_FIFO_CONFORMANCE");
+    int is_unix = count == 3 ? strcmp(arguments[1], "unix") == 0 : place && *place == '/';
+    CHECK(count == 3 || place != NULL);
+    alarm(60);
+    if (count == 3)
+        place = arguments[2];
+    else if (!is_unix)
+        place = strrchr(place, ':') + 1;
+    connect_to(is_unix, place);
+    move_to_shared_memory(is_unix);
+    if (count == 3)
+        exchange_and_quit();
+    else
+        send_back_all();
+    end();
     puts("passed");
     return 0;
 }
