@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -36,6 +37,8 @@ const (
 const (
 	okAnswer = "+OK\r\n"
 	doorbell = 0
+
+	protocolVersion = 2
 )
 
 // move follows the bytes of one connection on its socket, and knows the state of its way to
@@ -307,10 +310,11 @@ func onlyDoorbells(bytes []byte) error {
 
 // openCommand asks for a region. Over TCP it names the mailbox for its descriptor.
 func openCommand(mailbox string) string {
+	command := "SHM.OPEN " + strconv.Itoa(protocolVersion)
 	if mailbox != "" {
-		return "SHM.OPEN 2 FDSOCKET " + mailbox + "\r\n"
+		command += " FDSOCKET " + mailbox
 	}
-	return "SHM.OPEN 2\r\n"
+	return command + "\r\n"
 }
 
 // startCommand accepts the offer of the region with this token.

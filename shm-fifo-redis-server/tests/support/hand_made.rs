@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// Where the words are. *Requests* go to the creator, which is the server.
 pub(crate) mod words {
+    pub(crate) const TOKEN: usize = 24;
     pub(crate) const REQUESTS: usize = 1024;
     pub(crate) const REPLIES: usize = 1536;
     pub(crate) const RINGS: usize = 4096;
@@ -25,9 +26,6 @@ pub(crate) mod words {
     pub(crate) const CONSUMER_PARKED: usize = 256;
     pub(crate) const PRODUCER_PARKED: usize = 384;
 }
-
-/// Where the token is.
-pub(crate) const START_TOKEN_OFFSET: usize = 24;
 
 /// What came in answer to `SHM.OPEN`.
 #[derive(Debug)]
@@ -295,7 +293,7 @@ impl HandMade {
 }
 
 fn token_in(memory: &MmapRaw) -> String {
-    (START_TOKEN_OFFSET..START_TOKEN_OFFSET + 16)
+    (words::TOKEN..words::TOKEN + 16)
         .map(|offset| format!("{:02x}", byte_at(memory, offset).load(SeqCst)))
         .collect()
 }
