@@ -181,9 +181,8 @@ fn silence_in_shared_memory_ends_in_time() {
 
 /// A server that moves a connection, and does not answer what redis-rs says then.
 fn silent_after_the_move(silent: oneshot::Sender<()>) -> FakeServer {
-    FakeServer::unix(move |mut peer| {
-        peer.expect("HELLO");
-        peer.say(b"%0\r\n");
+    FakeServer::unix(move |peer| {
+        // In RESP3 the server could push before, and that would be taken for the answer.
         let mut channel = peer.share();
         assert_eq!(read_command(&mut channel).unwrap().unwrap()[0], b"HELLO");
         silent.send(()).unwrap();

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::handshake::{Attempt, Refusal};
 use crate::messages::{ended, not_understood};
 use crate::reply::ReplyReader;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult, Value};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisResult, Value};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,7 +71,7 @@ impl Client {
         config: &AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, Error> {
         self.in_time(async {
-            let (stream, refusal) = self.stream().await?;
+            let (stream, refusal) = self.stream_for_redis_rs().await?;
             let settings = self.remaining_settings();
             let made = MultiplexedConnection::over(stream, refusal, &settings, config.clone());
             made.await.map_err(Error::SetUp)
@@ -88,7 +88,7 @@ impl Client {
     /// Outside a tokio runtime, or in one without IO or time.
     pub async fn get_async_pubsub(&self) -> RedisResult<redis::aio::PubSub> {
         let made = self.in_time(async {
-            let (stream, _) = self.stream().await?;
+            let (stream, _) = self.stream_for_redis_rs().await?;
             let settings = self.remaining_settings();
             redis::aio::PubSub::new(&settings, stream).await.map_err(Error::SetUp)
         });
@@ -106,7 +106,7 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime, or in one without IO or time.
     pub async fn get_async_stream(&self) -> Result<(Stream, Option<Refusal>), Error> {
-        self.in_time(self.stream()).await
+        self.in_time(self.stream(self.address().info().redis_settings())).await
     }
 
     /// What `connecting` makes within the time that connecting may take.
@@ -121,11 +121,21 @@ impl Client {
         }
     }
 
-    async fn stream(&self) -> Result<(Stream, Option<Refusal>), Error> {
-        let info = self.address().info();
-        let stream = dial(info.addr()).await.map_err(|error| self.cannot_connect(error))?;
-        let stream = greet(stream, info.redis_settings()).await.map_err(Error::SetUp)?;
+    async fn stream(
+        &self,
+        settings: &RedisConnectionInfo,
+    ) -> Result<(Stream, Option<Refusal>), Error> {
+        let address = self.address().info().addr();
+        let stream = dial(address).await.map_err(|error| self.cannot_connect(error))?;
+        let stream = greet(stream, settings).await.map_err(Error::SetUp)?;
         self.share_async(stream).await
+    }
+
+    /// On which nothing is pushed yet. redis-rs says `HELLO` itself, and takes whatever comes
+    /// first for the answer.
+    async fn stream_for_redis_rs(&self) -> Result<(Stream, Option<Refusal>), Error> {
+        let settings = self.address().info().redis_settings().clone();
+        self.stream(&settings.set_protocol(ProtocolVersion::RESP2)).await
     }
 
     async fn share_async(&self, stream: Stream) -> Result<(Stream, Option<Refusal>), Error> {
