@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::child::ChildArgs;
+use crate::conformance::ConformanceArgs;
 use crate::doctor::DoctorArgs;
 use crate::exec::endpoints::Endpoints;
 use crate::generate::GenerateArgs;
@@ -45,8 +46,7 @@ pub(crate) enum Subcommand {
     /// and stops the server.
     #[command(after_help = MEASURING_CODES)]
     Demo(DemoArgs),
-    /// Measure the round trip of PING to a server that is running, as redis-cli
-    /// --latency does.
+    /// Measure the round trip of PING to a running server, as redis-cli --latency does.
     Latency(LatencyArgs),
     #[cfg(feature = "measure")]
     /// Measure throughput and latency over depths, clients and commands, or under conditions.
@@ -86,6 +86,12 @@ pub(crate) enum Subcommand {
     /// rates are averages since the server's start. Where stdout is no terminal, a
     /// line is name=value pairs.
     Stat(StatArgs),
+    /// Look whether a client, in whatever language, keeps to the protocol.
+    ///
+    /// Plays a server that offers shared memory, once for each scenario, and runs a program
+    /// that connects to it: good moves, late answers, refusals, memory that must not be used,
+    /// doorbells of all kinds, ends at any moment, and a server that breaks the protocol.
+    Conformance(ConformanceArgs),
     /// Write man pages and completions, for make install.
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -105,7 +111,11 @@ impl Subcommand {
             Self::Report(args) => Some(&mut args.server.login),
             Self::Doctor(args) => Some(&mut args.server.login),
             Self::Stat(args) => Some(&mut args.server.login),
-            Self::Demo(_) | Self::Exec(_) | Self::Generate(_) | Self::Child(_) => None,
+            Self::Demo(_)
+            | Self::Exec(_)
+            | Self::Conformance(_)
+            | Self::Generate(_)
+            | Self::Child(_) => None,
         }
     }
 }

@@ -55,9 +55,10 @@ fn complete_commands(shell: Shell, script: &Path) -> io::Result<()> {
 }
 
 /// What the command line does not know of itself, a page's last sections; in `roff(7)`.
-const LAST_SECTIONS: [(&str, &str); 8] = [
+const LAST_SECTIONS: [(&str, &str); 9] = [
     ("redis-shm.1", include_str!("generate/manual/redis-shm.roff")),
     ("redis-shm-bench.1", include_str!("generate/manual/redis-shm-bench.roff")),
+    ("redis-shm-conformance.1", include_str!("generate/manual/redis-shm-conformance.roff")),
     ("redis-shm-demo.1", include_str!("generate/manual/redis-shm-demo.roff")),
     ("redis-shm-doctor.1", include_str!("generate/manual/redis-shm-doctor.roff")),
     ("redis-shm-exec.1", include_str!("generate/manual/redis-shm-exec.roff")),

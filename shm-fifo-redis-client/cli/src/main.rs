@@ -5,6 +5,7 @@
 mod args;
 mod cgroups;
 mod child;
+mod conformance;
 mod connect;
 mod cpu_time;
 mod demo;
@@ -72,6 +73,7 @@ fn run(mut command: Subcommand) -> anyhow::Result<Answer> {
         Subcommand::Exec(args) => exec::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
         Subcommand::Stat(args) => stat::run(&args),
+        Subcommand::Conformance(args) => conformance::run(&args),
         Subcommand::Generate(args) => generate::run(&args),
         Subcommand::Child(args) => child::run(&args),
     }

@@ -77,6 +77,21 @@ fn a_server_that_does_not_answer_holds_nobody() {
 }
 
 #[test]
+fn a_client_that_does_not_connect_holds_nobody() {
+    watched(|| {
+        let directory = TempDir::new().unwrap();
+        let mut command = redis_shm(&["conformance", "--timeout", "600", "--", "sh", "-c"]);
+        let child = spawn(command.arg("touch runs; exec sleep 600").current_dir(directory.path()));
+        let runs = directory.path().join("runs");
+        wait_until("the program's beginning", WATCHDOG, || runs.exists().then_some(()));
+        interrupt(&child);
+        let (code, stdout, stderr) = end_of("conformance", child);
+        assert_eq!((code, stdout.as_str()), (Some(130), ""));
+        assert_eq!(stderr, "redis-shm: interrupted\n");
+    });
+}
+
+#[test]
 fn what_was_measured_before_the_server_fell_silent_is_shown() {
     watched(|| {
         let (silent, is_silent) = mpsc::channel();
