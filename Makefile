@@ -14,7 +14,7 @@ MATRIX ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build module demo test clients clients-all matrix corpora fuzz lint doc no-std package fmt clean
-.PHONY: pictures conformance bench-fifo bench-check proof loom mutants model miri tsan asan
+.PHONY: pictures parity bench-fifo bench-check proof loom mutants model miri tsan asan
 
 ## help: list the targets
 help:
@@ -191,12 +191,12 @@ matrix: module
 	@SHM_FIFO_MODULE=$(MODULE) CARGO_TARGET_DIR=$(TARGET_DIR) CARGO=$(CARGO) \
 		shm-fifo-redis-server/matrix/run $(MATRIX)
 
-# How many random commands are sent each way; SHM_FIFO_CONFORMANCE_SEED chooses others.
+# How many random commands are sent each way; SHM_FIFO_PARITY_SEED chooses others.
 COMMANDS ?= 1000000
-## conformance: COMMANDS (1000000) random commands, on a socket and in shared memory
-conformance: module
-	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_CONFORMANCE_COMMANDS=$(COMMANDS) \
-		$(CARGO) test --locked -p shm-fifo-redis-server --test conformance -- --nocapture
+## parity: COMMANDS (1000000) random commands, on a socket and in shared memory
+parity: module
+	SHM_FIFO_MODULE=$(MODULE) SHM_FIFO_PARITY_COMMANDS=$(COMMANDS) \
+		$(CARGO) test --locked -p shm-fifo-redis-server --test parity -- --nocapture
 
 # shm-fifo's headers with each compiler, each language and each sanitizer. One for threads does
 # not see fences: gcc says so.

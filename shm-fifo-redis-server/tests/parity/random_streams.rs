@@ -30,8 +30,8 @@ const COMMANDS_TO_WARM_UP: usize = 1000;
 
 #[test]
 fn random_commands_get_the_same_replies_in_shared_memory_as_on_a_socket() {
-    let wanted = number("SHM_FIFO_CONFORMANCE_COMMANDS").unwrap_or(20_000);
-    let seed = number("SHM_FIFO_CONFORMANCE_SEED").unwrap_or(1);
+    let wanted = number("SHM_FIFO_PARITY_COMMANDS").unwrap_or(20_000);
+    let seed = number("SHM_FIFO_PARITY_SEED").unwrap_or(1);
     let mut total = Total::default();
     while total.commands < wanted {
         let server = start(total.servers);
@@ -50,7 +50,7 @@ fn random_commands_get_the_same_replies_in_shared_memory_as_on_a_socket() {
     }
     let Total { commands, streams, servers, reply_bytes, succeeded } = total;
     println!(
-        "conformance: {commands} commands in {streams} streams, seed {seed}, with {servers} servers; \
+        "parity: {commands} commands in {streams} streams, seed {seed}, with {servers} servers; \
          {reply_bytes} bytes of replies; {} kinds of commands succeeded: no difference",
         succeeded.len()
     );
