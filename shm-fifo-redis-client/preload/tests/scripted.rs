@@ -6,7 +6,7 @@
 mod peer;
 mod support;
 
-use peer::{OK, Offer, PONG, PUSH, Peer};
+use peer::{OK, Offer, PONG, PUSH, Peer, make_offer};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -88,7 +88,7 @@ fn answers_and_pushes_are_cut_anywhere() {
         let moved = scripted(Kind::Unix, "pushes", &environment, |peer, number, this_run| {
             let cut = number / WAYS;
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-            let offer = Offer::make();
+            let offer = make_offer();
             peer.offer(&offer, name.as_deref(), PUSH, &[OK, PUSH].concat(), cut);
             if peer.serve_to(b"SHM.START").is_none() {
                 return;
@@ -110,7 +110,7 @@ fn pushes_come_without_end() {
             let environment = [("TIMES", 1), ("PUSHES", 2 * MANY + 1)];
             let moved = scripted(kind, "pushes", &environment, |peer, _, this_run| {
                 let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-                let offer = Offer::make();
+                let offer = make_offer();
                 peer.say(&PUSH.repeat(MANY));
                 let answer = offer.answer(name.as_deref());
                 peer.offer(&offer, name.as_deref(), b"", &answer, 0);
@@ -134,7 +134,7 @@ fn half_a_push_is_read_before_the_rest_comes() {
                 let (half, rest) = PUSH.split_at(PUSH.len() / 2);
                 peer.say(half);
                 peer.request();
-                let offer = Offer::make();
+                let offer = make_offer();
                 let answer = offer.answer(name.as_deref());
                 peer.offer(&offer, name.as_deref(), rest, &answer, 0);
                 peer.say(PONG);
@@ -156,7 +156,7 @@ fn answers_that_are_none() {
         for kind in [Kind::Unix, Kind::Tcp] {
             scripted(kind, "ended", &[("TIMES", 4)], |peer, number, _| {
                 let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-                let offer = Offer::make();
+                let offer = make_offer();
                 let answer = offer.answer(name.as_deref());
                 peer.offer(&offer, name.as_deref(), b"", &answer, 0);
                 if peer.serve_to(b"SHM.START").is_none() {
@@ -205,7 +205,7 @@ fn reading_ends_while_the_server_is_asked() {
     watched(|| {
         let moved = scripted(Kind::Tcp, "reading_ended", &[], |peer, _, this_run| {
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-            let offer = Offer::make();
+            let offer = make_offer();
             let answer = offer.answer(name.as_deref());
             peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             peer.say(PUSH);
@@ -222,7 +222,7 @@ fn others_are_heard_while_the_server_is_told_to_start() {
     watched(|| {
         scripted(Kind::Tcp, "deaf", &[], |peer, _, this_run| {
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-            let offer = Offer::make();
+            let offer = make_offer();
             let answer = offer.answer(name.as_deref());
             peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             if peer.serve_to(b"SHM.START").is_some() {
@@ -239,7 +239,7 @@ fn numbers_are_the_lowest() {
         for kind in [Kind::Unix, Kind::Tcp] {
             let moved = scripted(kind, "numbers", &[], |peer, _, this_run| {
                 let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-                let offer = Offer::make();
+                let offer = make_offer();
                 // All but its last bytes, at once, so that the descriptor is taken with the push.
                 let answer = offer.answer(name.as_deref());
                 let (begin, rest) = answer.split_at(2);
@@ -263,7 +263,7 @@ fn flags_are_the_programs_after_a_refusal() {
     watched(|| {
         scripted(Kind::Unix, "flags", &[], |peer, _, _| {
             while let Some(name) = peer.serve_to(b"SHM.OPEN") {
-                let offer = Offer::make();
+                let offer = make_offer();
                 let answer = offer.answer(name.as_deref());
                 peer.offer(&offer, name.as_deref(), b"", &answer, 0);
                 if peer.serve_to(b"SHM.START").is_some() {
@@ -296,7 +296,7 @@ fn a_refusal_with_much_behind_it() {
                 return peer.say(PONG);
             }
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-            let offer = Offer::make();
+            let offer = make_offer();
             let answer = offer.answer(name.as_deref());
             peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             if peer.serve_to(b"SHM.START").is_none() {
@@ -319,7 +319,7 @@ fn a_refusal_beside_a_write() {
     watched(|| {
         scripted(Kind::Unix, "refused_beside", &[("TIMES", 400)], |peer, _, _| {
             let Some(name) = peer.serve_to(b"SHM.OPEN") else { return };
-            let offer = Offer::make();
+            let offer = make_offer();
             let answer = offer.answer(name.as_deref());
             peer.offer(&offer, name.as_deref(), b"", &answer, 0);
             if peer.serve_to(b"SHM.START").is_some() {
@@ -335,7 +335,7 @@ fn a_refusal_beside_a_write() {
 /// Moves the connection as the protocol has it. `None` if the program ends before.
 fn moved(peer: &mut Peer, this_run: &Run) -> Option<()> {
     let name = peer.serve_to(b"SHM.OPEN")?;
-    let offer = Offer::make();
+    let offer = make_offer();
     let answer = offer.answer(name.as_deref());
     peer.offer(&offer, name.as_deref(), b"", &answer, 0);
     peer.serve_to(b"SHM.START")?;

@@ -1,16 +1,23 @@
 //! The server's side of one connection.
 #![allow(unsafe_code)]
 
+#[path = "../../../cli/src/conformance/offer.rs"]
+mod offer;
+#[path = "../../../cli/src/conformance/request.rs"]
+mod request;
+
+pub(crate) use offer::{OK, Offer};
+
+use offer::send_beside;
+use request::parse;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use shm_fifo::doorbell::LEAVE;
-use shm_fifo::fd_passing::{AbstractAddress, send_with_fd, send_with_fd_to};
-use shm_fifo::{Interest, Region, duplex::Duplex};
+use shm_fifo::fd_passing::send_with_fd;
+use shm_fifo::{Interest, duplex::Duplex};
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
 
-pub(crate) const OK: &[u8] = b"+OK\r\n";
 pub(crate) const PONG: &[u8] = b"+PONG\r\n";
 /// With a byte in it that is a doorbell elsewhere.
 pub(crate) const PUSH: &[u8] = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$7\r\ntra\0ked\r\n";
@@ -19,26 +26,8 @@ pub(crate) const PUSH: &[u8] = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$7\r\ntra\0ked
 const RING_BYTES: usize = 1 << 20;
 
 /// Shared memory that a connection may move to.
-pub(crate) struct Offer {
-    region: Region,
-    fd: OwnedFd,
-}
-
-impl Offer {
-    pub(crate) fn make() -> Self {
-        let region = Region::create(RING_BYTES).unwrap();
-        region.park_both_ends();
-        let fd = region.fd().unwrap();
-        Self { region, fd }
-    }
-
-    /// What the server says with it: where the descriptor goes beside the connection, whose it is.
-    pub(crate) fn answer(&self, name: Option<&[u8]>) -> Vec<u8> {
-        match name {
-            None => OK.to_vec(),
-            Some(_) => format!("+OK {}\r\n", self.region.token()).into_bytes(),
-        }
-    }
+pub(crate) fn make_offer() -> Offer {
+    Offer::make(RING_BYTES).unwrap()
 }
 
 pub(crate) struct Peer {
@@ -68,7 +57,7 @@ impl Peer {
     /// The words of the next request.
     pub(crate) fn request(&mut self) -> Option<Vec<Vec<u8>>> {
         loop {
-            if let Some((words, bytes)) = parse(&self.inbox) {
+            if let Some((words, bytes)) = parse(&self.inbox).unwrap() {
                 self.inbox.drain(..bytes);
                 return Some(words);
             }
@@ -113,7 +102,7 @@ impl Peer {
         match name {
             None => drop(send_with_fd(&self.socket, first, offer.fd.as_fd()).unwrap()),
             Some(name) => {
-                send_beside(name, &offer.fd);
+                send_beside(name, &offer.fd).unwrap();
                 self.say(first);
             }
         }
@@ -152,7 +141,7 @@ impl Peer {
     /// goes back to the socket, having read all: there it goes on so.
     pub(crate) fn serve_ring(&mut self) {
         while self.receive_from_ring() {
-            while let Some((words, bytes)) = parse(&self.inbox) {
+            while let Some((words, bytes)) = parse(&self.inbox).unwrap() {
                 if words == [b"END"] {
                     return;
                 }
@@ -230,31 +219,4 @@ impl Peer {
 
 fn wait_readable(socket: &OwnedFd) {
     poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
-}
-
-fn send_beside(name: &[u8], fd: &OwnedFd) {
-    let address = AbstractAddress::from_digits(name).unwrap();
-    let socket = UnixDatagram::unbound().unwrap();
-    send_with_fd_to(&socket, address, &[0], fd.as_fd()).unwrap();
-}
-
-/// The first request, an array of words, and how many bytes it has; `None` if it is not whole.
-fn parse(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
-    let mut at = 0;
-    let count = number(bytes, &mut at)?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let length = number(bytes, &mut at)?;
-        words.push(bytes.get(at..at + length)?.to_vec());
-        at += length + 2;
-    }
-    (at <= bytes.len()).then_some((words, at))
-}
-
-/// A line of a letter and a number.
-fn number(bytes: &[u8], at: &mut usize) -> Option<usize> {
-    let line = &bytes[*at..];
-    let end = line.iter().position(|&byte| byte == b'\n')?;
-    *at += end + 1;
-    Some(std::str::from_utf8(&line[1..end - 1]).unwrap().parse().unwrap())
 }

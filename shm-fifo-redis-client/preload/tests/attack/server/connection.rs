@@ -1,6 +1,6 @@
 //! One connection of a driver, on the server's side: requests are executed in order, once.
 
-use super::offer;
+use super::offer::{self, Offer};
 use super::outbox::{Outbox, Purpose, Step};
 use super::request::{Request, parse};
 use super::script::{Another, Open, Script, Start};
@@ -265,7 +265,7 @@ impl Connection {
                 self.outbox.offer(offer::no_region(another), name, false);
             }
             _ => {
-                let Ok((region, fd)) = offer::region(self.script.ring_bytes) else {
+                let Ok(Offer { region, fd }) = Offer::make(self.script.ring_bytes) else {
                     return self.outbox.answer("-ERR SHM.OPEN: no memory\r\n");
                 };
                 self.phase = Phase::Offered(region);

@@ -1,19 +1,15 @@
 //! What `SHM.OPEN` sends: a region, or something that is none.
 
-use super::script::Another;
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use shm_fifo::fd_passing::{AbstractAddress, send_with_fd_to};
-use shm_fifo::{Region, doorbell::DOORBELL, region::Token};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+#[allow(dead_code, reason = "each user has its part")]
+#[path = "../../../../cli/src/conformance/offer.rs"]
+mod good;
 
-pub(super) fn region(ring_bytes: usize) -> io::Result<(Region, OwnedFd)> {
-    let region = Region::create(ring_bytes)?;
-    region.park_both_ends();
-    let fd = region.fd()?;
-    Ok((region, fd))
-}
+use super::script::Another;
+pub(super) use good::{Offer, send_beside};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use shm_fifo::{Region, region::Token};
+use std::io;
+use std::os::fd::OwnedFd;
 
 pub(super) fn no_region(another: Another) -> OwnedFd {
     match another {
@@ -30,20 +26,9 @@ fn unsealed() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// What is said with it: where it goes beside the connection, which region is the server's.
-pub(super) fn answer(is_beside: bool, fd: &OwnedFd) -> Vec<u8> {
-    if !is_beside {
-        return b"+OK\r\n".to_vec();
-    }
+/// What is said with it to a client that has named a socket for it, or none.
+pub(super) fn answer(fd: &OwnedFd, fd_socket: Option<&[u8]>) -> Vec<u8> {
     let region = fd.try_clone().ok().and_then(|fd| Region::attach(fd).ok());
     let token = region.map_or(Token::from_bytes([0; 16]), |region| region.token());
-    format!("+OK {token}\r\n").into_bytes()
-}
-
-/// To the datagram socket that a client on TCP has bound.
-pub(super) fn send_beside(name: &[u8], fd: &OwnedFd) -> io::Result<()> {
-    let address = AbstractAddress::from_digits(name).ok_or(io::ErrorKind::InvalidInput)?;
-    let socket = UnixDatagram::unbound()?;
-    send_with_fd_to(&socket, address, &[DOORBELL], fd.as_fd())?;
-    Ok(())
+    good::answer(token, fd_socket)
 }

@@ -147,7 +147,7 @@ impl Outbox {
         let Some(Item::Offer { fd, name, in_parts }) = self.pop() else {
             return Err(ErrorKind::InvalidData.into());
         };
-        let answer = offer::answer(name.is_some(), &fd);
+        let answer = offer::answer(&fd, name.as_deref());
         let (first, rest) = answer.split_at(if in_parts { 1 } else { answer.len() });
         // The socket is idle: so few bytes go.
         match &name {
