@@ -1,8 +1,8 @@
 //! One end's view of both its directions: what it sleeps for, and how.
 //!
-//! This is the sequence that every sleeper goes through, whatever wakes it: a
-//! [`Channel`](crate::Channel) on its doorbell, an event loop over many ends, and
-//! the models that loom explores (`tests/models.rs`).
+//! This is the sequence that every sleeper goes through, whatever wakes it: a `Channel` on
+//! its doorbell, an event loop over many ends, and the models that loom explores
+//! (`tests/models.rs`).
 
 pub use crate::park::{DataWatch, PublishFence, SpaceWatch};
 
