@@ -207,6 +207,14 @@ impl Stream {
         }
     }
 
+    /// For event loops, as [`Channel::spin`]. Nobody spins for a socket.
+    pub fn spin(&mut self, interest: Interest) -> bool {
+        match &mut self.carrier {
+            Carrier::Shared(channel) => channel.spin(interest),
+            _ => false,
+        }
+    }
+
     /// For event loops, as [`Channel::listen`]. Sockets have no doorbells.
     pub fn listen(&mut self) -> bool {
         match &mut self.carrier {

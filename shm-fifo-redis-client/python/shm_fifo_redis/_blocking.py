@@ -1,0 +1,165 @@
+"""Connections that block, and release the interpreter while they wait."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from typing import Any
+
+import redis
+from redis.cluster import ClusterNode
+import redis.connection
+import redis.sentinel
+
+from . import _native
+from ._sharing import UNREAD, Sharing, kind, plain_url, share
+
+
+class Socket(_native.Stream):
+    """A connection that has moved, in the place of its socket."""
+
+    def getpeername(self) -> Any:
+        with self._socket() as doorbell:
+            return doorbell.getpeername()
+
+    def getsockname(self) -> Any:
+        with self._socket() as doorbell:
+            return doorbell.getsockname()
+
+    def _socket(self) -> socket.socket:
+        return socket.socket(fileno=os.dup(self.fileno()))
+
+
+class _Moving(Sharing):
+    _sock: Any
+
+    @property
+    def transport(self) -> str | None:
+        """What carries the connection: ``shm``, ``unix`` or ``tcp``; ``None`` without one."""
+        sock = self._sock
+        if sock is None:
+            return None
+        return sock.transport if isinstance(sock, Socket) else kind(sock.family)
+
+    def can_read(self, timeout: float = 0) -> bool:
+        sock = self._sock
+        if isinstance(sock, Socket) and not has_unread(self._parser) and not sock.wait(timeout):
+            return False
+        # Here, or on a socket, the parser tells a reply from the end.
+        return super().can_read(timeout)  # type: ignore[misc]
+
+    def _move(self, _connection: Any) -> None:
+        try:
+            refused = self._is_refused(self._try_to_move())
+        except OSError as error:
+            self.disconnect()  # type: ignore[attr-defined]
+            if isinstance(error, socket.timeout):
+                raise redis.TimeoutError("Timeout moving to shared memory") from error
+            raise redis.ConnectionError(f"Error moving to shared memory: {error}") from error
+        if refused:
+            reason = self._not_moved
+            self.disconnect()  # type: ignore[attr-defined]
+            raise redis.ConnectionError(f"Not in shared memory: {reason}")
+
+    def _try_to_move(self) -> str | None:
+        """Why it has not."""
+        sock = self._sock
+        if type(sock) is not socket.socket:
+            return f"waiting is left to {type(sock).__module__}, which knows nothing of shared memory"
+        if has_unread(self._parser):
+            return UNREAD
+        moved = move(sock, self.socket_connect_timeout)  # type: ignore[attr-defined]
+        # What came meanwhile is to be read first, also where it stays.
+        if moved.not_moved is None or moved.pending():
+            moved.settimeout(sock.gettimeout())
+            self._sock = moved
+            self._parser.on_connect(self)
+            sock.close()
+        return moved.not_moved
+
+
+def move(sock: socket.socket, timeout: float | None) -> Socket:
+    """Asks the server to go on in shared memory."""
+    moving = _native.Moving(sock.fileno())
+    poller = select.poll()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while events := moving.advance():
+        left = None if deadline is None else max(0, deadline - time.monotonic()) * 1000
+        poller.register(moving.fileno(), events)
+        if not poller.poll(left):
+            raise socket.timeout("timed out")
+    return Socket(moving)
+
+
+def has_unread(parser: Any) -> bool:
+    """Whether a parser of redis-py's has bytes that it has not parsed."""
+    if isinstance(parser, redis.connection._HiredisParser):
+        return parser._reader is not None and parser._reader.has_data()
+    return parser._buffer is not None and parser._buffer.unread_bytes() > 0
+
+
+class Connection(_Moving, redis.Connection):
+    """``redis.Connection``, by TCP, that moves to shared memory."""
+
+
+class UnixDomainSocketConnection(_Moving, redis.UnixDomainSocketConnection):
+    """``redis.UnixDomainSocketConnection`` that moves to shared memory."""
+
+
+class SentinelManagedConnection(_Moving, redis.sentinel.SentinelManagedConnection):
+    """``redis.sentinel.SentinelManagedConnection`` that moves to shared memory."""
+
+
+CLASSES = {"redis": Connection, "unix": UnixDomainSocketConnection}
+
+
+class Redis(redis.Redis):
+    """``redis.Redis`` whose connections move to shared memory.
+
+    ``from_url`` takes ``redis+shm://host:port/db`` and ``redis+shm+unix:///path`` as well;
+    connections to addresses without ``+shm`` stay on their sockets.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        connection_pool: redis.ConnectionPool | None = None,
+        single_connection_client: bool = False,
+        shm: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        owns_pool = connection_pool is None
+        if connection_pool is None:
+            # What the arguments mean is redis-py's business: a client that never connects.
+            connection_pool = redis.Redis(*args, **kwargs).connection_pool
+            share(connection_pool, CLASSES, shm)
+        super().__init__(
+            connection_pool=connection_pool,
+            single_connection_client=single_connection_client,
+            event_dispatcher=kwargs.get("event_dispatcher"),
+        )
+        self.auto_close_connection_pool = owns_pool
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Redis:
+        return super().from_url(plain_url(url, CLASSES, kwargs), **kwargs)
+
+
+class RedisCluster(redis.RedisCluster):
+    """``redis.RedisCluster``, each of whose nodes is reached as well as can be."""
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: str | int = 6379,
+        *args: Any,
+        url: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Only with an address does redis-py let one choose the class of connections.
+        nodes = kwargs.get("startup_nodes") or [ClusterNode(host or "localhost", port)]
+        url = url or f"redis+shm://{nodes[0].name}"
+        url = plain_url(url, CLASSES, kwargs)
+        super().__init__(None, port, *args, url=url, **kwargs)
