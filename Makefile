@@ -242,6 +242,43 @@ bench-go: module
 	$(GO_CLIENT)/clients/fetch $(GO_FILES)
 	$(GO_CLIENT)/clients/run $(GO_FILES) run ./bench -module $(MODULE) $(BENCH_ARGS)
 
+PYTHON_CLIENT := shm-fifo-redis-client/python
+PYTHON_FILES := $(TARGET_DIR)/python
+WHEELS := $(TARGET_DIR)/wheels
+MATURIN = PATH=$(PYTHON_FILES)/bin:$$PATH maturin build --release --locked \
+	--manifest-path $(PYTHON_CLIENT)/Cargo.toml --target-dir $(TARGET_DIR)
+# For example: make test-python PYTHON_TEST="-k cluster"
+PYTHON_TEST ?=
+.PHONY: test-python test-python-suite wheel setup-python
+setup-python:
+	@SHM_FIFO_PYTHON=$(PYTHON_FILES) .ci/setup test-python
+
+# The tests use what is installed: a wheel for this machine.
+.PHONY: install-python
+install-python: setup-python
+	rm -rf $(WHEELS)/here
+	$(MATURIN) --compatibility linux --out $(WHEELS)/here
+	$(PYTHON_FILES)/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/here/*.whl
+
+## test-python: test the client for Python, with redis-py on each kind of loop; installs them
+test-python: export SHM_FIFO_MODULE := $(MODULE)
+test-python: module install-python
+	$(CARGO) fmt --manifest-path $(PYTHON_CLIENT)/Cargo.toml --check
+	PYO3_PYTHON=$(PYTHON_FILES)/bin/python3 $(CARGO) clippy --release --locked --target-dir $(TARGET_DIR) \
+		--manifest-path $(PYTHON_CLIENT)/Cargo.toml -- -D warnings
+	cd $(PYTHON_CLIENT) && $(PYTHON_FILES)/bin/mypy --cache-dir $(TARGET_DIR)/mypy shm_fifo_redis
+	cd $(PYTHON_CLIENT) && $(PYTHON_FILES)/bin/python3 -P -m pytest -q $(PYTHON_TEST)
+
+## test-python-suite: redis-py's own tests, on sockets and in shared memory, compared
+test-python-suite: module install-python
+	$(PYTHON_CLIENT)/suite/run $(PYTHON_FILES) $(MODULE) $(TARGET_DIR)/redis-py
+
+# For any distribution since 2014 with glibc, and with musl; a linker that knows older systems.
+## wheel: Python wheels for glibc and musl, in target/wheels
+wheel: setup-python
+	$(MATURIN) --zig --compatibility manylinux2014 --out $(WHEELS)
+	$(MATURIN) --zig --compatibility musllinux_1_2 --target $(MUSL) --out $(WHEELS)
+
 ## headers: make the C interface's headers anew from their sources
 headers:
 	SHM_FIFO_UPDATE_HEADERS=1 $(CARGO) test --locked -p shm-fifo-redis-capi --test header
@@ -483,6 +520,7 @@ fmt:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --manifest-path shm-fifo/bench/Cargo.toml
 	$(CARGO) fmt --manifest-path shm-fifo/no-std/Cargo.toml
+	$(CARGO) fmt --manifest-path $(PYTHON_CLIENT)/Cargo.toml
 
 ## clean: remove everything that was built
 clean:

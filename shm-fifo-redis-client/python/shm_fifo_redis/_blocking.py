@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.cluster import ClusterNode
@@ -32,7 +32,13 @@ class Socket(_native.Stream):
         return socket.socket(fileno=os.dup(self.fileno()))
 
 
-class _Moving(Sharing):
+if TYPE_CHECKING:
+    _Base = redis.connection.AbstractConnection
+else:
+    _Base = object
+
+
+class _Moving(Sharing, _Base):
     _sock: Any
 
     @property
@@ -48,19 +54,19 @@ class _Moving(Sharing):
         if isinstance(sock, Socket) and not has_unread(self._parser) and not sock.wait(timeout):
             return False
         # Here, or on a socket, the parser tells a reply from the end.
-        return super().can_read(timeout)  # type: ignore[misc]
+        return super().can_read(timeout)
 
     def _move(self, _connection: Any) -> None:
         try:
             refused = self._is_refused(self._try_to_move())
         except OSError as error:
-            self.disconnect()  # type: ignore[attr-defined]
+            self.disconnect()
             if isinstance(error, socket.timeout):
                 raise redis.TimeoutError("Timeout moving to shared memory") from error
             raise redis.ConnectionError(f"Error moving to shared memory: {error}") from error
         if refused:
             reason = self._not_moved
-            self.disconnect()  # type: ignore[attr-defined]
+            self.disconnect()
             raise redis.ConnectionError(f"Not in shared memory: {reason}")
 
     def _try_to_move(self) -> str | None:
@@ -70,7 +76,7 @@ class _Moving(Sharing):
             return f"waiting is left to {type(sock).__module__}, which knows nothing of shared memory"
         if has_unread(self._parser):
             return UNREAD
-        moved = move(sock, self.socket_connect_timeout)  # type: ignore[attr-defined]
+        moved = move(sock, self.socket_connect_timeout)
         # What came meanwhile is to be read first, also where it stays.
         if moved.not_moved is None or moved.pending():
             moved.settimeout(sock.gettimeout())
@@ -143,8 +149,11 @@ class Redis(redis.Redis):
         self.auto_close_connection_pool = owns_pool
 
     @classmethod
-    def from_url(cls, url: str, **kwargs: Any) -> Redis:
-        return super().from_url(plain_url(url, CLASSES, kwargs), **kwargs)
+    def from_url(cls, url: str, **kwargs: Any) -> Any:
+        url, asks = plain_url(url)
+        if asks:
+            kwargs.setdefault("connection_class", CLASSES[asks])
+        return super().from_url(url, **kwargs)
 
 
 class RedisCluster(redis.RedisCluster):
@@ -153,13 +162,14 @@ class RedisCluster(redis.RedisCluster):
     def __init__(
         self,
         host: str | None = None,
-        port: str | int = 6379,
-        *args: Any,
+        port: int = 6379,
+        startup_nodes: list[ClusterNode] | None = None,
+        *,
         url: str | None = None,
         **kwargs: Any,
     ) -> None:
         # Only with an address does redis-py let one choose the class of connections.
-        nodes = kwargs.get("startup_nodes") or [ClusterNode(host or "localhost", port)]
-        url = url or f"redis+shm://{nodes[0].name}"
-        url = plain_url(url, CLASSES, kwargs)
-        super().__init__(None, port, *args, url=url, **kwargs)
+        first = startup_nodes[0] if startup_nodes else ClusterNode(host or "localhost", port)
+        url, _ = plain_url(url or f"redis://{first.name}")
+        kwargs.setdefault("connection_class", Connection)
+        super().__init__(startup_nodes=startup_nodes, url=url, **kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from typing import Any
+from typing import Any, Mapping
 
 from . import _native
 
@@ -61,17 +61,14 @@ def kind(family: int) -> str:
     return "unix" if family == socket.AF_UNIX else "tcp"
 
 
-def plain_url(url: str, classes: dict[str, type], kwargs: dict[str, Any]) -> str:
-    """The address as redis-py knows it; one with ``+shm`` chooses the connections' class."""
+def plain_url(url: str) -> tuple[str, str | None]:
+    """The address as redis-py knows it, and its scheme if it asks for shared memory by ``+shm``."""
     scheme, separator, rest = url.partition("://")
     plain = {"redis+shm": "redis", "redis+shm+unix": "unix"}.get(scheme.lower())
-    if plain is None:
-        return url
-    kwargs.setdefault("connection_class", classes[plain])
-    return plain + separator + rest
+    return (url if plain is None else plain + separator + rest), plain
 
 
-def share(pool: Any, classes: dict[str, type], shm: str | None) -> None:
+def share(pool: Any, classes: Mapping[str, type], shm: str | None) -> None:
     """Gives a pool that has no connection yet the classes that move. TLS has none."""
     for sharing in classes.values():
         if pool.connection_class is sharing.__bases__[1]:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import select
 from time import monotonic  # some loops' own clock stands while a task runs
-from typing import Any, Iterable
+from typing import TYPE_CHECKING, Any, Iterable
 
 import redis
 import redis.asyncio
@@ -117,7 +117,7 @@ class Reader(asyncio.StreamReader):
 
     def fill(self) -> bool:
         """Takes what has come; whether there was something, or the end."""
-        if self._eof:
+        if self._eof:  # type: ignore[attr-defined]
             return True
         try:
             data = self._link.stream.take()
@@ -203,7 +203,13 @@ class Writer:
         pass
 
 
-class _Moving(Sharing):
+if TYPE_CHECKING:
+    _Base = redis.asyncio.connection.AbstractConnection
+else:
+    _Base = object
+
+
+class _Moving(Sharing, _Base):
     _reader: Any
     _writer: Any
 
@@ -219,7 +225,7 @@ class _Moving(Sharing):
     async def can_read(self) -> bool:
         if isinstance(self._reader, Reader):
             self._reader.fill()
-        return await super().can_read()  # type: ignore[misc]
+        return await super().can_read()
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         writer = self._writer
@@ -302,7 +308,11 @@ async def move(loop: asyncio.AbstractEventLoop, socket: int) -> _native.Stream:
 async def ready(loop: asyncio.AbstractEventLoop, fd: int, events: int) -> None:
     """Until the descriptor is ready for that, as `select.poll` has it."""
     is_ready = loop.create_future()
-    wake = lambda: is_ready.done() or is_ready.set_result(None)  # noqa: E731
+
+    def wake() -> None:
+        if not is_ready.done():
+            is_ready.set_result(None)
+
     if events & select.POLLIN:
         loop.add_reader(fd, wake)
     if events & select.POLLOUT:
@@ -357,12 +367,21 @@ class Redis(redis.asyncio.Redis):
         self.auto_close_connection_pool = owns_pool
 
     @classmethod
-    def from_url(cls, url: str, **kwargs: Any) -> Redis:
-        return super().from_url(plain_url(url, CLASSES, kwargs), **kwargs)
+    def from_url(cls, url: str, *args: Any, **kwargs: Any) -> Any:
+        url, asks = plain_url(url)
+        client = super().from_url(url, *args, **kwargs)
+        if asks:
+            # Here the address chooses, whatever class is asked for.
+            share(client.connection_pool, CLASSES, None)
+        return client
 
 
 class RedisCluster(redis.asyncio.RedisCluster):
     """``redis.asyncio.RedisCluster``, each of whose nodes is reached as well as can be."""
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Any:
+        return super().from_url(plain_url(url)[0], **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -6,8 +6,12 @@ import socket
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import shm_fifo_redis
+
+ONCE = Retry(NoBackoff(), 0)
 
 
 def test_a_connection_moves_and_stays_the_same_client(server, alone, way, parser):
@@ -60,7 +64,7 @@ def test_with_a_password_and_as_a_user(start, alone, way):
         assert client.connection.transport == "shm"
         assert client.acl_whoami() == login.get("username", "default")
     with pytest.raises(redis.AuthenticationError):
-        alone(server, way, password="wrong")
+        alone(server, way, password="wrong", retry=ONCE)
 
 
 def assert_refused(alone, server, way, because, **login):
@@ -70,7 +74,7 @@ def assert_refused(alone, server, way, because, **login):
     assert client.connection.transport == way
     assert because in client.connection.not_moved
     with pytest.raises(redis.ConnectionError, match=because):
-        alone(server, way, shm="require", retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0), **login)
+        alone(server, way, shm="require", retry=ONCE, **login)
 
 
 def test_without_a_module(start, alone, way):
