@@ -289,10 +289,11 @@ test-netns: module
 	SHM_FIFO_MODULE=$(MODULE) $(CARGO) test --locked -p shm-fifo-redis-server --test cluster -- --ignored
 
 ## bench-clients: PINGs of each client library, shared memory beside its unix socket
-bench-clients: build test-c
+bench-clients: build test-c install-python
 	@SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients .ci/setup bench-clients
 	$(CARGO) build --release --locked -p shm-fifo-redis-client --features tokio --example ping_loop
-	SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients shm-fifo-redis-client/benches/clients $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
+	SHM_FIFO_CLIENTS=$(TARGET_DIR)/clients SHM_FIFO_PYTHON=$(PYTHON_FILES) \
+		shm-fifo-redis-client/benches/clients $(TARGET_DIR)/release $(MODULE) $(TARGET_DIR)/test-c
 
 # For example: make report REPORT_ARGS="--only sweep"
 REPORT_ARGS ?=

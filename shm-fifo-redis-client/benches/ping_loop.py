@@ -1,8 +1,8 @@
 """How long a PING takes with redis-py, unmodified; or, by streams, with no client library.
 
-Usage: ping_loop.py blocking|asyncio|uvloop|uvloop-streams SOCKET COUNT [no-timeout]. Prints
-a line of JSON. By default redis-py lets each reply take 5 s, for which asyncio sets a timer
-that takes longer than a PING.
+Usage: ping_loop.py blocking|asyncio|uvloop|uvloop-streams SOCKET COUNT [no-timeout] [shm].
+Prints a line of JSON. By default redis-py lets each reply take 5 s, for which asyncio sets a
+timer that takes longer than a PING. With shm the connection is shm_fifo_redis' own.
 """
 
 import asyncio
@@ -14,11 +14,17 @@ import redis
 import redis.asyncio
 
 kind, socket, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-timeout = {"socket_timeout": None} if sys.argv[4:] == ["no-timeout"] else {}
+options = {"socket_timeout": None} if "no-timeout" in sys.argv[4:] else {}
+if "shm" in sys.argv[4:]:
+    import shm_fifo_redis as library
+    import shm_fifo_redis.asyncio
+    options["shm"] = "require"
+else:
+    library = redis
 
 
 def blocking():
-    connection = redis.Redis(unix_socket_path=socket, single_connection_client=True, **timeout)
+    connection = library.Redis(unix_socket_path=socket, single_connection_client=True, **options)
     for _ in range(count):
         start = time.perf_counter_ns()
         connection.ping()
@@ -28,7 +34,7 @@ def blocking():
 async def asynchronous():
     times = []
     where = {"unix_socket_path": socket, "single_connection_client": True}
-    async with redis.asyncio.Redis(**where, **timeout) as connection:
+    async with library.asyncio.Redis(**where, **options) as connection:
         for _ in range(count):
             start = time.perf_counter_ns()
             await connection.ping()

@@ -59,11 +59,14 @@ class _Moving(Sharing, _Base):
     def _move(self, _connection: Any) -> None:
         try:
             refused = self._is_refused(self._try_to_move())
-        except OSError as error:
+        except BaseException as error:
+            # Half a move is none that a pool may give to others.
             self.disconnect()
             if isinstance(error, socket.timeout):
                 raise redis.TimeoutError("Timeout moving to shared memory") from error
-            raise redis.ConnectionError(f"Error moving to shared memory: {error}") from error
+            if isinstance(error, OSError):
+                raise redis.ConnectionError(f"Error moving to shared memory: {error}") from error
+            raise
         if refused:
             reason = self._not_moved
             self.disconnect()
@@ -72,8 +75,9 @@ class _Moving(Sharing, _Base):
     def _try_to_move(self) -> str | None:
         """Why it has not."""
         sock = self._sock
-        if type(sock) is not socket.socket:
-            return f"waiting is left to {type(sock).__module__}, which knows nothing of shared memory"
+        patched = type(sock).__module__
+        if patched != "socket":
+            return f"waiting is left to {patched}, which knows nothing of shared memory"
         if has_unread(self._parser):
             return UNREAD
         moved = move(sock, self.socket_connect_timeout)

@@ -265,12 +265,14 @@ class _Moving(Sharing, _Base):
         try:
             moving = self._try_to_move()
             refused = self._is_refused(await asyncio.wait_for(moving, self.socket_connect_timeout))
-        except asyncio.TimeoutError as error:
+        except BaseException as error:
+            # Half a move, one that was cancelled too, is none that a pool may give to others.
             await self.disconnect(nowait=True)
-            raise redis.TimeoutError("Timeout moving to shared memory") from error
-        except OSError as error:
-            await self.disconnect(nowait=True)
-            raise redis.ConnectionError(f"Error moving to shared memory: {error}") from error
+            if isinstance(error, asyncio.TimeoutError):
+                raise redis.TimeoutError("Timeout moving to shared memory") from error
+            if isinstance(error, OSError):
+                raise redis.ConnectionError(f"Error moving to shared memory: {error}") from error
+            raise
         if refused:
             reason = self._not_moved
             await self.disconnect()

@@ -245,6 +245,35 @@ def test_a_server_that_stops_answering_is_a_timeout(run, start, way):
     run(main())
 
 
+def test_a_connection_whose_move_is_cancelled_is_given_to_nobody(run, start):
+    server = start()
+
+    async def main():
+        async with shm_fifo_redis.asyncio.Redis(unix_socket_path=server.path) as client:
+            moving = asyncio.Event()
+            move = shm_fifo_redis.asyncio.move
+
+            async def slow(*args):
+                moving.set()
+                await asyncio.Event().wait()
+                return await move(*args)
+
+            shm_fifo_redis.asyncio.move = slow
+            try:
+                asking = asyncio.create_task(client.ping())
+                await moving.wait()
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+            finally:
+                shm_fifo_redis.asyncio.move = move
+            [connection] = client.connection_pool._available_connections
+            assert not connection.is_connected
+            assert await client.ping() and connection.transport == "shm"
+
+    run(main())
+
+
 def test_a_large_request_waits_for_space_no_longer_than_its_timeout(run, start, way):
     server = start()
 

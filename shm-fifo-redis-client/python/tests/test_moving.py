@@ -125,6 +125,15 @@ def test_on_another_host(start, connect):
     assert "runs on another host" in connection.not_moved
 
 
+def test_where_others_wait_by_sockets_of_their_own(server, alone, monkeypatch):
+    """As gevent does, whose hub must not be held up."""
+    patched = type("socket", (socket.socket,), {"__module__": "gevent._socket3"})
+    monkeypatch.setattr(socket, "socket", patched)
+    client = alone(server)
+    assert client.ping() and client.connection.transport == "unix"
+    assert "waiting is left to gevent" in client.connection.not_moved
+
+
 def test_nothing_is_left_of_closed_connections(start):
     server = start()
     for _ in range(3):
