@@ -267,7 +267,7 @@ test-python: module install-python
 	PYO3_PYTHON=$(PYTHON_FILES)/bin/python3 $(CARGO) clippy --release --locked --target-dir $(TARGET_DIR) \
 		--manifest-path $(PYTHON_CLIENT)/Cargo.toml -- -D warnings
 	cd $(PYTHON_CLIENT) && $(PYTHON_FILES)/bin/mypy --cache-dir $(TARGET_DIR)/mypy shm_fifo_redis
-	cd $(PYTHON_CLIENT) && $(PYTHON_FILES)/bin/python3 -P -m pytest -q $(PYTHON_TEST)
+	cd $(PYTHON_CLIENT) && $(PYTHON_FILES)/bin/pytest -q $(PYTHON_TEST)
 
 ## test-python-suite: redis-py's own tests, on sockets and in shared memory, compared
 test-python-suite: module install-python

@@ -9,9 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.cluster import ClusterNode
 import redis.connection
 import redis.sentinel
+from redis._parsers import _HiredisParser, _RESP2Parser, _RESP3Parser
+from redis.cluster import ClusterNode
 
 from . import _native
 from ._sharing import UNREAD, Sharing, kind, plain_url, share
@@ -104,10 +105,12 @@ def move(sock: socket.socket, timeout: float | None) -> Socket:
 
 
 def has_unread(parser: Any) -> bool:
-    """Whether a parser of redis-py's has bytes that it has not parsed."""
-    if isinstance(parser, redis.connection._HiredisParser):
+    """Whether a parser has bytes that it has not parsed; one that is not redis-py's may."""
+    if isinstance(parser, _HiredisParser):
         return parser._reader is not None and parser._reader.has_data()
-    return parser._buffer is not None and parser._buffer.unread_bytes() > 0
+    if isinstance(parser, (_RESP2Parser, _RESP3Parser)):
+        return parser._buffer is not None and parser._buffer.unread_bytes() > 0
+    return True
 
 
 class Connection(_Moving, redis.Connection):

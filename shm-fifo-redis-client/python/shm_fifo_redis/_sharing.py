@@ -15,7 +15,7 @@ logger = logging.getLogger("shm_fifo_redis")
 os.register_at_fork(after_in_child=_native.forked)
 
 NOT_CONNECTED = "it is not connected"
-UNREAD = "something that the server has sent is unread"
+UNREAD = "its parser may have read something of what the server has sent"
 
 
 class Sharing:
