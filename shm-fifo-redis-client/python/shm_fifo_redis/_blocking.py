@@ -51,7 +51,10 @@ class _Moving(Sharing, _Base):
         return sock.transport if isinstance(sock, Socket) else kind(sock.family)
 
     def can_read(self, timeout: float = 0) -> bool:
+        if self._sock is None:
+            self.connect()
         sock = self._sock
+        # A parser would poll for a doorbell that nobody has been asked for.
         if isinstance(sock, Socket) and not has_unread(self._parser) and not sock.wait(timeout):
             return False
         # Here, or on a socket, the parser tells a reply from the end.

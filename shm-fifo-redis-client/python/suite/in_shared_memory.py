@@ -11,13 +11,14 @@ moved = 0
 
 
 def pools_share(pool_class, classes):
-    begin = pool_class.__init__
+    """Before the first connection, and no sooner: some tests only look what a pool would make."""
+    make = pool_class.make_connection
 
-    def __init__(self, *args, **kwargs):
-        begin(self, *args, **kwargs)
+    def make_connection(self):
         shm_fifo_redis._sharing.share(self, classes, None)
+        return make(self)
 
-    pool_class.__init__ = __init__
+    pool_class.make_connection = make_connection
 
 
 def count(is_refused):
@@ -29,7 +30,8 @@ def count(is_refused):
     return counting
 
 
-pools_share(redis.ConnectionPool, shm_fifo_redis._blocking.CLASSES)
+for pool in (redis.ConnectionPool, redis.BlockingConnectionPool):
+    pools_share(pool, shm_fifo_redis._blocking.CLASSES)
 pools_share(redis.asyncio.ConnectionPool, shm_fifo_redis.asyncio.CLASSES)
 Sharing = shm_fifo_redis._sharing.Sharing
 Sharing._is_refused = count(Sharing._is_refused)

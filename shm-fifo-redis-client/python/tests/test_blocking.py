@@ -95,6 +95,16 @@ def test_a_subscription_survives_its_connection(client, server, connect, way):
     pubsub.close()
 
 
+def test_a_connection_that_connects_to_look_waits_in_shared_memory(client, server, connect, way):
+    pubsub = connect(server, way).pubsub()
+    pubsub.subscribe("channel")
+    for _ in range(20):
+        pubsub.connection.disconnect()
+        message = pubsub.get_message(timeout=10)
+        assert message["type"] == "subscribe" and pubsub.connection.transport == "shm"
+    pubsub.close()
+
+
 def test_threads_share_a_pool(server, connect, way):
     client = connect(server, way)
     failures = []
