@@ -220,7 +220,11 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    # Elsewhere than in the sources, which have no native half.
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=server.directory.name, stdout=subprocess.PIPE, text=True,
+    )
     number = process.stdout.readline().strip()
     wait_until_blocked(server, number)
     process.send_signal(signal.SIGUSR1)
