@@ -172,7 +172,7 @@ fn main() {
     vfd::prepare().unwrap();
     vfd::configure(WaitSettings { mode: WaitMode::Park, spin_us: 0, notify_at_next_wait: false });
     let is_measured = std::env::args().any(|argument| argument == "--bench");
-    let counts: &[usize] = if is_measured { &[500, 1000, 2000, 4000, 8000] } else { &[10] };
+    let counts: &[usize] = if is_measured { &[500, 1000, 2000, 4000, 8000, 9900] } else { &[10] };
     let at_most = connections_at_most();
     println!("connections  socket ns each  ring ns each  ring / socket");
     for &count in counts.iter().filter(|&&count| count <= at_most) {
