@@ -24,8 +24,6 @@ pub(super) struct Member {
     cpu: PublishedCpu,
     /// What the kernel says of the socket of one that is leaving, and was not reported yet.
     pub(super) on_socket: u32,
-    /// Doorbells that were told and are still on the socket.
-    unread_doorbells: usize,
     /// The positions at which the last sweep found that it was owed a doorbell.
     pub(super) swept_at: Option<Positions>,
     /// At how many sweeps in a row before it was the same.
@@ -44,7 +42,6 @@ impl Member {
             active_ns: 0,
             cpu: PublishedCpu::default(),
             on_socket: 0,
-            unread_doorbells: 0,
             swept_at: None,
             sweeps: 0,
             reported: None,
@@ -69,17 +66,14 @@ impl Member {
 
     /// Whether the doorbell that was just told may stay on the socket: to take it is a system
     /// call, and it says nothing that the ring does not say as well.
-    pub(super) fn leaves_doorbell_unread(&mut self) -> bool {
-        let says_it_all = self.unread_doorbells < UNREAD_DOORBELLS
+    pub(super) fn leaves_doorbell_unread(&self) -> bool {
+        let says_it_all = self.session.unread_doorbells() < UNREAD_DOORBELLS
             && self.ready() != 0
             && !self.watch.data.producer_leaves();
-        self.unread_doorbells += usize::from(says_it_all);
+        if says_it_all {
+            self.session.leave_doorbell_unread();
+        }
         says_it_all
-    }
-
-    /// How many doorbells were left on the socket. They are being taken off.
-    pub(super) fn take_unread_doorbells(&mut self) -> usize {
-        std::mem::take(&mut self.unread_doorbells)
     }
 
     /// What of the program's interest the rings are to tell: of one that is leaving, its
@@ -129,8 +123,9 @@ impl Member {
         let is_same = found_at.is_some() && self.swept_at == found_at;
         // A doorbell that was heard, by a loop that has not run yet, is not lost. Beside some
         // that were left unread it cannot be told whether there is such a one.
-        let is_ringing = is_same && doorbell::pending(self.session.fd()) > self.unread_doorbells;
-        let again = is_same && !(is_ringing && self.unread_doorbells == 0);
+        let unread = self.session.unread_doorbells();
+        let is_ringing = is_same && doorbell::pending(self.session.fd()) > unread;
+        let again = is_same && !(is_ringing && unread == 0);
         self.sweeps = if again { self.sweeps + 1 } else { 0 };
         self.swept_at = found_at;
         let missed = self.sweeps >= SWEEPS_IN_A_ROW;

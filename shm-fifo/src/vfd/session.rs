@@ -20,7 +20,7 @@ use leaving::Leaving;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
 
 /// No poller watches the session.
 const NOBODY: RawFd = -1;
@@ -59,6 +59,8 @@ pub(super) struct Session {
     /// The last write found no space for all it was given. Changed by a writer.
     unfinished: AtomicBool,
     owner: AtomicU64,
+    /// Doorbells that were heard and are still on the socket, whoever heard them.
+    unread_doorbells: AtomicUsize,
     /// The epoll instance whose poller has a member for this session.
     watched_by: AtomicI32,
     /// Where that member is.
@@ -76,6 +78,7 @@ impl Session {
             deferred: AtomicBool::new(false),
             unfinished: AtomicBool::new(false),
             owner: AtomicU64::new(0),
+            unread_doorbells: AtomicUsize::new(0),
             watched_by: AtomicI32::new(NOBODY),
             place: SharedPlace::nowhere(),
             leaving: Leaving::default(),
@@ -99,6 +102,7 @@ impl Session {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.unfinished.store(false, Relaxed);
+        self.unread_doorbells.store(0, Relaxed);
         self.forget_leave();
         self.last_seen.forget();
         self.owner.store(owner, Relaxed);

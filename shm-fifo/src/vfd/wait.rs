@@ -203,10 +203,9 @@ impl Poller {
         }
         let has_ended = events & ENDS != 0;
         if !has_ended && member.leaves_doorbell_unread() {
-            COUNTERS.doorbells_received.add(1);
             return;
         }
-        let heard = session.listen(member.take_unread_doorbells());
+        let heard = session.listen();
         if session.is_leaving() {
             state.leaving.push(session);
         } else if matches!(heard, Heard::Rung(count) if has_ended || count == LOOK_BYTES) {

@@ -64,6 +64,26 @@ fn a_doorbell_that_says_no_more_than_the_ring_is_left_there_with_some_others_at_
 }
 
 #[test]
+fn who_goes_from_one_loop_to_another_takes_along_how_many_there_are() {
+    let _watchdog = Watchdog::start();
+    let loops = [Epoll::new(), Epoll::new()];
+    let (moved, mut client) = with_one_unread(&loops[0]);
+    for round in 0..2 * MOST_UNREAD {
+        let (from, to) = (&loops[round % 2], &loops[(round + 1) % 2]);
+        from.control(libc::EPOLL_CTL_DEL, moved.fd(), 0, 0).unwrap();
+        client.write_all(b"x").unwrap();
+        socket_of(&client).write_all(&[0]).unwrap();
+        to.control(libc::EPOLL_CTL_ADD, moved.fd(), IN, DATA).unwrap();
+        // Often enough for the kernel to be asked as well.
+        for _ in 0..1000 {
+            assert_eq!(to.wait(0), [(IN, DATA)]);
+        }
+        assert_eq!(moved.read(8).unwrap(), b"x");
+        assert!(unread(&moved) <= MOST_UNREAD);
+    }
+}
+
+#[test]
 fn the_end_behind_them_is_heard() {
     let _watchdog = Watchdog::start();
     let epoll = Epoll::new();

@@ -164,21 +164,33 @@ impl Session {
         if !sys::wait_readable(self.fd, sys::timeout(self.fd, timeout))? {
             return Err(AGAIN);
         }
-        self.listen(0);
+        self.listen();
         self.see_off();
         Ok(())
     }
 
-    /// Takes doorbells off the socket, `known` of which were counted when they came.
-    pub(in super::super) fn listen(&self, known: usize) -> Heard {
+    /// How many doorbells were heard and are still on the socket.
+    pub(in super::super) fn unread_doorbells(&self) -> usize {
+        self.unread_doorbells.load(Relaxed)
+    }
+
+    /// One was heard, and stays on the socket.
+    pub(in super::super) fn leave_doorbell_unread(&self) {
+        self.unread_doorbells.fetch_add(1, Relaxed);
+        COUNTERS.doorbells_received.add(1);
+    }
+
+    /// Takes doorbells off the socket.
+    pub(in super::super) fn listen(&self) -> Heard {
         // With the reader locked, and only if there is one: behind a leave that another thread
         // takes off the socket comes the stream itself.
-        let hear = |_own: &mut _| if self.is_leaving() { Heard::Nothing } else { self.hear(known) };
+        let hear = |_own: &mut _| if self.is_leaving() { Heard::Nothing } else { self.hear() };
         self.halves.reading(hear).unwrap_or(Heard::Nothing)
     }
 
     /// Takes what there is off the socket, with the reader locked.
-    fn hear(&self, known: usize) -> Heard {
+    fn hear(&self) -> Heard {
+        let known = self.unread_doorbells.swap(0, Relaxed);
         let heard = doorbell::listen(self.fd);
         match heard {
             Heard::Leave => self.note_leave(),
