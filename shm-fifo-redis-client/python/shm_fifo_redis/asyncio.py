@@ -46,13 +46,16 @@ class Link:
 
     async def sleep(self, writable: bool, deadline: float | None = None) -> None:
         """Until something may have come, or there may be space."""
-        if not self.stream.park(writable):
-            await asyncio.sleep(0)
-            return
         sleeper = self.loop.create_future()
+        # Also while others have a turn: what comes then is for this one, and `_rung` leaves it.
         self._sleepers.add(sleeper)
-        timer = deadline and self.loop.call_later(deadline - monotonic(), expire, sleeper)
+        timer = None
         try:
+            if not self.stream.park(writable):
+                await asyncio.sleep(0)
+                return
+            if deadline is not None:
+                timer = self.loop.call_later(deadline - monotonic(), expire, sleeper)
             await sleeper
         finally:
             self._sleepers.discard(sleeper)

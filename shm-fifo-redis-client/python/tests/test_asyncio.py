@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 
 import pytest
 import redis
@@ -287,6 +288,47 @@ def test_a_large_request_waits_for_space_no_longer_than_its_timeout(run, start, 
             os.kill(server.process.pid, signal.SIGCONT)
 
     run(main())
+
+
+class Given:
+    """In the place of a stream: it has what the test gives it."""
+
+    def __init__(self, doorbell):
+        self.fileno = doorbell.fileno
+        self.replies = []
+
+    def join_loop(self): ...
+    def listen(self): ...
+    def close(self): ...
+
+    def spin(self):
+        return False
+
+    def take(self):
+        return self.replies.pop() if self.replies else None
+
+
+def test_what_comes_just_before_a_sleep_is_not_slept_over(run):
+    async def main(doorbell):
+        loop = asyncio.get_running_loop()
+        stream = Given(doorbell)
+        link = shm_fifo_redis.asyncio.Link(stream, loop)
+
+        def park(_writable):
+            if stream.replies or link.reader._buffer:
+                return True
+            # The loop has noticed a doorbell before, and tells it only now.
+            stream.replies.append(b"reply")
+            loop.call_soon(link._rung)
+            return False
+
+        stream.park = park
+        assert await asyncio.wait_for(link.reader.readexactly(5), 20) == b"reply"
+        link.close()
+
+    doorbell, other = socket.socketpair()
+    with doorbell, other:
+        run(main(doorbell))
 
 
 def test_nothing_is_left_of_closed_connections(run, start):
