@@ -157,13 +157,15 @@ class Writer:
     def __init__(self, link: Link, names: dict[str, Any]) -> None:
         self._link = link
         self._names = names
-        self._unsent: list[bytes | memoryview] = []
+        self._unsent: list[bytes] = []
+        self._sent_of_first = 0
 
     def write(self, data: bytes | memoryview) -> None:
         self.writelines([data])
 
     def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
-        self._unsent.extend(pieces)
+        # What is no `bytes` becomes that here, once, and not for each part that finds space.
+        self._unsent.extend(map(bytes, pieces))
         self._send()
 
     def sends_at_once(self, pieces: Iterable[bytes | memoryview]) -> bool:
@@ -186,10 +188,10 @@ class Writer:
     def _send(self) -> None:
         sent = 0
         for piece in self._unsent:
-            count = self._link.stream.put(piece)
-            if count < len(piece):
-                self._unsent[sent] = memoryview(piece)[count:]
+            self._sent_of_first += self._link.stream.put(piece, self._sent_of_first)
+            if self._sent_of_first < len(piece):
                 break
+            self._sent_of_first = 0
             sent += 1
         del self._unsent[:sent]
 

@@ -173,10 +173,10 @@ impl Stream {
         self.now(py, |state| unless_it_would_block(read(state), None))
     }
 
-    /// Sends as much as there is space for; how many bytes.
-    fn put(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let data = bytes::of(data)?;
-        self.now(py, |state| unless_it_would_block(state.stream()?.try_write(data.as_bytes()), 0))
+    /// Sends as much as there is space for of what begins at `start`; how many bytes.
+    fn put(&self, py: Python<'_>, data: &Bound<'_, PyBytes>, start: usize) -> PyResult<usize> {
+        let left = data.as_bytes().get(start..).unwrap_or_default();
+        self.now(py, |state| unless_it_would_block(state.stream()?.try_write(left), 0))
     }
 
     /// Spins for something to read, where that pays; whether there is something.

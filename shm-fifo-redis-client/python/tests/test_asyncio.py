@@ -291,11 +291,12 @@ def test_a_large_request_waits_for_space_no_longer_than_its_timeout(run, start, 
 
 
 class Given:
-    """In the place of a stream: it has what the test gives it."""
+    """In the place of a stream: it has what the test gives it, and notes what is sent."""
 
     def __init__(self, doorbell):
         self.fileno = doorbell.fileno
         self.replies = []
+        self.sent = []
 
     def join_loop(self): ...
     def listen(self): ...
@@ -306,6 +307,10 @@ class Given:
 
     def take(self):
         return self.replies.pop() if self.replies else None
+
+    def put(self, data, start):
+        self.sent.append((data, start))
+        return min(1, len(data) - start)
 
 
 def test_what_comes_just_before_a_sleep_is_not_slept_over(run):
@@ -324,6 +329,26 @@ def test_what_comes_just_before_a_sleep_is_not_slept_over(run):
 
         stream.park = park
         assert await asyncio.wait_for(link.reader.readexactly(5), 20) == b"reply"
+        link.close()
+
+    doorbell, other = socket.socketpair()
+    with doorbell, other:
+        run(main(doorbell))
+
+
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_what_finds_no_space_is_not_copied_for_each_part_that_does(run, kind):
+    async def main(doorbell):
+        stream = Given(doorbell)
+        link = shm_fifo_redis.asyncio.Link(stream, asyncio.get_running_loop())
+        writer = shm_fifo_redis.asyncio.Writer(link, {})
+
+        writer.write(kind(b"abc"))
+        while not writer.is_drained():
+            writer.writelines([])
+
+        assert stream.sent == [(b"abc", 0), (b"abc", 1), (b"abc", 2)]
+        assert len({id(data) for data, _ in stream.sent}) == 1
         link.close()
 
     doorbell, other = socket.socketpair()
