@@ -123,12 +123,13 @@ impl Session {
     pub(super) fn end(&self) {
         let Some(ended) = self.take() else { return };
         ended.close();
-        // Closed with doorbells unread, the socket would end by an error at the peer's side.
+        // The peer wakes by the socket's end, even if a forked child keeps a copy.
+        sys::shutdown(self.fd);
+        // Closed with doorbells unread, the socket would end by an error at the peer's side. Not
+        // before: on a unix socket none follows the end.
         if !self.is_leaving() {
             let _ = doorbell::listen(self.fd);
         }
-        // The peer wakes by the socket's end, even if a forked child keeps a copy.
-        sys::shutdown(self.fd);
         // A peer may keep the region for as long as it likes; what it may still read, our
         // last words, is all that is left to it. Also where its socket has ended, or has carried
         // what it must not: that may be another process's doing, who has it, too.
