@@ -19,6 +19,7 @@ use crate::os::sys;
 use crate::os::wait::SpinPolicy;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) const EPOLLIN: u32 = bits(libc::EPOLLIN);
@@ -43,6 +44,8 @@ const fn bits(flags: libc::c_int) -> u32 {
 pub(super) struct Poller {
     pub(super) epfd: RawFd,
     pub(super) deferred: Deferred,
+    /// How often the kernel has told something of one that is not a member, or not yet.
+    strangers_told: AtomicU64,
     pub(super) state: YieldingMutex<State>,
 }
 
@@ -59,8 +62,6 @@ pub(super) struct State {
     pub(super) settings: Packed,
     pub(super) kernel_polled_ns: u64,
     pub(super) kernel_had_events: bool,
-    /// The kernel has told something of one that is not a member, or not yet.
-    pub(super) told_of_stranger: bool,
     /// Those whose peers have left the rings since the last turn.
     pub(super) leaving: Vec<&'static Session>,
 }
@@ -114,10 +115,14 @@ impl Poller {
             settings,
             kernel_polled_ns: 0,
             kernel_had_events: false,
-            told_of_stranger: false,
             leaving: Vec::new(),
         };
-        Self { epfd, deferred: Deferred::new(), state: YieldingMutex::new(state) }
+        Self {
+            epfd,
+            deferred: Deferred::new(),
+            strangers_told: AtomicU64::new(0),
+            state: YieldingMutex::new(state),
+        }
     }
 
     /// Makes sure that a thread asleep in the epoll instance can be woken.
@@ -155,6 +160,9 @@ impl Poller {
         if wanted.mask & NOT_SERVED != 0 {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
+        // ORDERING, Relaxed, here and below: what is told of this one is told behind the system
+        // call that registers it, and counted before the lock is free in which it joins.
+        let told_before = self.strangers_told.load(Relaxed);
         let register = || {
             let event = session.tagged(wanted.mask);
             sys::epoll_ctl(self.epfd, operation, session.fd(), Some(event))?;
@@ -170,19 +178,25 @@ impl Poller {
             member.forget_report();
             member.active_ns = sys::monotonic_ns();
             state.members.add_hot(member);
-            if std::mem::take(&mut state.told_of_stranger) {
+            if self.strangers_told.load(Relaxed) != told_before {
                 // Perhaps of this one, between its registration and now: once more.
-                self.tell_again(session);
+                self.tell_again(session, wanted.mask);
             }
             // A change is a reason to look: the sleeper cannot know of it.
             state.wake_sleeper();
         })
     }
 
-    /// Has the kernel tell what there is on the socket of `session`, which it has told before.
-    pub(super) fn tell_again(&self, session: &Session) {
+    /// The kernel has told something of one that is not a member. Called with the state locked.
+    pub(super) fn note_stranger(&self) {
+        self.strangers_told.fetch_add(1, Relaxed);
+    }
+
+    /// Has the kernel tell what there is on the socket of `session`, which it has told before,
+    /// where the program asks for `interest`.
+    pub(super) fn tell_again(&self, session: &Session, interest: u32) {
         // It may have been closed behind our back; nobody is to be told then.
-        let event = session.tagged(0);
+        let event = session.tagged(interest);
         sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_MOD, session.fd(), Some(event)).ok();
     }
 
@@ -230,6 +244,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::os::region::Region;
+    use std::net::Shutdown;
     use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
@@ -277,41 +292,50 @@ mod tests {
         assert!(was_greeted);
     }
 
-    #[test]
-    #[cfg_attr(miri, ignore = "Miri has no memfd")]
-    fn an_end_that_the_kernel_tells_of_one_that_is_no_member_yet_is_told_again() {
-        let (socket, there) = UnixStream::pair().expect("a socket pair");
-        // SAFETY: no pointer; the result is a new descriptor that nobody else has.
-        let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
-        let epfd = epoll.as_raw_fd();
+    /// A session that begins on this socket, and that nobody watches.
+    fn begun_on(socket: &UnixStream) -> &'static Session {
         let region = Region::create(4096).expect("memory");
-        let poller = Poller::of(epfd).expect("a poller");
         let session = table::slot_or_insert(socket.as_raw_fd())
             .expect("a file descriptor")
             .session_or_insert(socket.as_raw_fd())
             .expect("this process's");
         session.begin(region.into_endpoint(), 0).expect("its first");
-        drop(there);
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 4];
+        session
+    }
 
-        // As long as this is held, it is registered and no member.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn an_end_that_the_kernel_tells_of_one_that_is_no_member_yet_is_told_again() {
+        let pairs = [(); 8].map(|()| UnixStream::pair().expect("a socket pair"));
+        // SAFETY: no pointer; the result is a new descriptor that nobody else has.
+        let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
+        let epfd = epoll.as_raw_fd();
+        let poller = Poller::of(epfd).expect("a poller");
+        let sessions = pairs.each_ref().map(|(here, _)| begun_on(here));
+        let (_, ended) = &pairs[0];
+        ended.shutdown(Shutdown::Both).expect("it is connected");
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+
+        // As long as this is held, they are registered and no members.
         let mut waiting = poller.state.lock();
         std::thread::scope(|scope| {
-            let wanted = Registration { epfd, mask: EPOLLIN, data: 1 };
-            scope.spawn(move || poller.admit(libc::EPOLL_CTL_ADD, session, wanted, b""));
+            for session in sessions {
+                let wanted = Registration { epfd, mask: EPOLLIN, data: 1 };
+                scope.spawn(move || poller.admit(libc::EPOLL_CTL_ADD, session, wanted, b""));
+            }
             let deadline = Instant::now() + PATIENCE;
-            while !waiting.told_of_stranger && Instant::now() < deadline {
+            while poller.strangers_told.load(Relaxed) == 0 && Instant::now() < deadline {
                 let told = sys::epoll_wait(epfd, &mut events, 1).expect("no signal comes");
                 assert_eq!(poller.translate(&mut waiting, &mut events, told, 0), 0);
             }
-            assert!(waiting.told_of_stranger);
+            assert_eq!(poller.strangers_told.load(Relaxed), 1);
             drop(waiting);
         });
         let timeout_ms = 20_000;
         let found = poller.wait(&mut events, timeout_ms).expect("no signal comes");
 
-        let is_gone = session.peer_is_gone();
-        session.end();
+        let is_gone = sessions[0].peer_is_gone();
+        sessions.iter().for_each(|session| session.end());
         assert!(found == 1 && is_gone);
     }
 }

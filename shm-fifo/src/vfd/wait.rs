@@ -192,7 +192,7 @@ impl Poller {
         let Some(session) = table::slot(fd).and_then(Slot::live_session) else { return };
         state.policy.woken(now_ns);
         let Some(member) = state.members.activate(session, now_ns) else {
-            state.told_of_stranger = true;
+            self.note_stranger();
             return;
         };
         if session.is_leaving() {
@@ -210,7 +210,7 @@ impl Poller {
             state.leaving.push(session);
         } else if matches!(heard, Heard::Rung(count) if has_ended || count == LOOK_BYTES) {
             // Behind them are more, or the end.
-            self.tell_again(session);
+            self.tell_again(session, member.interest);
         }
     }
 }
