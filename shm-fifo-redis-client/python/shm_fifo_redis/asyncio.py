@@ -292,7 +292,7 @@ class _Moving(Sharing, _Base):
         transport.pause_reading()
         stream = await move(loop, transport.get_extra_info("socket").fileno())
         if stream.not_moved is not None:
-            if stream.pending():
+            while stream.pending():
                 self._reader.feed_data(stream.take())
             transport.resume_reading()
             return stream.not_moved

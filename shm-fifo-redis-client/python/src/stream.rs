@@ -60,8 +60,8 @@ impl Stream {
     }
 
     /// The socket, which carries doorbells; -1 once it is closed.
-    fn fileno(&self) -> RawFd {
-        self.shared.fd()
+    fn fileno(&self, py: Python<'_>) -> RawFd {
+        locked(py, self.shared.state()).fd()
     }
 
     /// Seconds that `recv` and `sendall` wait at most; 0 is not at all, `None` for ever.

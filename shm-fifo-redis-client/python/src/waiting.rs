@@ -36,6 +36,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The socket's descriptor; -1 once it is closed.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.stream.as_ref().map_or(-1, Stream::as_raw_fd)
+    }
+
     pub(crate) fn stream(&mut self) -> io::Result<&mut Stream> {
         let closed = || io::Error::from_raw_os_error(libc::EBADF);
         self.stream.as_mut().filter(|_| !self.is_closed).ok_or_else(closed)
@@ -141,13 +146,8 @@ impl Shared {
         self.transport
     }
 
-    /// The socket's descriptor; -1 once it is closed.
-    pub(crate) fn fd(&self) -> RawFd {
-        let is_open = self.lock().stream.is_some();
-        if is_open { self.fd } else { -1 }
-    }
-
-    /// What they share. Nobody sleeps with it.
+    /// What they share. Nobody sleeps with it, but who has it may wait for the interpreter: who
+    /// has that does not wait for it here.
     pub(crate) fn state(&self) -> &Mutex<State> {
         &self.state
     }

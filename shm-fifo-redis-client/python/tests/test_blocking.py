@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import redis
@@ -131,6 +132,23 @@ def test_the_interpreter_is_free_while_a_connection_waits(server, connect, way):
     # If it held the interpreter, nobody would come to push.
     other.rpush("queue", "value")
     waiting.join()
+
+
+def test_threads_that_ask_a_connection_do_not_wait_for_one_another_for_ever(client):
+    sock = client.connection._sock
+    # Who waits frees the interpreter with the connection locked; who is locked out frees it, too.
+    asks = [lambda: sock.wait(0.0005), sock.pending, sock.fileno, sock.gettimeout]
+    threads = [threading.Thread(target=repeat, args=(ask,)) for ask in asks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def repeat(ask, seconds=0.5):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ask()
 
 
 def test_a_child_connects_anew_and_its_parent_goes_on(client, server):
