@@ -8,8 +8,8 @@ use crate::os::doorbell;
 use crate::os::wait::PublishedCpu;
 use crate::{Interest, Positions, Watch};
 
-/// So many doorbells in a row may stay on the socket: far fewer than fill one that has room
-/// for some tens of them.
+/// So many doorbells in a row may stay on the socket: far fewer than fill one whose buffers nobody
+/// has made smaller.
 const UNREAD_DOORBELLS: usize = 7;
 /// A doorbell is lost if it is still owed at so many sweeps after the first.
 const SWEEPS_IN_A_ROW: u32 = 4;

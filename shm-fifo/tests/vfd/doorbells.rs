@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 
-/// So many may be unread at a time: what fills the smallest buffer is far more.
+/// So many may be unread at a time: what fills a new socket's buffer is far more.
 const MOST_UNREAD: usize = 16;
 
 /// Waits until the connection is parked: its next message comes with a doorbell.
