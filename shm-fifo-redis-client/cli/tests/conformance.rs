@@ -84,7 +84,7 @@ fn the_client_that_is_written_from_the_documents_conforms() {
 }
 
 /// A fault of the documented client, the scenario that finds it, and what that says.
-const FAULTS: [(&str, &str, &str, &str); 16] = [
+const FAULTS: [(&str, &str, &str, &str); 18] = [
     (
         "CHECK(count <= ring_bytes && count >= seen_tail - my_head);",
         "count = count <= ring_bytes ? count : ring_bytes;",
@@ -142,6 +142,16 @@ const FAULTS: [(&str, &str, &str, &str); 16] = [
     ),
     ("if (*line == '-')\n            return 0;", "", "start-refused", "ended the connection"),
     ("errno == ECONNRESET", "0", "reset-behind-the-last-reply", "ended with exit status: 1"),
+    // A doorbell that nobody takes off the socket, and then nothing more.
+    (
+        "write_all(\"GET next\\r\\n\", 10);",
+        "static int requests; char bell = 0;
+         if (moved && ++requests == 2) { send(sock, &bell, 1, 0); pause(); }
+         write_all(\"GET next\\r\\n\", 10);",
+        "reset-behind-the-last-reply",
+        "nothing came",
+    ),
+    ("PROTOCOL_VERSION, name);", "PROTOCOL_VERSION, \"00000\");", "no-token", "does not take it"),
 ];
 
 #[test]
@@ -151,7 +161,7 @@ fn a_client_with_a_fault_does_not() {
             let directory = TempDir::new().unwrap();
             let program = documented(&directory, &[(before, after)]);
             let mut options = vec!["--timeout", "2", "--only", scenario];
-            if scenario == "other-token" {
+            if ["other-token", "no-token"].contains(&scenario) {
                 options.push("--tcp");
             }
             let ended = conformance(&options, &[text(&program)]);

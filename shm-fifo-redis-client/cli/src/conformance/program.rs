@@ -111,9 +111,10 @@ impl Drop for Program {
     }
 }
 
-/// Waits for one of them until the deadline.
+/// Waits for one of them until the deadline. Then none is: what is ready all the time, as the end
+/// of a socket, is not to be waited for without end.
 pub(super) fn is_ready(polled: &mut [PollFd<'_>], deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec::try_from(left).unwrap_or_default();
-    poll(polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
+    !left.is_zero() && poll(polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }

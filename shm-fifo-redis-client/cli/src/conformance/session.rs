@@ -110,7 +110,7 @@ impl Session {
         match fd_socket {
             None => self.wire.say_with(answer, fd.as_fd())?,
             Some(name) => {
-                send_beside(name, fd)?;
+                deliver(name, fd)?;
                 self.wire.say(answer)?;
             }
         }
@@ -297,6 +297,13 @@ impl Session {
         };
         Ok(self.wire.say(&reply)?)
     }
+}
+
+/// Sends a descriptor to the socket that a client on TCP has named.
+pub(super) fn deliver(name: &[u8], fd: &OwnedFd) -> Played {
+    let no_place =
+        |error| format!("it named a socket for the descriptor, which does not take it: {error}");
+    send_beside(name, fd).or_else(|error| fault(no_place(error)))
 }
 
 fn is(words: &Words, name: &str) -> bool {

@@ -5,8 +5,8 @@ use super::{RING, Scenario};
 use crate::conformance::forged::{
     Forged, UNEVEN_RINGS, UNSEALED, WRONG_MAGIC, WRONG_SIZE, WRONG_VERSION, pipe,
 };
-use crate::conformance::offer::{Offer, answer, send_beside};
-use crate::conformance::session::{Played, Session};
+use crate::conformance::offer::{Offer, answer};
+use crate::conformance::session::{Played, Session, deliver};
 use shm_fifo::region::Token;
 use std::os::fd::OwnedFd;
 
@@ -129,7 +129,7 @@ fn strangers_memory(session: &mut Session) -> Played {
     let fd_socket = session.until_open()?;
     let (strangers, own) = (Offer::make(RING)?, Offer::make(RING)?);
     if let Some(name) = &fd_socket {
-        send_beside(name, &strangers.fd)?;
+        deliver(name, &strangers.fd)?;
     }
     session.offer(&own, fd_socket.as_deref())?;
     session.enter_if_it_starts(own)?;
