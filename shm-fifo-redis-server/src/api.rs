@@ -83,11 +83,9 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     argc: c_int,
 ) -> c_int {
     guarded(|| {
-        if !initialise(ctx) {
-            return ERR;
-        }
         let context = Context::new(ctx);
-        match load(&context, &decode_args(ctx, argv, argc)) {
+        let loaded = initialise(ctx).and_then(|()| load(&context, &decode_args(ctx, argv, argc)));
+        match loaded {
             Ok(()) => OK,
             Err(reason) => {
                 log::warning(&context, &format!("not loaded: {reason}"));
@@ -125,8 +123,8 @@ fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
-/// Gets the server's functions.
-fn initialise(ctx: *mut raw::RedisModuleCtx) -> bool {
+/// Gets the server's functions. It fails where the name is taken, and has got them then.
+fn initialise(ctx: *mut raw::RedisModuleCtx) -> Result<(), String> {
     // SAFETY: the server's context, before any other use of the API.
     let initialised = unsafe {
         raw::Export_RedisModule_Init(
@@ -136,7 +134,12 @@ fn initialise(ctx: *mut raw::RedisModuleCtx) -> bool {
             raw::REDISMODULE_APIVER_1 as c_int,
         )
     };
-    initialised == OK
+    if initialised == OK {
+        return Ok(());
+    }
+    Err("a module shm is loaded already; is there one `loadmodule` in redis.conf, and another in a \
+         file that it includes or on the command line?"
+        .into())
 }
 
 /// Why the module cannot be unloaded at the moment, if it cannot.

@@ -34,6 +34,16 @@ fn arguments_are_quoted_whatever_is_in_them() {
 }
 
 #[test]
+fn a_second_time_is_refused_and_the_log_says_why() {
+    let mut server = ServerOptions::default().start();
+    assert!(server.load_module().starts_with("-ERR"));
+    let log = server.log();
+    assert!(log.contains("not loaded: a module shm is loaded already"), "{log}");
+    server.assert_alive();
+    server.shm().assert_answers();
+}
+
+#[test]
 fn the_module_exports_the_two_functions_that_the_server_calls() {
     let output = Command::new("nm").args(["-D", "--defined-only"]).arg(module_path()).output();
     let listed = String::from_utf8(output.expect("nm, of binutils").stdout).unwrap();
