@@ -50,6 +50,7 @@ fn redis_with_the_module_is_a_yes_from_either_socket() {
             assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
             assert!(ended.stdout.ends_with(&format!("\n{YES}\n")), "{}", ended.stdout);
             assert!(!ended.stdout.contains("problem"), "{}", ended.stdout);
+            assert!(ended.stdout.contains("sealed against shrinking"), "{}", ended.stdout);
         }
     });
 }

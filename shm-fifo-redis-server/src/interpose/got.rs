@@ -55,8 +55,9 @@ impl Slot {
         if slot.load(Relaxed) == self.replacement {
             return Ok(());
         }
-        let before = protection_of(self.address)
-            .ok_or_else(|| format!("no mapping at {:#x} in /proc/self/maps", self.address))?;
+        let before = protection_of(self.address).ok_or_else(|| {
+            format!("no mapping at {:#x} in /proc/self/maps; is /proc mounted?", self.address)
+        })?;
         self.protect(before | libc::PROT_WRITE)?;
         // ORDERING, Relaxed: a thread calls the old function or the new one, and
         // both are right.

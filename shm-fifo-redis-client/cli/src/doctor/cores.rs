@@ -20,7 +20,10 @@ pub(super) fn checks(server: Option<Pid>) -> Vec<Check> {
 }
 
 fn cores(server: Option<&CpuSet>) -> Check {
-    let online = online(&fs::read_to_string("/proc/stat").unwrap_or_default());
+    let Ok(stat) = fs::read_to_string("/proc/stat") else {
+        return Check::ok(CORES, "not counted: there is no /proc here");
+    };
+    let online = online(&stat);
     let Ok(own) = sched_getaffinity(None) else {
         return Check::ok(CORES, format!("{} online", online.len()));
     };

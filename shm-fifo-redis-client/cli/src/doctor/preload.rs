@@ -48,6 +48,10 @@ pub(super) fn look_for_it() -> Check {
 
 /// Whether it works, with a server to which connections of this program move.
 pub(super) fn check(server: &RunningServer) -> Check {
+    // The program that is tried is this one, and into a static one nothing is preloaded.
+    if cfg!(target_feature = "crt-static") {
+        return look_for_it();
+    }
     let Ok(library) = exec::library() else { return look_for_it() };
     match try_program(server) {
         Ok(trial) => judge(&library, &trial),

@@ -37,9 +37,13 @@ fn offered(server: &RunningServer) -> anyhow::Result<(Region, SealFlags)> {
     let mut answer = [0; 256];
     let (count, beside) = fd_passing::recv_with_fd(&stream, &mut answer, 0)?;
     let answer = String::from_utf8_lossy(&answer[..count]);
-    ensure!(answer == "+OK\r\n", "the server answered {answer:?}");
-    let fd = fd_socket.map_or(beside, |fd_socket| fd_socket.take_fd());
+    ensure!(answer.starts_with("+OK"), "the server answered {answer:?}");
+    let fd = fd_socket.as_ref().map_or(beside, FdSocket::take_fd);
     let region = Region::attach(fd.context("no descriptor came")?)?;
+    if fd_socket.is_some() {
+        let named = answer == format!("+OK {}\r\n", region.token());
+        ensure!(named, "a descriptor came that is not the server's");
+    }
     let seals = fcntl_get_seals(region.fd()?)?;
     Ok((region, seals))
 }
