@@ -535,11 +535,12 @@ typedef union shm_fifo_detail_control {
 
 /*
  * Passes the descriptor `fd` to the process behind `socket`, a connected unix socket, with
- * one byte. Returns 0, or what the kernel says.
+ * the eight bytes by which a peer in Rust (`shm_fifo::connect`, `Channel::open`) knows it for a
+ * region. Returns 0, or what the kernel says.
  */
 static inline int shm_fifo_send_fd(int socket, int fd) {
-    char byte = 0;
-    struct iovec span = {&byte, 1};
+    char offer[] = {'S', 'H', 'M', 'F', 'I', 'F', 'O', 1};
+    struct iovec span = {offer, sizeof offer};
     shm_fifo_detail_control control;
     struct msghdr message;
     memset(&control, 0, sizeof control);

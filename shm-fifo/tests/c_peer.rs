@@ -191,6 +191,22 @@ fn proc_messages_of_any_length_come_back() {
 }
 
 #[test]
+fn proc_either_language_opens_what_the_other_offers() {
+    let _watchdog = Watchdog::start();
+    for role in ROLES {
+        let (here, there) = UnixStream::pair().unwrap();
+        let peer = Peer::start(there, &[role.name(), "socket", "echo"]);
+        let mut channel = match role {
+            Role::Attach => Channel::offer(here, RING_BYTES).unwrap(),
+            Role::Create => Channel::open(here).unwrap(),
+        };
+        exchange(&mut channel, 10);
+        drop(channel);
+        peer.assert_ends_with(None);
+    }
+}
+
+#[test]
 fn proc_doorbells_of_ones_own_serve_as_well() {
     let _watchdog = Watchdog::start();
     for role in ROLES {
