@@ -366,6 +366,8 @@ class Redis(redis.asyncio.Redis):
             # What the arguments mean is redis-py's business: a client that never connects.
             connection_pool = redis.asyncio.Redis(*args, **kwargs).connection_pool
             share(connection_pool, CLASSES, shm)
+        elif shm is not None:
+            raise ValueError("shm is for the connections of a pool: give it to that")
         super().__init__(
             connection_pool=connection_pool,
             single_connection_client=single_connection_client,

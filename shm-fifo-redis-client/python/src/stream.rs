@@ -59,26 +59,28 @@ impl Stream {
         self.refusal.as_deref()
     }
 
-    /// The socket, which carries doorbells; -1 once it is closed.
+    /// The socket, which carries doorbells; -1 once it is closed, and in a forked child.
     fn fileno(&self, py: Python<'_>) -> RawFd {
-        locked(py, self.shared.state()).fd()
+        if self.is_inherited() { -1 } else { locked(py, self.shared.state()).fd() }
     }
 
     /// Seconds that `recv` and `sendall` wait at most; 0 is not at all, `None` for ever.
     fn settimeout(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        self.check_process()?;
         *locked(py, &self.timeout) = timeout.map(duration).transpose()?;
         Ok(())
     }
 
-    fn gettimeout(&self, py: Python<'_>) -> Option<f64> {
-        locked(py, &self.timeout).map(|timeout| timeout.as_secs_f64())
+    fn gettimeout(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        self.check_process()?;
+        Ok(locked(py, &self.timeout).map(|timeout| timeout.as_secs_f64()))
     }
 
     /// Sends all of it. If it fails, nobody knows how much was sent.
     fn sendall(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let data = bytes::of(data)?;
         let mut left = data.as_bytes();
-        let mut patience = self.patience(py);
+        let mut patience = self.patience(py)?;
         while !left.is_empty() {
             let write = |state: &mut State| state.stream()?.try_write(left);
             left = &left[self.repeat(py, Interest::WRITABLE, &mut patience, write)?..];
@@ -100,7 +102,7 @@ impl Stream {
             libc::MSG_PEEK => Ok(PyBytes::new(py, state.peek()?.as_slice())),
             _ => bytes::read_new(py, limit, |target| state.read(target)),
         };
-        self.repeat(py, Interest::READABLE, &mut self.patience(py), read)
+        self.repeat(py, Interest::READABLE, &mut self.patience(py)?, read)
     }
 
     /// As `recv`, into the beginning of a buffer; how many bytes.
@@ -113,7 +115,7 @@ impl Stream {
     ) -> PyResult<usize> {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let read = |state: &mut State| bytes::read_into(target, limit, |target| state.read(target));
-        self.repeat(py, Interest::READABLE, &mut self.patience(py), read)
+        self.repeat(py, Interest::READABLE, &mut self.patience(py)?, read)
     }
 
     /// Waits for something to read, or the end, so many seconds at most; whether there is.
@@ -152,7 +154,7 @@ impl Stream {
 
     /// Ends it and gives back what it takes. In a forked child the parent's goes on.
     fn close(&self, py: Python<'_>) {
-        if self.made_by == Generation::now() {
+        if !self.is_inherited() {
             py.detach(|| self.shared.close());
         }
     }
@@ -203,13 +205,19 @@ impl Stream {
 }
 
 impl Stream {
-    fn check_process(&self) -> PyResult<()> {
-        let is_own = self.made_by == Generation::now();
-        if is_own { Ok(()) } else { Err(errors::inherited()) }
+    /// Whether this is a forked child of the process that made it. No lock is to be taken there:
+    /// a thread that is not there any more may have it.
+    fn is_inherited(&self) -> bool {
+        self.made_by != Generation::now()
     }
 
-    fn patience(&self, py: Python<'_>) -> Patience {
-        Patience::new(*locked(py, &self.timeout))
+    fn check_process(&self) -> PyResult<()> {
+        if self.is_inherited() { Err(errors::inherited()) } else { Ok(()) }
+    }
+
+    fn patience(&self, py: Python<'_>) -> PyResult<Patience> {
+        self.check_process()?;
+        Ok(Patience::new(*locked(py, &self.timeout)))
     }
 
     /// Does something with the stream that waits for nothing and calls nothing of Python's.

@@ -56,6 +56,13 @@ def test_a_url_asks_for_shared_memory(server):
         shm_fifo_redis.from_url(f"redis+shm+unix://{server.path}?shm=never").ping()
 
 
+@pytest.mark.parametrize("library", [redis, redis.asyncio])
+def test_what_is_asked_of_a_pool_is_said_to_the_pool(library):
+    classes = {redis: shm_fifo_redis, redis.asyncio: shm_fifo_redis.asyncio}
+    with pytest.raises(ValueError, match="give it to that"):
+        classes[library].Redis(connection_pool=library.ConnectionPool(), shm="require")
+
+
 def test_with_a_password_and_as_a_user(start, alone, way):
     server = start("--requirepass", "secret")
     server.ask("ACL", "SETUSER", "ann", "on", ">pass", "+@all", "~*", password="secret")

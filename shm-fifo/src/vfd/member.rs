@@ -8,9 +8,9 @@ use crate::os::doorbell;
 use crate::os::wait::PublishedCpu;
 use crate::{Interest, Positions, Watch};
 
-/// So many doorbells in a row may stay on the socket: far fewer than fill one whose buffers nobody
-/// has made smaller.
-const UNREAD_DOORBELLS: usize = 7;
+/// So many doorbells in a row may stay on the socket. With the next they are six at most, for bytes
+/// and for space: the smallest buffer that a socket may have holds as many, and loses none.
+const UNREAD_DOORBELLS: usize = 2;
 /// A doorbell is lost if it is still owed at so many sweeps after the first.
 const SWEEPS_IN_A_ROW: u32 = 4;
 

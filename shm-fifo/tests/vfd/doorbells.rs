@@ -8,8 +8,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 
-/// So many may be unread at a time: what fills a new socket's buffer is far more.
-const MOST_UNREAD: usize = 16;
+/// So many may be unread at a time: the smallest buffer that a socket may have holds as many.
+const MOST_UNREAD: usize = 6;
 
 /// Waits until the connection is parked: its next message comes with a doorbell.
 fn park(epoll: &Epoll, moved: &Moved) {
@@ -42,6 +42,43 @@ fn with_one_unread(epoll: &Epoll) -> (Moved, Channel) {
     assert_eq!(moved.read(8).unwrap(), b"x");
     assert_eq!(unread(&moved), 1);
     (moved, client)
+}
+
+/// Makes the buffer of what the client sends as small as the kernel permits.
+fn shrink_buffer(client: &Channel) {
+    let least: libc::c_int = 1;
+    // SAFETY: a live int of that size.
+    let set = unsafe {
+        libc::setsockopt(
+            client.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            (&raw const least).cast(),
+            size_of_val(&least) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn the_smallest_buffer_has_room_for_the_next_one_always() {
+    let _watchdog = Watchdog::start();
+    let epoll = Epoll::new();
+    let (moved, mut client) = with_one_unread(&epoll);
+    shrink_buffer(&client);
+    let lost_before = vfd::stats().missed_doorbells;
+    for _ in 0..5 * MOST_UNREAD {
+        park(&epoll, &moved);
+        // One too many, as where the client reads what there is space for as well.
+        let rung = socket_of(&client).write(&[0]);
+        assert_eq!(rung.unwrap(), 1);
+        let before = client.stats().doorbells_sent;
+        client.write_all(b"x").unwrap();
+        assert_eq!(epoll.wait(-1), [(IN, DATA)]);
+        assert_eq!(moved.read(8).unwrap(), b"x");
+        assert!(client.stats().doorbells_sent <= before + 1);
+    }
+    assert_eq!(vfd::stats().missed_doorbells, lost_before);
 }
 
 #[test]
