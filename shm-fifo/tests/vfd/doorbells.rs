@@ -46,18 +46,7 @@ fn with_one_unread(epoll: &Epoll) -> (Moved, Channel) {
 
 /// Makes the buffer of what the client sends as small as the kernel permits.
 fn shrink_buffer(client: &Channel) {
-    let least: libc::c_int = 1;
-    // SAFETY: a live int of that size.
-    let set = unsafe {
-        libc::setsockopt(
-            client.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDBUF,
-            (&raw const least).cast(),
-            size_of_val(&least) as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0);
+    rustix::net::sockopt::set_socket_send_buffer_size(client, 1).unwrap();
 }
 
 #[test]
