@@ -31,8 +31,8 @@ pub(crate) struct State {
     /// A byte that was read, so as to know that there is one.
     ahead: Option<u8>,
     is_closed: bool,
-    /// A thread sleeps on the socket.
-    has_sleeper: bool,
+    /// What the thread that sleeps on the socket has announced that it waits for.
+    sleeper: Option<Interest>,
 }
 
 impl State {
@@ -74,7 +74,7 @@ impl State {
     }
 
     fn let_go(&mut self) {
-        if self.is_closed && !self.has_sleeper {
+        if self.is_closed && self.sleeper.is_none() {
             self.stream = None;
         }
     }
@@ -136,7 +136,7 @@ impl Shared {
                 stream: Some(stream),
                 ahead: None,
                 is_closed: false,
-                has_sleeper: false,
+                sleeper: None,
             }),
             heard: Condvar::new(),
         }
@@ -181,15 +181,18 @@ impl Shared {
 
     fn sleep(&self, interest: Interest, left: Option<Duration>) -> io::Result<Woken> {
         let mut state = self.lock();
-        if !state.stream()?.park(interest) {
+        let is_announced = state.sleeper == Some(interest);
+        let stream = state.stream()?;
+        // A look in vain takes the announcement back, and that is another thread's.
+        if !is_announced && !stream.park(interest) {
             return Ok(Woken::Look);
         }
-        if state.has_sleeper {
+        if state.sleeper.is_some() {
             let look = left.map_or(LOOK, |left| left.min(LOOK));
             drop(self.heard.wait_timeout(state, look));
             return Ok(Woken::Signal);
         }
-        state.has_sleeper = true;
+        state.sleeper = Some(interest);
         drop(state);
         let polled = self.poll(interest, left);
         self.wake_others(&mut self.lock());
@@ -227,7 +230,7 @@ impl Shared {
 
     /// The sleeper is awake: it hears what there is, and the others look.
     fn wake_others(&self, state: &mut State) {
-        state.has_sleeper = false;
+        state.sleeper = None;
         state.listen();
         state.let_go();
         self.heard.notify_all();
