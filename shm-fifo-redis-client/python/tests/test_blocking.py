@@ -231,6 +231,7 @@ def test_a_signal_handler_runs_while_a_connection_waits(server, way):
 import signal, sys, shm_fifo_redis
 client = shm_fifo_redis.Redis(**{address!r}, single_connection_client=True, shm="require")
 signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 print(client.client_id(), flush=True)
 print(client.blpop(["signals"], timeout=30), flush=True)
 try:
