@@ -266,11 +266,7 @@ mod tests {
         let mut peer = peer.into_endpoint();
 
         let poller = Poller::of(epfd).expect("a poller");
-        let session = table::slot_or_insert(socket.as_raw_fd())
-            .expect("a file descriptor")
-            .session_or_insert(socket.as_raw_fd())
-            .expect("this process's");
-        session.begin(region.into_endpoint(), 0).expect("its first");
+        let session = begun_on(&socket, region);
 
         // As long as this is held, nobody looks, nor joins those who are looked at.
         let looking = poller.state.lock();
@@ -293,8 +289,7 @@ mod tests {
     }
 
     /// A session that begins on this socket, and that nobody watches.
-    fn begun_on(socket: &UnixStream) -> &'static Session {
-        let region = Region::create(4096).expect("memory");
+    fn begun_on(socket: &UnixStream, region: Region) -> &'static Session {
         let session = table::slot_or_insert(socket.as_raw_fd())
             .expect("a file descriptor")
             .session_or_insert(socket.as_raw_fd())
@@ -311,7 +306,8 @@ mod tests {
         let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
         let epfd = epoll.as_raw_fd();
         let poller = Poller::of(epfd).expect("a poller");
-        let sessions = pairs.each_ref().map(|(here, _)| begun_on(here));
+        let sessions =
+            pairs.each_ref().map(|(here, _)| begun_on(here, Region::create(4096).expect("memory")));
         let (_, ended) = &pairs[0];
         ended.shutdown(Shutdown::Both).expect("it is connected");
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
